@@ -1,0 +1,55 @@
+//! The encoder's sizes and choices, read from `config.json`; nothing is guessed.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Which GELU the checkpoint was trained with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gelu {
+    /// `x/2 · (1 + erf(x/√2))`; `"gelu"` in Hugging Face configs.
+    Erf,
+    /// `x/2 · (1 + tanh(√(2/π)(x + 0.044715x³)))`; `"gelu_new"`, `"gelu_pytorch_tanh"`.
+    Tanh,
+}
+
+/// How the tokens' vectors become one vector for a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// The first token through the pooler: dense and tanh (Devlin et al. 2019).
+    Cls,
+    /// The mean over all tokens of the text (sentence-transformers).
+    Mean,
+}
+
+/// Sizes and choices of a BERT encoder.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// Width of the encoder.
+    pub hidden: usize,
+    /// Width of the feed-forward layer.
+    pub intermediate: usize,
+    /// Number of encoder layers.
+    pub layers: usize,
+    /// Attention heads; `hidden / heads` is the width of one.
+    pub heads: usize,
+    /// Rows of the word embedding table.
+    pub vocab: usize,
+    /// Longest sequence, in tokens.
+    pub max_positions: usize,
+    /// Rows of the token type table.
+    pub types: usize,
+    /// Added to the variance in every LayerNorm.
+    pub layer_norm_eps: f32,
+    /// Activation of the feed-forward layer.
+    pub gelu: Gelu,
+}
+
+impl Config {
+    /// Width of one attention head.
+    pub fn head_dim(&self) -> usize {
+        self.hidden / self.heads
+    }
+}

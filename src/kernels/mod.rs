@@ -1,0 +1,158 @@
+//! Slices in, slices out: the arithmetic under every op, once per instruction set.
+//!
+//! This folder knows nothing of tensors, models or files. Two rules hold for every kernel set:
+//!
+//! 1. **Integers are exact.** i32 accumulation of int8 products is associative, so every set equals
+//!    [`portable`] by `==`.
+//! 2. **Floats have one order.** Work on f32 is written once, generic over [`lanes::Lanes`]: 16 virtual
+//!    lanes, a fixed tree at the end, `mul_add` as one rounding, our own polynomials for `exp`, `erf` and
+//!    `tanh`. No order depends on the number of threads or on the width of a register. So all sets give the
+//!    same bits, and the same training run gives the same file on every machine.
+//!
+//! `unsafe` is allowed here and nowhere else but the C ABI.
+
+/// Int8 matrix `[rows, cols]`, row-major: the frozen weight `[out, in]` of a Linear.
+#[derive(Clone, Copy)]
+pub struct MatI8<'a> {
+    /// `rows * cols` values in [-127, 127].
+    pub data: &'a [i8],
+    /// Output channels.
+    pub rows: usize,
+    /// Input channels.
+    pub cols: usize,
+}
+
+/// Int8 activations `[rows, k]` with one scale a row: `x ≈ q · scale`.
+#[derive(Clone, Copy)]
+pub struct RowsI8<'a> {
+    /// `rows * k` values in [-127, 127], row-major.
+    pub q: &'a [i8],
+    /// One scale a row.
+    pub scale: &'a [f32],
+    /// Values in a row: the length of the contraction.
+    pub k: usize,
+}
+
+/// Where a GEMM writes: columns `[col, col + n)` of an f32 matrix `[rows, ld]`.
+pub struct Out<'a> {
+    /// `rows * ld` values, row-major.
+    pub data: &'a mut [f32],
+    /// Values from one row to the next.
+    pub ld: usize,
+    /// First column written.
+    pub col: usize,
+}
+
+/// GELU behind a Linear: replaces `y` by `gelu(y)` and, when training, keeps `gelu'(y)` in a byte.
+pub struct GeluOut<'a> {
+    /// Erf or tanh form.
+    pub kind: Gelu,
+    /// `[rows, n]` codes of the derivative, see [`gelu::encode`]; none for inference.
+    pub derivative: Option<&'a mut [u8]>,
+}
+
+pub use crate::config::Gelu;
+
+/// A strided f32 operand of [`Kernels::gemm_f32`]: element `(i, j)` is `data[i * rs + j * cs]`.
+#[derive(Clone, Copy)]
+pub struct Strided<'a> {
+    /// The values.
+    pub data: &'a [f32],
+    /// Step from one row to the next.
+    pub rs: usize,
+    /// Step from one column to the next.
+    pub cs: usize,
+}
+
+/// One instruction set's kernels. Every method's result is the same, bit for bit, in every set.
+///
+/// Methods that take `[rows, …]` matrices work row by row, so a caller may cut the rows among threads.
+/// The two int8 GEMMs cut their own work among the threads of the current rayon pool (by columns, so that a
+/// packed panel of weights is used by one thread only) and run inline where that pool has one thread.
+pub trait Kernels: Send + Sync {
+    /// The name that `TRIMTAB_KERNEL` takes.
+    fn name(&self) -> &'static str;
+
+    /// Quantizes rows to int8: `scale = max|x| / 127`, `q = round_half_even(x · (127 / max|x|))`.
+    ///
+    /// `x: [rows, k]`; with `fold: [k]`, `x ∘ fold` is quantized instead of `x`. A row that holds a NaN or an
+    /// infinity gets a NaN scale, so that it shows in the result. A row of zeros gets scale 0.
+    fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, q: &mut [i8], scale: &mut [f32]);
+
+    /// Forward of a Linear: `y[r, o] = fma(acc · x.scale[r], w_scale[o], bias[o])`, `acc = Σ_i x[r,i] w[o,i]`,
+    /// then GELU where asked.
+    ///
+    /// `w_sum[o] = Σ_i w[o,i]`, for sets that shift activations to unsigned.
+    #[allow(clippy::too_many_arguments)]
+    fn gemm_forward(
+        &self,
+        x: RowsI8,
+        w: MatI8,
+        w_sum: &[i32],
+        w_scale: &[f32],
+        bias: &[f32],
+        gelu: Option<GeluOut>,
+        y: Out,
+    );
+
+    /// Backward of a Linear to its input: `d_x[r, i] (+)= acc · d.scale[r]`, `acc = Σ_o d[r,o] w[o,i]`.
+    ///
+    /// The output-channel scales are folded into `d` before it is quantized. `w_sum[i] = Σ_o w[o,i]`.
+    /// With `accumulate`, `d_x = fma(acc, d.scale[r], d_x)`.
+    fn gemm_backward(&self, d: RowsI8, w: MatI8, w_sum: &[i32], accumulate: bool, d_x: Out);
+
+    /// Small f32 product `c[i, j] = Σ_p a[i, p] · b[p, j]`, `p` ascending from 0, one `fma` each.
+    ///
+    /// `a: [m, k]` strided; `b: [k, ldb]` and `c: [m, ldc]` row-major. `n`, `ldb` and `ldc` are multiples of 16.
+    #[allow(clippy::too_many_arguments)]
+    fn gemm_f32(
+        &self,
+        m: usize,
+        n: usize,
+        k: usize,
+        a: Strided,
+        b: &[f32],
+        ldb: usize,
+        c: &mut [f32],
+        ldc: usize,
+    );
+
+    /// Softmax in place over the first `n` of each row's `ld` values, after a factor `scale > 0`;
+    /// the values from `n` to `ld` become 0. `ld` is a multiple of 16.
+    fn softmax_rows(&self, s: &mut [f32], n: usize, ld: usize, scale: f32);
+
+    /// Softmax backward in place: `d_s = scale · p ∘ (d_p − Σ_j d_p p)`; rows of `ld` (multiple of 16), pads 0 in `p`.
+    fn softmax_backward_rows(&self, p: &[f32], d_p: &mut [f32], ld: usize, scale: f32);
+
+    /// Residual add and LayerNorm, `[rows, cols]`: `n = (x + r − mean) · rstd`, `y = fma(g, n, b)`.
+    /// When training, keeps `n` as f16 bits and `rstd`.
+    #[allow(clippy::too_many_arguments)]
+    fn add_norm(
+        &self,
+        x: &[f32],
+        r: Option<&[f32]>,
+        g: &[f32],
+        b: &[f32],
+        eps: f32,
+        y: &mut [f32],
+        saved: Option<(&mut [half::f16], &mut [f32])>,
+    );
+
+    /// LayerNorm backward to the input: `d_n = d_y ∘ g`, `d_x = rstd (d_n − mean(d_n) − n · mean(d_n ∘ n))`.
+    fn add_norm_backward(&self, d_y: &[f32], n: &[half::f16], rstd: &[f32], g: &[f32], d_x: &mut [f32]);
+
+    /// GELU backward in place: `d[i] *= decode(code[i])`, see [`gelu::decode`].
+    fn gelu_backward(&self, d: &mut [f32], code: &[u8]);
+
+    /// Adds every row of `d: [rows, cols]` to `sum: [cols]`, rows ascending.
+    fn add_rows(&self, d: &[f32], sum: &mut [f32]);
+
+    /// `y[i] = tanh(x[i])`.
+    fn tanh(&self, x: &[f32], y: &mut [f32]);
+
+    /// Narrows to f16, rounding half to even.
+    fn to_f16(&self, x: &[f32], y: &mut [half::f16]);
+
+    /// Widens from f16 (exact).
+    fn from_f16(&self, x: &[half::f16], y: &mut [f32]);
+}
