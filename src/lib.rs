@@ -1,1 +1,8 @@
-//! x
+//! Fine-tunes the biases of a frozen int8 BERT on the CPU that uses it.
+
+pub mod config;
+pub mod error;
+pub mod kernels;
+pub mod params;
+
+pub use error::{Error, Result};
