@@ -1,8 +1,42 @@
-//! Fine-tunes the biases of a frozen int8 BERT on the CPU that uses it.
+//! Fine-tunes a BERT on the device that uses it: the encoder stays frozen in int8, its fp32 biases and a small
+//! task head learn (BitFit, Ben-Zaken et al. 2022, arXiv 2106.10199).
+//!
+//! ```no_run
+//! use std::{ops::ControlFlow, path::Path};
+//! use trimtab::data::{self, Columns};
+//! use trimtab::{Base, Options, Personal, TrainConfig};
+//!
+//! # fn main() -> trimtab::Result<()> {
+//! let base = Base::open("minilm.q8.safetensors")?;
+//! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), true)?;
+//! let mut model = Personal::new(&base, data::label_set(&examples), &Options::default())?;
+//! model.train(&examples, None, &TrainConfig::default(), |_| ControlFlow::Continue(()))?;
+//! model.save(Path::new("me.bias.safetensors"), false)?;
+//! println!("{}", model.predict("Your parcel arrives today", None)?.label);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
+//! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
+//! forward and backward, [`bias_file`] keeps the result. [`Personal`] is all of it together.
 
+pub mod bias_file;
 pub mod config;
+pub mod data;
 pub mod error;
+pub mod graph;
+pub mod import;
 pub mod kernels;
+pub mod model;
+pub mod ops;
 pub mod params;
+pub mod plots;
+pub mod quant;
+pub mod tokenize;
+pub mod train;
 
 pub use error::{Error, Result};
+pub use model::{Options, Personal, Prediction};
+pub use quant::Base;
+pub use train::TrainConfig;

@@ -1,0 +1,147 @@
+//! `trimtab inspect`: a base, a bias file, or this machine.
+
+use super::{print, terminal};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use trimtab::bias_file::BiasFile;
+use trimtab::params::{Layout, Role, Term};
+use trimtab::quant::Base;
+use trimtab::{Result, kernels};
+
+/// Show what a base or a bias file holds, or what this machine can do
+#[derive(clap::Args)]
+pub struct Args {
+    /// Base or bias file; without one, the machine
+    file: Option<PathBuf>,
+    /// Compute the base's fingerprint again and compare
+    #[arg(long)]
+    verify: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let facts = match &args.file {
+        None => machine()?,
+        Some(path) if is_bias_file(path) => bias_file(path)?,
+        Some(path) => base(path, args.verify)?,
+    };
+    if args.json {
+        return print(&facts.to_string());
+    }
+    print(&text(&facts))
+}
+
+/// By its metadata's format line, so that a renamed file is known all the same; anything else is for `Base` to refuse.
+fn is_bias_file(path: &Path) -> bool {
+    let mut start = [0u8; 4096];
+    let read = std::fs::File::open(path).and_then(|mut f| std::io::Read::read(&mut f, &mut start));
+    read.is_ok_and(|n| start[..n].windows(12).any(|w| w == b"trimtab-bias"))
+}
+
+fn machine() -> Result<Value> {
+    let chosen = kernels::select(None)?;
+    Ok(json!({
+        "kind": "machine",
+        "version": env!("CARGO_PKG_VERSION"),
+        "arch": std::env::consts::ARCH,
+        "os": std::env::consts::OS,
+        "cpus": std::thread::available_parallelism().map_or(1, usize::from),
+        "kernels": kernel_names(),
+        "kernel": chosen.name(),
+    }))
+}
+
+fn kernel_names() -> Vec<&'static str> {
+    kernels::available().iter().map(|k| k.name()).collect()
+}
+
+fn base(path: &Path, verify: bool) -> Result<Value> {
+    let base = Base::open(path)?;
+    if verify {
+        base.verify()?;
+    }
+    let config = base.config();
+    let chosen = kernels::select(None)?;
+    let layout = Layout::new(config, base.pooling(), 2);
+    let trainable: Vec<Value> = Term::ALL
+        .iter()
+        .filter_map(|term| {
+            let of_term = |p: &&trimtab::params::Param| matches!(p.role, Role::Bias(t, _) if t == *term);
+            let values: usize = layout.iter().filter(of_term).map(|p| p.range.len()).sum();
+            (values > 0).then(|| json!({ "term": term.symbol(), "values": values, "default": *term != Term::K }))
+        })
+        .collect();
+    let biases: usize = layout.iter().filter(|p| matches!(p.role, Role::Bias(..))).map(|p| p.range.len()).sum();
+    let elements = |dtype: &str| -> usize {
+        base.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.shape.iter().product::<usize>()).sum()
+    };
+    let int8 = elements("I8");
+    Ok(json!({
+        "kind": "base",
+        "path": path.display().to_string(),
+        "name": base.name(),
+        "file_bytes": base.file_bytes(),
+        "config": config,
+        "pooling": base.pooling(),
+        "pooler": base.has_pooler(),
+        "fingerprint": base.fingerprint(),
+        "verified": verify,
+        "weights_sha256": base.weights_sha256(),
+        "int8_parameters": int8,
+        "bias_parameters": biases,
+        "trainable": trainable,
+        "kernels": kernel_names(),
+        "kernel": chosen.name(),
+    }))
+}
+
+fn bias_file(path: &Path) -> Result<Value> {
+    let file = BiasFile::open(path)?;
+    let values: usize = file.tensors.values().map(|(_, v)| v.len()).sum();
+    Ok(json!({
+        "kind": "bias",
+        "path": path.display().to_string(),
+        "file_bytes": std::fs::metadata(path).map_or(0, |m| m.len()),
+        "task": "classify",
+        "labels": file.labels,
+        "pooling": file.pooling,
+        "terms": file.terms,
+        "layers": format!("{}..{}", file.layers.0, file.layers.1),
+        "max_len": file.max_len,
+        "values": values,
+        "tensors": file.tensors.len(),
+        "base_name": file.base_name,
+        "base_fingerprint": file.base_fingerprint,
+        "metrics": file.metrics,
+        "settings": file.settings,
+    }))
+}
+
+/// `key: value` lines, nested objects in one line each.
+fn text(facts: &Value) -> String {
+    let Value::Object(map) = facts else { return facts.to_string() };
+    let width = map.keys().map(String::len).max().unwrap_or(0);
+    let lines = map.iter().map(|(key, value)| {
+        let shown = match value {
+            Value::String(s) => s.clone(),
+            Value::Number(n) if key.ends_with("_bytes") => terminal::size(n.as_u64().unwrap_or(0)),
+            Value::Number(n) => n.as_u64().map_or(n.to_string(), |n| terminal::count(n as usize)),
+            Value::Array(items) => items.iter().map(inline).collect::<Vec<_>>().join(", "),
+            other => inline(other),
+        };
+        format!("{key:width$}  {shown}")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::String(s) => s.clone(),
+        Value::Object(map) => {
+            map.iter().map(|(k, v)| format!("{k} {}", inline(v))).collect::<Vec<_>>().join(", ")
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,71 @@
+//! The command line: one file a subcommand. Results go to stdout, progress and errors to stderr.
+
+mod args;
+mod demo;
+mod eval;
+mod inspect;
+mod predict;
+mod pull;
+mod quantize;
+mod terminal;
+mod train;
+
+use clap::{Parser, Subcommand};
+use std::io::ErrorKind;
+use std::process::ExitCode;
+use trimtab::{Error, Result};
+
+/// Fine-tunes the biases of a frozen int8 BERT on this machine.
+///
+/// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
+/// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
+/// use it. `demo` does all of it once. Your data never leaves this machine.
+#[derive(Parser)]
+#[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Pull(pull::Args),
+    Quantize(quantize::Args),
+    Train(Box<train::Args>),
+    Eval(eval::Args),
+    Predict(predict::Args),
+    Inspect(inspect::Args),
+    Demo(demo::Args),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Pull(a) => pull::run(a),
+        Command::Quantize(a) => quantize::run(a),
+        Command::Train(a) => train::run(*a),
+        Command::Eval(a) => eval::run(a),
+        Command::Predict(a) => predict::run(a),
+        Command::Inspect(a) => inspect::run(a),
+        Command::Demo(a) => demo::run(a),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // whoever reads our output has had enough: not our failure
+        Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("trimtab: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+/// Writes to stdout; an error there is an error of the command, a closed pipe a quiet end.
+fn print(text: &str) -> Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.write_all(b"\n"))
+        .and_then(|()| out.flush())
+        .map_err(|source| Error::Io { path: "standard output".into(), source })
+}

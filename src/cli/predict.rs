@@ -1,0 +1,102 @@
+//! `trimtab predict`: the label of each text given, or of each line on stdin as it comes.
+
+use super::{args, print};
+use std::io::Read;
+use std::path::Path;
+use std::sync::mpsc;
+use trimtab::data::{Example, LineReader};
+use trimtab::quant::Base;
+use trimtab::{Error, Personal, Prediction, Result};
+
+/// Lines that are answered together when many are waiting.
+const TOGETHER: usize = 32;
+
+/// Predict the label of texts, given as arguments or one a line on stdin
+///
+/// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line. Lines on stdin are
+/// answered as they come.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    model: args::Model,
+    #[command(flatten)]
+    run: args::Run,
+    /// Print one JSON object a line: label and the probability of each label
+    #[arg(long)]
+    json: bool,
+    /// Texts; without any, lines are read from stdin
+    text: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let base = Base::open(&args.model.base)?;
+    let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
+    if !args.text.is_empty() {
+        return answer(&model, &args.text, args.json);
+    }
+    // A reader of its own: what has come while an answer was computed is answered together.
+    let (send, lines) = mpsc::sync_channel(4 * TOGETHER);
+    std::thread::spawn(move || read_lines(std::io::stdin().lock(), &send));
+    while let Ok(first) = lines.recv() {
+        let mut texts = vec![first?];
+        let mut failed = None;
+        while texts.len() < TOGETHER {
+            match lines.try_recv() {
+                Ok(Ok(text)) => texts.push(text),
+                Ok(Err(e)) => {
+                    failed = Some(e);
+                    break;
+                }
+                Err(_) => break,
+            }
+        }
+        answer(&model, &texts, args.json)?;
+        if let Some(e) = failed {
+            return Err(e);
+        }
+    }
+    Ok(())
+}
+
+fn read_lines(input: impl Read, send: &mpsc::SyncSender<Result<String>>) {
+    let path = Path::new("standard input");
+    let mut lines = LineReader::new(std::io::BufReader::new(input), path);
+    loop {
+        let line = match lines.next_line() {
+            Ok(Some((_, text))) => Ok(text.to_owned()),
+            Ok(None) => return,
+            Err(e) => Err(e),
+        };
+        let failed = line.is_err();
+        if send.send(line).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn answer(model: &Personal, texts: &[String], json: bool) -> Result<()> {
+    let examples: Vec<Example> = texts
+        .iter()
+        .map(|text| {
+            let (a, b) = text.split_once('\t').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
+            Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), label: None, line: 0 }
+        })
+        .collect();
+    let answers = model.predict_all(&examples)?;
+    let lines: Vec<String> =
+        texts.iter().zip(&answers).map(|(text, p)| line(model, text, p, json)).collect::<Result<_>>()?;
+    print(&lines.join("\n"))
+}
+
+fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<String> {
+    let best = p.probabilities.iter().copied().fold(f64::NAN, f64::max);
+    if best.is_nan() {
+        return Err(Error::Diverged("the model's answer is not a number: its bias file is broken".into()));
+    }
+    if !json {
+        return Ok(format!("{}\t{best:.3}\t{text}", p.label));
+    }
+    let probabilities: serde_json::Map<_, _> =
+        model.labels().iter().cloned().zip(p.probabilities.iter().map(|&v| v.into())).collect();
+    Ok(serde_json::json!({ "label": p.label, "probabilities": probabilities }).to_string())
+}

@@ -1,0 +1,308 @@
+//! `trimtab train`: labelled lines into a bias file.
+
+use super::{args, print, terminal};
+use clap::ValueEnum;
+use indicatif::ProgressBar;
+use std::ops::{ControlFlow, Range};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+use trimtab::data::{self, Example};
+use trimtab::params::{Role, Term, Terms};
+use trimtab::quant::Base;
+use trimtab::train::{Criterion, Progress, Report, TrainConfig};
+use trimtab::{Error, Personal, Result, plots};
+
+/// Train biases and a head on labelled lines, and write them to a bias file
+///
+/// The int8 base stays as it is. With --dev every epoch is scored and the best one kept; without, the last.
+/// Ctrl-C ends the run and keeps what was learned so far.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Base file, made by `quantize`
+    #[arg(long, value_name = "FILE")]
+    base: PathBuf,
+    /// Labelled lines to learn from: .tsv, .csv or .jsonl
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// Labelled lines to score each epoch on
+    #[arg(long, value_name = "FILE")]
+    dev: Option<PathBuf>,
+    /// Bias file to write, by custom NAME.bias.safetensors
+    #[arg(long, value_name = "BIAS")]
+    out: PathBuf,
+    /// Learn from the first N lines only
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    #[command(flatten)]
+    columns: args::Data,
+
+    /// Passes over the data
+    #[arg(long, default_value_t = 4, value_name = "N")]
+    epochs: usize,
+    /// Peak learning rate
+    #[arg(long, default_value_t = 3e-3, value_name = "X")]
+    lr: f64,
+    /// Texts a step
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    batch: usize,
+    /// Longest text in tokens; longer ones are cut
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_len: usize,
+    /// Decides the order of the data, the head's first values and the dropout
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    seed: u64,
+    /// Biases to train, by the paper's symbols: emb_ln q k v m1 ln1 m2 m3 ln2 pooler, `all` (every one but k,
+    /// whose gradient is zero because softmax ignores it) or `none` (the head only)
+    #[arg(long, default_value = "all", value_name = "TERMS")]
+    terms: Terms,
+    /// Layers to train, such as 3..6 (the last not included) [default: all]
+    #[arg(long, value_name = "FROM..TO", value_parser = layers)]
+    layers: Option<Range<usize>>,
+    /// How a text becomes one vector
+    #[arg(long, value_enum, default_value_t = args::Pool::Auto)]
+    pool: args::Pool,
+    /// Share of the steps that warm up
+    #[arg(long, default_value_t = 0.06, value_name = "X")]
+    warmup: f64,
+    /// Largest norm of a gradient; 0 for no limit
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    clip: f32,
+    /// Decoupled decay of the head's weight; biases do not decay
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    weight_decay: f32,
+    /// Dropout before the head
+    #[arg(long, default_value_t = 0.1, value_name = "P")]
+    dropout: f32,
+    /// Dropout inside the encoder
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    encoder_dropout: f32,
+    /// Weigh classes by the inverse of their frequency
+    #[arg(long)]
+    class_weights: bool,
+    /// Stop after N epochs without a better score on dev
+    #[arg(long, value_name = "N", requires = "dev")]
+    patience: Option<usize>,
+    /// Which score on dev decides the epoch that is kept
+    #[arg(long, value_enum, default_value_t = Keep::Accuracy)]
+    keep: Keep,
+    /// Write the bias file in f16: half the size
+    #[arg(long)]
+    half: bool,
+    /// Write a learning curve and the change of the biases (the paper's figure 1) as SVG files there
+    #[arg(long, value_name = "DIR")]
+    plots: Option<PathBuf>,
+    #[command(flatten)]
+    run: args::Run,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Keep {
+    /// Share of right answers
+    Accuracy,
+    /// Mean over the classes of their F1
+    MacroF1,
+    /// Matthews correlation
+    Mcc,
+    /// Loss, the lower the better
+    Loss,
+    /// The last epoch, whatever its score
+    Last,
+}
+
+fn layers(s: &str) -> std::result::Result<Range<usize>, String> {
+    let parsed = s.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
+    parsed.ok_or_else(|| "write FROM..TO, such as 3..6".to_owned())
+}
+
+impl Args {
+    fn config(&self) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs,
+            lr: self.lr,
+            batch: self.batch,
+            seed: self.seed,
+            terms: self.terms.clone(),
+            layers: self.layers.clone(),
+            warmup: self.warmup,
+            clip: self.clip,
+            weight_decay: self.weight_decay,
+            class_weights: self.class_weights,
+            patience: self.patience,
+            keep: match self.keep {
+                Keep::Accuracy => Criterion::Accuracy,
+                Keep::MacroF1 => Criterion::MacroF1,
+                Keep::Mcc => Criterion::Mcc,
+                Keep::Loss => Criterion::Loss,
+                Keep::Last => Criterion::Last,
+            },
+        }
+    }
+}
+
+pub fn run(args: Args) -> Result<()> {
+    terminal::catch_interrupt();
+    check_target(&args.out)?;
+    let base = Base::open(&args.base)?;
+    let mut train = args.columns.read(&args.data)?;
+    train.truncate(args.limit.unwrap_or(usize::MAX));
+    data::check_trainable(&train, &args.data)?;
+    let labels = data::label_set(&train);
+    let dev = args.dev.as_ref().map(|path| args.columns.read(path)).transpose()?;
+    if let (Some(dev), Some(path)) = (&dev, &args.dev) {
+        data::label_ids(dev, &labels, path)?;
+    }
+    let mut options = args.run.options();
+    options.pooling = args.pool.pooling();
+    options.max_len = args.max_len;
+    options.head_dropout = args.dropout;
+    options.encoder_dropout = args.encoder_dropout;
+    let mut model = Personal::new(&base, labels, &options)?;
+    if args.terms.contains(Term::K) {
+        eprintln!("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
+    }
+    eprintln!(
+        "{} examples, {} labels, {}, {} threads",
+        terminal::count(train.len()),
+        model.labels().len(),
+        model.graph().numerics().describe(),
+        model.threads()
+    );
+
+    let result = with_progress(&mut model, &train, dev.as_deref(), &args.config());
+    let report = match result {
+        Ok(report) => report,
+        Err(e @ Error::Diverged(_)) => {
+            // The best finished epoch is in the model; an existing file is replaced only by one.
+            if model.has_finished_epoch() {
+                model.save(&args.out, args.half)?;
+                eprintln!("kept the best finished epoch in {}", args.out.display());
+            }
+            return Err(e);
+        }
+        Err(e) => return Err(e),
+    };
+    model.save(&args.out, args.half)?;
+    if let Some(dir) = &args.plots {
+        write_plots(dir, &model, &report)?;
+    }
+    print(&summary(&args, &model, &report)?)?;
+    if report.interrupted {
+        let what = format!("{} holds what was learned in {} steps", args.out.display(), report.steps);
+        return Err(Error::Interrupted(what));
+    }
+    Ok(())
+}
+
+/// Fails early where the result could not be written, rather than after an hour.
+fn check_target(out: &Path) -> Result<()> {
+    let dir = out.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        return Err(Error::Config(format!("{}: there is no directory {}", out.display(), dir.display())));
+    }
+    if out.is_dir() {
+        return Err(Error::Config(format!("{} is a directory; name a file", out.display())));
+    }
+    Ok(())
+}
+
+/// Trains with a bar on a terminal and a line an epoch everywhere.
+pub fn with_progress(
+    model: &mut Personal,
+    train: &[Example],
+    dev: Option<&[Example]>,
+    config: &TrainConfig,
+) -> Result<Report> {
+    let bar = terminal::bar(0, "{msg:28} {wide_bar} {pos}/{len} steps, {eta} left");
+    let start = Instant::now();
+    let mut texts_done = 0;
+    let mut smooth = None;
+    let result = model.train(train, dev, config, |p| {
+        match p {
+            Progress::Step { done, total, loss, texts } => {
+                texts_done += texts;
+                let s = smooth.map_or(loss, |s: f64| 0.9 * s + 0.1 * loss);
+                smooth = Some(s);
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+                let rate = texts_done as f64 / start.elapsed().as_secs_f64();
+                bar.set_message(format!("loss {s:.3}, {rate:.0} examples/s"));
+            }
+            Progress::Epoch(e) => epoch_line(&bar, e, config.epochs),
+        }
+        if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    result
+}
+
+fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
+    let mut text = format!("epoch {}/{epochs}: training loss {:.4}", e.epoch, e.train_loss);
+    if let Some(m) = &e.dev {
+        let (loss, accuracy, f1) = (m.loss, 100.0 * m.accuracy, m.macro_f1);
+        text += &format!(", dev loss {loss:.4}, accuracy {accuracy:.1} %, macro F1 {f1:.3}");
+    }
+    terminal::line(bar, &format!("{text} ({:.1} s)", e.train_s));
+}
+
+fn summary(args: &Args, model: &Personal, report: &Report) -> Result<String> {
+    let bytes = std::fs::metadata(&args.out).map_or(0, |m| m.len());
+    if args.json {
+        let mut object = serde_json::to_value(report).expect("plain data");
+        object["out"] = args.out.display().to_string().into();
+        object["file_bytes"] = bytes.into();
+        object["labels"] = model.labels().into();
+        object["peak_memory_bytes"] = terminal::peak_memory().into();
+        return Ok(object.to_string());
+    }
+    let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
+    let score = kept.and_then(|e| e.dev.as_ref()).map_or(String::new(), |m| {
+        format!(", dev accuracy {:.1} %, macro F1 {:.3}", 100.0 * m.accuracy, m.macro_f1)
+    });
+    let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
+    let peak = terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
+    Ok(format!(
+        "{}: {}, epoch {} of {}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}",
+        args.out.display(),
+        terminal::size(bytes),
+        report.kept,
+        report.epochs.len(),
+        terminal::count(report.trained_biases),
+        terminal::count(report.trained_head),
+        report.train_s,
+        report.examples_per_s,
+    ))
+}
+
+fn write_plots(dir: &Path, model: &Personal, report: &Report) -> Result<()> {
+    let io = |path: &Path| {
+        let path = path.to_owned();
+        move |source| Error::Io { path, source }
+    };
+    std::fs::create_dir_all(dir).map_err(io(dir))?;
+    let curve: Vec<_> = report
+        .epochs
+        .iter()
+        .map(|e| (e.epoch as f64, e.train_loss, e.dev.as_ref().map(|m| m.accuracy)))
+        .collect();
+    let layers = model.graph().layers();
+    let mut rows: Vec<(String, Vec<Option<f64>>)> =
+        Term::ALL.iter().map(|t| (t.symbol().to_owned(), vec![None; layers])).collect();
+    for (role, change) in model.bias_change() {
+        if let Role::Bias(term, layer) = role {
+            let at = layer.unwrap_or(if term == Term::Pooler { layers - 1 } else { 0 });
+            let row = Term::ALL.iter().position(|t| *t == term).expect("a term");
+            rows[row].1[at] = Some(change);
+        }
+    }
+    rows.retain(|(_, values)| values.iter().any(Option::is_some));
+    for (name, svg) in
+        [("learning-curve.svg", plots::learning_curve(&curve)), ("bias-change.svg", plots::bias_change(layers, &rows))]
+    {
+        let path = dir.join(name);
+        std::fs::write(&path, svg).map_err(io(&path))?;
+    }
+    Ok(())
+}

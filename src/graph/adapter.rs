@@ -1,0 +1,107 @@
+//! The one bridge between our fused ops and tract: an op written as "fill these outputs", seen as a `TypedOp`.
+//!
+//! This file and `mod.rs` are the only ones that name tract.
+
+use crate::ops::{Saved, SavedMut};
+use std::fmt;
+use std::sync::Arc;
+use tract_core::internal::*;
+use tract_core::prelude::tract_ndarray::{ArrayView2, ArrayViewMut2, Ix2};
+
+/// What an outlet of an op looks like: element type and symbolic shape.
+pub(super) type Outlet = (DatumType, TVec<TDim>);
+
+/// An op of the graph.
+///
+/// Its inputs are first activations, then the plan's own inputs (tokens, offsets, keys, theta) that it needs.
+/// Its first outlet is the activation handed on; the others are what the backward needs, and are there only
+/// when `save` is set. Shapes are fixed when the model is built, so a model that does not fit fails then.
+pub(super) trait FusedOp: fmt::Debug + Send + Sync {
+    fn name(&self) -> &'static str;
+    fn outlets(&self, save: bool) -> Vec<Outlet>;
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()>;
+}
+
+/// An op instance in one plan. The inference plan and the training plan share the instance.
+#[derive(Clone, Debug)]
+pub(super) struct Shim {
+    pub op: Arc<dyn FusedOp>,
+    pub save: bool,
+}
+
+// Equality by identity: tract merges ops that compare equal, and two Linears of one shape are not the same op.
+impl PartialEq for Shim {
+    fn eq(&self, other: &Shim) -> bool {
+        Arc::ptr_eq(&self.op, &other.op) && self.save == other.save
+    }
+}
+
+impl Eq for Shim {}
+
+impl Op for Shim {
+    fn name(&self) -> StaticName {
+        self.op.name().into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Shim {
+    not_out_of_plan!(); // so that it is never folded into a constant
+
+    fn eval(&self, ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut outputs: TVec<Tensor> = tvec!();
+        for (dt, shape) in self.op.outlets(self.save) {
+            let mut concrete: TVec<usize> = tvec!();
+            for dim in &shape {
+                concrete.push(dim.eval(ctx.symbols).to_usize()?);
+            }
+            outputs.push(Tensor::zero_dt(dt, &concrete)?);
+        }
+        self.op.run(&inputs, &mut outputs)?;
+        Ok(outputs.into_iter().map(Tensor::into_tvalue).collect())
+    }
+}
+
+impl TypedOp for Shim {
+    fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(self.op.outlets(self.save).into_iter().map(|(dt, shape)| dt.fact(shape)).collect())
+    }
+
+    as_op!();
+}
+
+pub(super) fn matrix<T: Datum>(t: &Tensor) -> TractResult<ArrayView2<'_, T>> {
+    Ok(t.to_plain_array_view::<T>()?.into_dimensionality::<Ix2>()?)
+}
+
+pub(super) fn values<T: Datum>(t: &Tensor) -> TractResult<&[T]> {
+    t.try_as_plain_ram()?.as_slice::<T>()
+}
+
+pub(super) fn matrix_mut(t: &mut Tensor) -> TractResult<ArrayViewMut2<'_, f32>> {
+    Ok(t.to_plain_array_view_mut::<f32>()?.into_dimensionality::<Ix2>()?)
+}
+
+/// A saved outlet being filled.
+pub(super) fn saved_mut(t: &mut Tensor) -> TractResult<SavedMut<'_>> {
+    fn slice<T: Datum>(t: &mut Tensor) -> TractResult<&mut [T]> {
+        Ok(t.to_plain_array_view_mut::<T>()?.into_slice().context("row-major tensor")?)
+    }
+    Ok(match t.datum_type() {
+        DatumType::F32 => SavedMut::F32(slice(t)?),
+        DatumType::F16 => SavedMut::F16(slice(t)?),
+        DatumType::U8 => SavedMut::U8(slice(t)?),
+        other => bail!("no op saves {other:?}"),
+    })
+}
+
+/// A saved outlet being read.
+pub(super) fn saved(t: &Tensor) -> TractResult<Saved<'_>> {
+    Ok(match t.datum_type() {
+        DatumType::F32 => Saved::F32(values(t)?),
+        DatumType::F16 => Saved::F16(values(t)?),
+        DatumType::U8 => Saved::U8(values(t)?),
+        other => bail!("no op saves {other:?}"),
+    })
+}

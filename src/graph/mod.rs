@@ -1,0 +1,456 @@
+//! The encoder as a tract model of fused ops, wired once from a base.
+//!
+//! A [`Graph`] holds the op instances; its inference plan and its training plan are made from the same
+//! instances and the same mapped weights. All trainable parameters are one input, `theta`, so that biases
+//! change between two runs without a new plan.
+//!
+//! Inputs of a plan: `tokens [3, rows]` (word, position and type ids), `offsets [batch + 1]`, `keys [batch]`
+//! (dropout; 0 is off), `theta [params]`.
+
+mod adapter;
+mod nodes;
+
+use crate::config::{Config, Pooling};
+use crate::error::{Error, Result};
+use crate::ops::attention::Heads;
+use crate::ops::dropout::{self, Dropout};
+use crate::ops::embed::Embed;
+use crate::ops::linear::Linear;
+use crate::ops::pooler::Pooler;
+use crate::ops::{Numerics, Saved};
+use crate::params::{Layout, Term};
+use crate::quant::{Base, QMatrix};
+use crate::tokenize::Encoded;
+use adapter::{FusedOp, Shim};
+pub(crate) use nodes::*;
+use std::sync::Arc;
+use tract_core::internal::*;
+use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
+
+/// A ragged batch: the tokens of all texts one after another.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// `[3, rows]`: word, position and type ids, row after row.
+    tokens: Vec<i32>,
+    /// `[batch + 1]`: where each text starts, and the number of rows.
+    offsets: Vec<i32>,
+    /// `[batch]`: dropout keys.
+    keys: Vec<i64>,
+}
+
+impl Batch {
+    /// Joins encoded texts. Without keys dropout is off.
+    pub fn new<'a>(texts: impl IntoIterator<Item = &'a Encoded>, keys: Option<Vec<i64>>) -> Batch {
+        let (mut ids, mut positions, mut types, mut offsets) = (vec![], vec![], vec![], vec![0]);
+        for text in texts {
+            ids.extend_from_slice(&text.ids);
+            types.extend_from_slice(&text.types);
+            positions.extend(0..text.ids.len() as i32);
+            offsets.push(ids.len() as i32);
+        }
+        let keys = keys.unwrap_or_else(|| vec![dropout::OFF; offsets.len() - 1]);
+        let tokens = [ids, positions, types].concat();
+        Batch { tokens, offsets, keys }
+    }
+
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Number of tokens.
+    pub fn rows(&self) -> usize {
+        self.tokens.len() / 3
+    }
+
+    pub(crate) fn offsets(&self) -> &[i32] {
+        &self.offsets
+    }
+
+    pub(crate) fn keys(&self) -> &[i64] {
+        &self.keys
+    }
+}
+
+/// Rates of dropout while training.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DropoutRates {
+    /// Before the head.
+    pub head: f32,
+    /// Behind the embeddings and on each branch that joins a residual.
+    pub encoder: f32,
+}
+
+/// The ops of one encoder layer.
+#[derive(Debug)]
+pub(crate) struct LayerOps {
+    pub qkv: Arc<LinearNode>,
+    pub attention: Arc<AttentionNode>,
+    pub m1: Arc<LinearNode>,
+    pub ln1: Arc<NormNode>,
+    pub m2: Arc<LinearNode>,
+    pub m3: Arc<LinearNode>,
+    pub ln2: Arc<NormNode>,
+}
+
+/// An encoder with pooling and head: op instances, and the plans that run them.
+pub struct Graph {
+    pub(crate) embed: Arc<EmbedNode>,
+    pub(crate) emb_ln: Arc<NormNode>,
+    pub(crate) layers: Vec<LayerOps>,
+    pub(crate) pooler: Arc<PoolerNode>,
+    pub(crate) head: Arc<HeadNode>,
+    layout: Layout,
+    numerics: Numerics,
+    inference: Arc<TypedSimplePlan>,
+}
+
+type TypedSimplePlan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
+
+/// `saved_from` of a plan that saves nothing.
+const NOTHING: usize = usize::MAX;
+
+/// Where the outputs of a training plan stand, and from where on the graph saves.
+pub struct TrainingPlan {
+    plan: Arc<TypedSimplePlan>,
+    /// Lowest layer that saves.
+    saved_from: usize,
+}
+
+/// What a training forward leaves for the backward. Tensors are released as the backward takes them.
+pub(crate) struct SavedLayer {
+    pub qkv: TValue,
+    pub ln1: (TValue, TValue),
+    pub gelu: TValue,
+    pub ln2: (TValue, TValue),
+}
+
+/// Result of a training forward.
+pub(crate) struct Forward {
+    pub logits: Array2<f32>,
+    pub pooled: Array2<f32>,
+    /// One entry a layer, `None` below the lowest that saves.
+    pub layers: Vec<Option<SavedLayer>>,
+}
+
+/// A saved tensor as the ops take it.
+pub(crate) fn saved(t: &TValue) -> Saved<'_> {
+    adapter::saved(t).expect("an op saved it")
+}
+
+/// A saved vector of f32.
+pub(crate) fn saved_vector(t: &TValue) -> &[f32] {
+    adapter::values(t).expect("an op saved it")
+}
+
+impl Graph {
+    /// Wires the encoder of `base` with a head of `labels` outputs.
+    ///
+    /// Errors: a tensor the config calls for is missing or of another shape; `cls` pooling without a pooler.
+    pub fn new(
+        base: &Base,
+        numerics: Numerics,
+        pooling: Pooling,
+        labels: usize,
+        rates: DropoutRates,
+    ) -> Result<Graph> {
+        let config = base.config();
+        if pooling == Pooling::Cls && !base.has_pooler() {
+            return Err(Error::Config(format!(
+                "{} has no pooler: use mean pooling (--pool mean)",
+                base.path().display()
+            )));
+        }
+        let layout = Layout::new(config, pooling, labels);
+        let scope = SymbolScope::default();
+        let shared = Shared {
+            numerics: numerics.clone(),
+            rows: scope.sym("rows").to_dim(),
+            batch: scope.sym("batch").to_dim(),
+        };
+        let build = Build { base, config, layout: &layout, shared: &shared, rates };
+        let pooler = match pooling {
+            Pooling::Mean => (Pooler::Mean, 0..0),
+            Pooling::Cls => {
+                let weight = build.weight(Term::Pooler, 0)?;
+                (Pooler::cls(weight), layout.bias(Term::Pooler, 0))
+            }
+        };
+        let mut graph = Graph {
+            embed: Arc::new(EmbedNode { shared: shared.clone(), tables: build.tables()? }),
+            emb_ln: build.norm(Term::EmbLn, 0, DropAt::Output)?,
+            layers: (0..config.layers).map(|l| build.layer(l)).collect::<Result<_>>()?,
+            pooler: Arc::new(PoolerNode {
+                shared: shared.clone(),
+                pooler: pooler.0,
+                hidden: config.hidden,
+                bias: pooler.1,
+            }),
+            head: Arc::new(HeadNode {
+                shared: shared.clone(),
+                labels,
+                weight: layout.head_weight(),
+                bias: layout.head_bias(),
+                dropout: Dropout { p: rates.head, site: u32::MAX },
+            }),
+            inference: SimplePlan::new(TypedModel::default()).map_err(internal)?,
+            numerics,
+            layout,
+        };
+        let (model, outlets) = graph.wire(&scope, NOTHING)?;
+        let outputs = [outlets.logits, outlets.pooled];
+        graph.inference = plan(model, &outputs)?;
+        Ok(graph)
+    }
+
+    /// The trainable parameters and their places.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Number of encoder layers.
+    pub fn layers(&self) -> usize {
+        self.layers.len()
+    }
+
+    /// Number of outputs of the head.
+    pub fn labels(&self) -> usize {
+        self.head.labels
+    }
+
+    /// How the arithmetic is done.
+    pub fn numerics(&self) -> &Numerics {
+        &self.numerics
+    }
+
+    /// A plan that saves for the backward from layer `saved_from` up.
+    pub fn training_plan(&self, saved_from: usize) -> Result<TrainingPlan> {
+        let (model, o) = self.wire(&self.scope()?, saved_from)?;
+        let mut outputs = vec![o.logits, o.pooled];
+        outputs.extend(o.saved);
+        Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
+    }
+
+    /// Forward for inference. Returns logits `[batch, labels]` and pooled vectors `[batch, hidden]`.
+    pub fn forward(&self, batch: &Batch, theta: &[f32]) -> Result<(Array2<f32>, Array2<f32>)> {
+        let mut out = self.run(&self.inference, batch, theta)?.into_iter();
+        Ok((take(&mut out)?, take(&mut out)?))
+    }
+
+    /// Forward that keeps what the backward needs.
+    pub(crate) fn forward_training(
+        &self,
+        plan: &TrainingPlan,
+        batch: &Batch,
+        theta: &[f32],
+    ) -> Result<Forward> {
+        let mut out = self.run(&plan.plan, batch, theta)?.into_iter();
+        let (logits, pooled) = (take(&mut out)?, take(&mut out)?);
+        let mut next = || out.next().ok_or_else(|| Error::Internal("the training plan lacks an output".into()));
+        let mut layers = Vec::new();
+        for layer in 0..self.layers.len() {
+            layers.push(if layer >= plan.saved_from {
+                Some(SavedLayer {
+                    qkv: next()?,
+                    ln1: (next()?, next()?),
+                    gelu: next()?,
+                    ln2: (next()?, next()?),
+                })
+            } else {
+                None
+            });
+        }
+        Ok(Forward { logits, pooled, layers })
+    }
+
+    /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
+    pub fn hidden_states(&self, batch: &Batch, theta: &[f32]) -> Result<Vec<Array2<f32>>> {
+        let (model, o) = self.wire(&self.scope()?, NOTHING)?;
+        let plan = plan(model, &o.hidden)?;
+        let mut out = self.run(&plan, batch, theta)?.into_iter();
+        o.hidden.iter().map(|_| take(&mut out)).collect()
+    }
+
+    fn scope(&self) -> Result<SymbolScope> {
+        match &self.embed.shared.rows {
+            TDim::Sym(rows) => rows.scope().ok_or_else(|| Error::Internal("the symbols are gone".into())),
+            other => Err(Error::Internal(format!("rows is {other}, not a symbol"))),
+        }
+    }
+
+    fn run(&self, plan: &Arc<TypedSimplePlan>, batch: &Batch, theta: &[f32]) -> Result<TVec<TValue>> {
+        self.check(batch, theta)?;
+        let inputs = (|| {
+            TractResult::Ok(tvec![
+                Tensor::from_shape(&[3, batch.rows()], &batch.tokens)?.into_tvalue(),
+                Tensor::from_shape(&[batch.offsets.len()], &batch.offsets)?.into_tvalue(),
+                Tensor::from_shape(&[batch.keys.len()], &batch.keys)?.into_tvalue(),
+                Tensor::from_shape(&[theta.len()], theta)?.into_tvalue(),
+            ])
+        })()
+        .map_err(internal)?;
+        plan.run(inputs).map_err(internal)
+    }
+
+    /// The kernels index tables by these ids, so they are checked here, once for every caller.
+    fn check(&self, batch: &Batch, theta: &[f32]) -> Result<()> {
+        let t = &self.embed.tables;
+        let rows = batch.rows();
+        let inside = |which: usize, n: usize| {
+            batch.tokens[which * rows..][..rows].iter().all(|&i| i >= 0 && (i as usize) < n)
+        };
+        if batch.is_empty() || batch.offsets.windows(2).any(|o| o[0] >= o[1]) {
+            return Err(Error::Config("a batch needs at least one text of at least one token".into()));
+        }
+        if !inside(0, t.word.rows()) || !inside(2, t.types.rows()) {
+            return Err(Error::Config("a token id lies outside the base's embedding table".into()));
+        }
+        if !inside(1, t.position.rows()) {
+            let longest = t.position.rows();
+            return Err(Error::Config(format!("a text is longer than the base's {longest} positions")));
+        }
+        if theta.len() != self.layout.len() {
+            let (has, wants) = (theta.len(), self.layout.len());
+            return Err(Error::Config(format!("theta has {has} values, the model wants {wants}")));
+        }
+        Ok(())
+    }
+
+    /// Wires the ops into a fresh model that saves from layer `saved_from` on.
+    fn wire(&self, scope: &SymbolScope, saved_from: usize) -> Result<(TypedModel, Outlets)> {
+        let s = &self.embed.shared;
+        let mut model = TypedModel { symbols: scope.clone(), ..TypedModel::default() };
+        let mut source = |name: &str, dt: DatumType, shape: TVec<TDim>| model.add_source(name, dt.fact(shape));
+        let sources = (|| {
+            TractResult::Ok((
+                source("tokens", DatumType::I32, tvec![3.to_dim(), s.rows.clone()])?,
+                source("offsets", DatumType::I32, tvec![s.batch.clone() + 1])?,
+                source("keys", DatumType::I64, tvec![s.batch.clone()])?,
+                source("theta", DatumType::F32, tvec![self.layout.len().to_dim()])?,
+            ))
+        })();
+        let (tokens, offsets, keys, theta) = sources.map_err(internal)?;
+        let mut w = Wiring { model, saved: Vec::new() };
+        let x = w.add("embed", &self.embed, false, &[tokens])?;
+        let mut x = w.add("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?;
+        let mut hidden = vec![x];
+        for (l, ops) in self.layers.iter().enumerate() {
+            let save = l >= saved_from;
+            let name = |op: &str| format!("layer.{l}.{op}");
+            let qkv = w.add(name("qkv"), &ops.qkv, save, &[x, theta])?;
+            let ctx = w.add(name("attention"), &ops.attention, save, &[qkv, offsets])?;
+            let a = w.add(name("m1"), &ops.m1, save, &[ctx, theta])?;
+            let h = w.add(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
+            let f = w.add(name("m2"), &ops.m2, save, &[h, theta])?;
+            let o = w.add(name("m3"), &ops.m3, save, &[f, theta])?;
+            x = w.add(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
+            hidden.push(x);
+        }
+        let pooled = w.add("pooler", &self.pooler, false, &[x, offsets, theta])?;
+        let logits = w.add("head", &self.head, false, &[pooled, keys, theta])?;
+        Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))
+    }
+}
+
+struct Outlets {
+    logits: OutletId,
+    pooled: OutletId,
+    hidden: Vec<OutletId>,
+    saved: Vec<OutletId>,
+}
+
+struct Wiring {
+    model: TypedModel,
+    saved: Vec<OutletId>,
+}
+
+impl Wiring {
+    fn add<T: FusedOp + 'static>(
+        &mut self,
+        name: impl Into<String>,
+        op: &Arc<T>,
+        save: bool,
+        inputs: &[OutletId],
+    ) -> Result<OutletId> {
+        let shim = Shim { op: op.clone(), save };
+        let outlets = self.model.wire_node(name.into(), shim, inputs).map_err(internal)?;
+        self.saved.extend_from_slice(&outlets[1..]);
+        Ok(outlets[0])
+    }
+}
+
+struct Build<'a> {
+    base: &'a Base,
+    config: &'a Config,
+    layout: &'a Layout,
+    shared: &'a Shared,
+    rates: DropoutRates,
+}
+
+impl Build<'_> {
+    fn weight(&self, term: Term, layer: usize) -> Result<QMatrix> {
+        self.base.matrix(&(term.module(layer) + ".weight"))
+    }
+
+    fn tables(&self) -> Result<Embed> {
+        let table = |kind: &str| self.base.matrix(&format!("bert.embeddings.{kind}_embeddings.weight"));
+        Ok(Embed { word: table("word")?, position: table("position")?, types: table("token_type")? })
+    }
+
+    fn norm(&self, term: Term, layer: usize, drop_at: DropAt) -> Result<Arc<NormNode>> {
+        let site = match term {
+            Term::EmbLn => 0,
+            Term::Ln1 => 1 + 2 * layer as u32,
+            _ => 2 + 2 * layer as u32,
+        };
+        Ok(Arc::new(NormNode {
+            shared: self.shared.clone(),
+            gain: self.base.vector(&(term.module(layer) + ".weight"))?,
+            bias: self.layout.bias(term, layer),
+            eps: self.config.layer_norm_eps,
+            drop_at,
+            dropout: Dropout { p: self.rates.encoder, site },
+        }))
+    }
+
+    fn linear(&self, terms: &[Term], layer: usize) -> Result<Arc<LinearNode>> {
+        let gelu = (terms == [Term::M2]).then_some(self.config.gelu);
+        let parts = terms.iter().map(|t| self.weight(*t, layer)).collect::<Result<_>>()?;
+        let biases = terms.iter().map(|t| self.layout.bias(*t, layer)).collect();
+        let linear = Linear { parts, gelu };
+        Ok(Arc::new(LinearNode { shared: self.shared.clone(), linear, biases }))
+    }
+
+    fn layer(&self, l: usize) -> Result<LayerOps> {
+        let heads = Heads { heads: self.config.heads, dim: self.config.head_dim() };
+        Ok(LayerOps {
+            qkv: self.linear(&[Term::Q, Term::K, Term::V], l)?,
+            attention: Arc::new(AttentionNode { shared: self.shared.clone(), heads }),
+            m1: self.linear(&[Term::M1], l)?,
+            ln1: self.norm(Term::Ln1, l, DropAt::Branch)?,
+            m2: self.linear(&[Term::M2], l)?,
+            m3: self.linear(&[Term::M3], l)?,
+            ln2: self.norm(Term::Ln2, l, DropAt::Branch)?,
+        })
+    }
+}
+
+fn plan(model: TypedModel, outputs: &[OutletId]) -> Result<Arc<TypedSimplePlan>> {
+    model.with_output_outlets(outputs).and_then(SimplePlan::new).map_err(internal)
+}
+
+fn take(out: &mut impl Iterator<Item = TValue>) -> Result<Array2<f32>> {
+    let value = out.next().ok_or_else(|| Error::Internal("the plan lacks an output".into()))?;
+    let view: ArrayView2<f32> = adapter::matrix(&value).map_err(internal)?;
+    Ok(view.to_owned())
+}
+
+/// An error of tract's is a bug of ours: what users can get wrong is checked before.
+fn internal(e: TractError) -> Error {
+    Error::Internal(format!("{e:#}"))
+}

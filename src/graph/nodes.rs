@@ -1,0 +1,261 @@
+//! Each op of `ops/` with its weights and its places in `theta`, as a node of the graph.
+
+use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, saved_mut, values};
+use crate::ops::add_norm;
+use crate::ops::attention::{self, Heads};
+use crate::ops::dropout::Dropout;
+use crate::ops::embed::{self, Embed};
+use crate::ops::head;
+use crate::ops::linear::{self, Linear};
+use crate::ops::pooler::{self, Pooler};
+use crate::ops::Numerics;
+use std::fmt;
+use std::ops::Range;
+use tract_core::internal::*;
+use tract_core::prelude::tract_ndarray::ArrayView2;
+
+/// What every node of one graph shares.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub numerics: Numerics,
+    pub rows: TDim,
+    pub batch: TDim,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.numerics.describe())
+    }
+}
+
+impl Shared {
+    fn of_rows(&self, dt: DatumType, cols: usize) -> Outlet {
+        (dt, tvec![self.rows.clone(), cols.to_dim()])
+    }
+
+    /// Element type of a tensor that int8 mode keeps as `compact`.
+    fn kept(&self, compact: DatumType) -> DatumType {
+        match self.numerics {
+            Numerics::Int8(_) => compact,
+            Numerics::Reference => DatumType::F32,
+        }
+    }
+}
+
+/// Inputs: tokens.
+#[derive(Debug)]
+pub(crate) struct EmbedNode {
+    pub shared: Shared,
+    pub tables: Embed,
+}
+
+impl FusedOp for EmbedNode {
+    fn name(&self) -> &'static str {
+        "Embed"
+    }
+
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        vec![self.shared.of_rows(DatumType::F32, self.tables.word.cols())]
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        embed::forward(&self.tables, matrix(&inputs[0])?, matrix_mut(&mut outputs[0])?);
+        Ok(())
+    }
+}
+
+/// Where a norm's dropout stands: on the branch that joins the residual, or behind the norm (embeddings).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum DropAt {
+    Branch,
+    Output,
+}
+
+/// Inputs: x, (residual,) offsets, keys, theta. Saves n and rstd.
+#[derive(Debug)]
+pub(crate) struct NormNode {
+    pub shared: Shared,
+    pub gain: Vec<f32>,
+    pub bias: Range<usize>,
+    pub eps: f32,
+    pub drop_at: DropAt,
+    pub dropout: Dropout,
+}
+
+impl FusedOp for NormNode {
+    fn name(&self) -> &'static str {
+        "AddNorm"
+    }
+
+    fn outlets(&self, save: bool) -> Vec<Outlet> {
+        let hidden = self.gain.len();
+        let mut outlets = vec![self.shared.of_rows(DatumType::F32, hidden)];
+        if save {
+            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::F16), hidden));
+            outlets.push((DatumType::F32, tvec![self.shared.rows.clone()]));
+        }
+        outlets
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (activations, shared) = inputs.split_at(inputs.len() - 3);
+        let (offsets, keys, theta) = (values(&shared[0])?, values(&shared[1])?, values(&shared[2])?);
+        let (y, kept) = outputs.split_first_mut().context("an output")?;
+        let (x, hidden) = (matrix::<f32>(&activations[0])?, self.gain.len());
+        let drop = self.dropout.p > 0.0;
+        let dropped = (drop && self.drop_at == DropAt::Branch).then(|| {
+            let mut x = x.to_owned();
+            let rows = x.as_slice_mut().expect("row-major tensor");
+            self.dropout.apply_rows(keys, offsets, hidden, rows);
+            x
+        });
+        let residual = activations.get(1).map(|r| matrix(r)).transpose()?;
+        let saved = match kept {
+            [n, rstd] => Some((
+                saved_mut(n)?,
+                rstd.to_plain_array_view_mut::<f32>()?.into_slice().context("row-major tensor")?,
+            )),
+            _ => None,
+        };
+        add_norm::forward(
+            &self.shared.numerics,
+            dropped.as_ref().map_or(x, |x| x.view()),
+            residual,
+            &self.gain,
+            &theta[self.bias.clone()],
+            self.eps,
+            matrix_mut(y)?,
+            saved,
+        );
+        if drop && self.drop_at == DropAt::Output {
+            let mut y = matrix_mut(y)?;
+            self.dropout.apply_rows(keys, offsets, hidden, y.as_slice_mut().context("row-major tensor")?);
+        }
+        Ok(())
+    }
+}
+
+/// Inputs: x, theta. Saves gelu' where there is a GELU.
+#[derive(Debug)]
+pub(crate) struct LinearNode {
+    pub shared: Shared,
+    pub linear: Linear,
+    pub biases: Vec<Range<usize>>,
+}
+
+impl FusedOp for LinearNode {
+    fn name(&self) -> &'static str {
+        if self.linear.gelu.is_some() { "LinearGelu" } else { "Linear" }
+    }
+
+    fn outlets(&self, save: bool) -> Vec<Outlet> {
+        let mut outlets = vec![self.shared.of_rows(DatumType::F32, self.linear.out())];
+        if save && self.linear.gelu.is_some() {
+            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::U8), self.linear.out()));
+        }
+        outlets
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let theta: &[f32] = values(&inputs[1])?;
+        let biases: Vec<&[f32]> = self.biases.iter().map(|r| &theta[r.clone()]).collect();
+        let (y, kept) = outputs.split_first_mut().context("an output")?;
+        let saved = kept.first_mut().map(saved_mut).transpose()?;
+        let x = matrix(&inputs[0])?;
+        linear::forward(&self.shared.numerics, &self.linear, x, &biases, matrix_mut(y)?, saved);
+        Ok(())
+    }
+}
+
+/// Inputs: qkv, offsets. Saves qkv.
+#[derive(Debug)]
+pub(crate) struct AttentionNode {
+    pub shared: Shared,
+    pub heads: Heads,
+}
+
+impl FusedOp for AttentionNode {
+    fn name(&self) -> &'static str {
+        "Attention"
+    }
+
+    fn outlets(&self, save: bool) -> Vec<Outlet> {
+        let hidden = self.heads.heads * self.heads.dim;
+        let mut outlets = vec![self.shared.of_rows(DatumType::F32, hidden)];
+        if save {
+            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::F16), 3 * hidden));
+        }
+        outlets
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (ctx, kept) = outputs.split_first_mut().context("an output")?;
+        let saved = kept.first_mut().map(saved_mut).transpose()?;
+        let (qkv, offsets) = (matrix(&inputs[0])?, values(&inputs[1])?);
+        attention::forward(&self.shared.numerics, self.heads, qkv, offsets, matrix_mut(ctx)?, saved);
+        Ok(())
+    }
+}
+
+/// Inputs: h, offsets, theta. Its own output is all the backward needs.
+#[derive(Debug)]
+pub(crate) struct PoolerNode {
+    pub shared: Shared,
+    pub pooler: Pooler,
+    pub hidden: usize,
+    /// Empty for the mean.
+    pub bias: Range<usize>,
+}
+
+impl FusedOp for PoolerNode {
+    fn name(&self) -> &'static str {
+        "Pooler"
+    }
+
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        vec![(DatumType::F32, tvec![self.shared.batch.clone(), self.hidden.to_dim()])]
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (offsets, theta) = (values(&inputs[1])?, values::<f32>(&inputs[2])?);
+        let bias = &theta[self.bias.clone()];
+        let h = matrix(&inputs[0])?;
+        pooler::forward(&self.shared.numerics, &self.pooler, h, offsets, bias, matrix_mut(&mut outputs[0])?);
+        Ok(())
+    }
+}
+
+/// Inputs: pooled, keys, theta.
+#[derive(Debug)]
+pub(crate) struct HeadNode {
+    pub shared: Shared,
+    pub labels: usize,
+    pub weight: Range<usize>,
+    pub bias: Range<usize>,
+    pub dropout: Dropout,
+}
+
+impl HeadNode {
+    /// The head's weight `[labels, hidden]` in theta.
+    pub fn weight_of<'a>(&self, theta: &'a [f32]) -> ArrayView2<'a, f32> {
+        let w = &theta[self.weight.clone()];
+        ArrayView2::from_shape((self.labels, w.len() / self.labels), w).expect("its shape")
+    }
+}
+
+impl FusedOp for HeadNode {
+    fn name(&self) -> &'static str {
+        "Head"
+    }
+
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        vec![(DatumType::F32, tvec![self.shared.batch.clone(), self.labels.to_dim()])]
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (keys, theta) = (values(&inputs[1])?, values(&inputs[2])?);
+        let (p, w, b) = (matrix(&inputs[0])?, self.weight_of(theta), &theta[self.bias.clone()]);
+        head::forward(p, self.dropout, keys, w, b, matrix_mut(&mut outputs[0])?);
+        Ok(())
+    }
+}

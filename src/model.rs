@@ -1,0 +1,306 @@
+//! The public face: a base, made personal by trained biases and a head.
+
+use crate::bias_file::BiasFile;
+use crate::config::Pooling;
+use crate::data::{self, Example};
+use crate::error::{Error, Result};
+use crate::graph::{DropoutRates, Graph};
+use crate::kernels;
+use crate::ops::{Numerics, loss};
+use crate::params::Role;
+use crate::quant::Base;
+use crate::tokenize::TextEncoder;
+use crate::train::metrics::Metrics;
+use crate::train::{self, Labelled, Progress, Report, TrainConfig};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::Serialize;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+/// How a model is set up, apart from its training.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How a text becomes one vector; `None` takes what the base asks for.
+    pub pooling: Option<Pooling>,
+    /// Longest text in tokens; longer ones are cut. Never more than the base's positions.
+    pub max_len: usize,
+    /// Threads; `None` takes all the CPUs the process may use. Results do not depend on it.
+    pub threads: Option<usize>,
+    /// f32 activations instead of int8: slow, the yardstick.
+    pub exact: bool,
+    /// Kernel set by name; `None` takes `TRIMTAB_KERNEL` or the best this CPU has.
+    pub kernel: Option<String>,
+    /// Dropout before the head while training.
+    pub head_dropout: f32,
+    /// Dropout inside the encoder while training.
+    pub encoder_dropout: f32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            pooling: None,
+            max_len: 128,
+            threads: None,
+            exact: false,
+            kernel: None,
+            head_dropout: 0.1,
+            encoder_dropout: 0.0,
+        }
+    }
+}
+
+/// One answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Prediction {
+    /// The most probable label.
+    pub label: String,
+    /// One probability a label, in the order of [`Personal::labels`].
+    pub probabilities: Vec<f64>,
+}
+
+/// A base with biases and a head of its own.
+pub struct Personal {
+    base: Base,
+    graph: Graph,
+    encoder: TextEncoder,
+    labels: Vec<String>,
+    pooling: Pooling,
+    theta: Vec<f32>,
+    /// The base's own biases, to tell what training changed.
+    initial: Vec<f32>,
+    /// Terms and layers of the last training, as the bias file states them.
+    trained: Option<TrainConfig>,
+    settings: serde_json::Value,
+    metrics: serde_json::Value,
+    finished_epoch: bool,
+    pool: rayon::ThreadPool,
+}
+
+impl Personal {
+    /// A model that tells `labels` apart, with the base's own biases and a head that knows nothing yet.
+    ///
+    /// Errors: fewer than two labels; `cls` pooling on a base without a pooler; settings out of range.
+    pub fn new(base: &Base, labels: Vec<String>, options: &Options) -> Result<Personal> {
+        if labels.len() < 2 {
+            return Err(Error::Config(format!("a classifier needs two labels or more, not {}", labels.len())));
+        }
+        let rates = [options.head_dropout, options.encoder_dropout];
+        if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
+            return Err(Error::Config("a dropout rate lies in [0, 1)".into()));
+        }
+        let max_len = options.max_len.min(base.config().max_positions);
+        if max_len < 4 {
+            return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
+        }
+        let pooling = options.pooling.unwrap_or(base.pooling());
+        let numerics = match options.exact {
+            true => Numerics::Reference,
+            false => Numerics::Int8(kernels::select(options.kernel.as_deref())?),
+        };
+        let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
+        let graph = Graph::new(base, numerics, pooling, labels.len(), rates)?;
+        let config = base.config();
+        let encoder =
+            TextEncoder::from_bytes(base.tokenizer_bytes(), base.path(), max_len, config.vocab, config.types)?;
+        let mut theta = vec![0.0; graph.layout().len()];
+        for p in graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..))) {
+            theta[p.range.clone()].copy_from_slice(&base.vector(&p.name)?);
+        }
+        let threads = options.threads.unwrap_or(0); // rayon: 0 is every CPU
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?;
+        Ok(Personal {
+            base: base.clone(),
+            graph,
+            encoder,
+            labels,
+            pooling,
+            initial: theta.clone(),
+            theta,
+            trained: None,
+            settings: serde_json::Value::Null,
+            metrics: serde_json::Value::Null,
+            finished_epoch: false,
+            pool,
+        })
+    }
+
+    /// A model from a bias file, which must have been trained on this base.
+    ///
+    /// `options.pooling` and `options.max_len` are the file's, whatever is given.
+    pub fn open(base: &Base, path: &Path, options: &Options) -> Result<Personal> {
+        let file = BiasFile::open(path)?;
+        file.check_base(path, base.path(), base.fingerprint())?;
+        let options =
+            Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
+        let mut model = Personal::new(base, file.labels.clone(), &options)?;
+        file.apply(path, model.graph.layout(), &mut model.theta)?;
+        model.settings = file.settings;
+        model.metrics = file.metrics;
+        Ok(model)
+    }
+
+    /// The labels, in the order of probabilities.
+    pub fn labels(&self) -> &[String] {
+        &self.labels
+    }
+
+    /// How a text becomes one vector.
+    pub fn pooling(&self) -> Pooling {
+        self.pooling
+    }
+
+    /// The graph, for those who want its parts.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// All parameters, with the layout of [`Graph::layout`].
+    pub fn theta(&self) -> &[f32] {
+        &self.theta
+    }
+
+    /// Number of threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
+    ///
+    /// `train` and `dev` carry labels out of [`Personal::labels`]. See [`train::train`] for how it ends.
+    pub fn train(
+        &mut self,
+        train: &[Example],
+        dev: Option<&[Example]>,
+        config: &TrainConfig,
+        mut on_progress: impl FnMut(Progress) -> ControlFlow<()> + Send,
+    ) -> Result<Report> {
+        let data = self.encode(train)?;
+        let dev = dev.map(|d| self.encode(d)).transpose()?;
+        self.init_head(config.seed);
+        self.finished_epoch = false;
+        let (graph, theta, finished) = (&self.graph, &mut self.theta, &mut self.finished_epoch);
+        let mut watch = |p: Progress| {
+            *finished |= matches!(p, Progress::Epoch(_));
+            on_progress(p)
+        };
+        let result =
+            self.pool.install(|| train::train(graph, theta, &data, dev.as_deref(), config, &mut watch));
+        self.trained = Some(config.clone());
+        if let Ok(report) = &result {
+            let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
+            self.metrics = serde_json::json!(kept);
+        }
+        self.settings = serde_json::json!({
+            "epochs": config.epochs, "lr": config.lr, "batch": config.batch, "seed": config.seed,
+            "warmup": config.warmup, "clip": config.clip, "weight_decay": config.weight_decay,
+            "class_weights": config.class_weights, "examples": train.len(),
+        });
+        result
+    }
+
+    /// Small uniform weights (standard deviation 0.02, as BERT's) and zero biases.
+    fn init_head(&mut self, seed: u64) {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let bound = 0.02 * 3f32.sqrt();
+        for w in &mut self.theta[self.graph.layout().head_weight()] {
+            // 24 random bits over [-1, 1): exact in f32 on every platform
+            let unit = (rng.random::<u32>() >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
+            *w = unit * bound;
+        }
+        self.theta[self.graph.layout().head_bias()].fill(0.0);
+    }
+
+    fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+        let labels = data::label_ids(examples, &self.labels, Path::new("the examples"))?;
+        let texts = self.pool.install(|| self.encoder.encode_all(examples))?;
+        Ok(texts.into_iter().zip(labels).map(|(text, label)| Labelled { text, label }).collect())
+    }
+
+    /// Scores on labelled texts.
+    pub fn evaluate(&self, examples: &[Example]) -> Result<Metrics> {
+        let data = self.encode(examples)?;
+        self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data))
+    }
+
+    /// The label of a text, or of a pair.
+    pub fn predict(&self, text_a: &str, text_b: Option<&str>) -> Result<Prediction> {
+        let text = self.encoder.encode(text_a, text_b)?;
+        let out = self.pool.install(|| train::forward_all(&self.graph, &self.theta, &[&text]))?;
+        Ok(self.prediction(&out[0].0))
+    }
+
+    /// The labels of many texts, in their order; unlike single calls it fills the machine.
+    pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
+        let out = self.run_all(examples)?;
+        Ok(out.iter().map(|(logits, _)| self.prediction(logits)).collect())
+    }
+
+    /// The pooled vectors `[hidden]` of many texts: sentence embeddings.
+    pub fn embed_all(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
+        Ok(self.run_all(examples)?.into_iter().map(|(_, pooled)| pooled).collect())
+    }
+
+    fn run_all(&self, examples: &[Example]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+        self.pool.install(|| {
+            let texts = self.encoder.encode_all(examples)?;
+            train::forward_all(&self.graph, &self.theta, &texts.iter().collect::<Vec<_>>())
+        })
+    }
+
+    fn prediction(&self, logits: &[f32]) -> Prediction {
+        let label = self.labels[train::largest(logits)].clone();
+        Prediction { label, probabilities: loss::softmax(logits) }
+    }
+
+    /// Whether the last training finished an epoch, so that there is something worth keeping.
+    pub fn has_finished_epoch(&self) -> bool {
+        self.finished_epoch
+    }
+
+    /// Mean |b − b₀| of every bias, by parameter: the paper's figure 1.
+    pub fn bias_change(&self) -> Vec<(Role, f64)> {
+        let biases = self.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..)));
+        biases
+            .map(|p| {
+                let now = &self.theta[p.range.clone()];
+                let then = &self.initial[p.range.clone()];
+                let sum: f64 = now.iter().zip(then).map(|(a, b)| f64::from((a - b).abs())).sum();
+                (p.role, sum / p.range.len() as f64)
+            })
+            .collect()
+    }
+
+    /// Writes the trained biases and the head, in f32 or, with `half`, in f16.
+    ///
+    /// The file is written beside `path` and renamed, so that nothing that exists is ever half overwritten.
+    pub fn save(&self, path: &Path, half: bool) -> Result<()> {
+        let config = self.trained.clone().unwrap_or_default();
+        let depth = self.base.config().layers;
+        let layers = config.layers.clone().unwrap_or(0..depth);
+        let selection = train::backward::Selection::new(config.terms.clone(), layers.clone(), depth);
+        let params = self.graph.layout().iter().filter(|p| {
+            // a model opened from a file keeps what that file changed
+            selection.wants_role(p.role) || self.theta[p.range.clone()] != self.initial[p.range.clone()]
+        });
+        let file = BiasFile {
+            labels: self.labels.clone(),
+            pooling: self.pooling,
+            terms: config.terms.to_string(),
+            layers: (layers.start, layers.end),
+            max_len: self.encoder.max_len(),
+            base_fingerprint: self.base.fingerprint().to_owned(),
+            base_name: self.base.name().to_owned(),
+            metrics: self.metrics.clone(),
+            settings: self.settings.clone(),
+            tensors: params
+                .map(|p| (p.name.clone(), (p.shape.clone(), self.theta[p.range.clone()].to_vec())))
+                .collect(),
+        };
+        file.save(path, half)
+    }
+}

@@ -1,0 +1,386 @@
+//! The training loop: batch, forward, loss, backward, clip, update; evaluate each epoch and keep the best.
+
+pub mod adamw;
+pub mod backward;
+pub mod batches;
+pub mod metrics;
+
+use crate::error::{Error, Result};
+use crate::graph::{Batch, Graph};
+use crate::ops::{dropout, loss};
+use crate::params::{Role, Terms};
+use crate::tokenize::Encoded;
+use adamw::{AdamW, Group};
+use backward::{Selection, backward};
+use metrics::Metrics;
+use serde::{Deserialize, Serialize};
+use std::ops::{ControlFlow, Range};
+use std::time::Instant;
+use tract_core::prelude::tract_ndarray::Array2;
+
+/// Texts that an evaluation runs through the encoder at once.
+const EVAL_BATCH: usize = 32;
+
+/// An encoded text and its label's index.
+#[derive(Clone, Debug)]
+pub struct Labelled {
+    /// The text's tokens.
+    pub text: Encoded,
+    /// Index of its label.
+    pub label: usize,
+}
+
+/// Which score decides the best epoch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Criterion {
+    /// Share of right answers.
+    #[default]
+    Accuracy,
+    /// Mean over the classes of their F1.
+    MacroF1,
+    /// Matthews correlation.
+    Mcc,
+    /// Loss, the lower the better.
+    Loss,
+    /// None: the last epoch is kept.
+    Last,
+}
+
+impl Criterion {
+    fn score(self, m: &Metrics) -> f64 {
+        match self {
+            Criterion::Accuracy => m.accuracy,
+            Criterion::MacroF1 => m.macro_f1,
+            Criterion::Mcc => m.mcc,
+            Criterion::Loss => -m.loss,
+            Criterion::Last => 0.0,
+        }
+    }
+}
+
+/// Settings of a run.
+#[derive(Clone, Debug)]
+pub struct TrainConfig {
+    /// Passes over the data.
+    pub epochs: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// Texts a step.
+    pub batch: usize,
+    /// Decides the order of the data, the head's first values and every dropout mask.
+    pub seed: u64,
+    /// Which biases are trained.
+    pub terms: Terms,
+    /// In which layers; `None` for all.
+    pub layers: Option<Range<usize>>,
+    /// Share of the steps that warm up.
+    pub warmup: f64,
+    /// Largest norm of a gradient; 0 for no limit.
+    pub clip: f32,
+    /// Decoupled decay of the head's weight. Biases do not decay.
+    pub weight_decay: f32,
+    /// Weighs classes by the inverse of their frequency.
+    pub class_weights: bool,
+    /// Stops after this many epochs without a better score on dev; `None` never.
+    pub patience: Option<usize>,
+    /// Which score on dev decides the epoch that is kept.
+    pub keep: Criterion,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        TrainConfig {
+            epochs: 4,
+            lr: 3e-3,
+            batch: 16,
+            seed: 0,
+            terms: Terms::all(),
+            layers: None,
+            warmup: 0.06,
+            clip: 1.0,
+            weight_decay: 0.0,
+            class_weights: false,
+            patience: None,
+            keep: Criterion::Accuracy,
+        }
+    }
+}
+
+impl TrainConfig {
+    fn check(&self, layers: usize) -> Result<Range<usize>> {
+        let fail = |what: String| Err(Error::Config(what));
+        if self.epochs == 0 || self.batch == 0 {
+            return fail("epochs and batch must be at least 1".into());
+        }
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return fail(format!("the learning rate must be a positive number, not {}", self.lr));
+        }
+        if !(0.0..=1.0).contains(&self.warmup) || self.clip.is_nan() || self.clip < 0.0 {
+            return fail("warm-up is a share between 0 and 1, and clip a number from 0 up".into());
+        }
+        match &self.layers {
+            None => Ok(0..layers),
+            Some(r) if r.start < r.end && r.end <= layers => Ok(r.clone()),
+            Some(r) => {
+                fail(format!("layers {}..{} do not fit an encoder of layers 0..{layers}", r.start, r.end))
+            }
+        }
+    }
+}
+
+/// What a run tells while it goes.
+#[derive(Clone, Debug)]
+pub enum Progress<'a> {
+    /// A step is done.
+    Step {
+        /// Steps done and steps in all.
+        done: usize,
+        /// Steps of the whole run.
+        total: usize,
+        /// Loss of the step's batch.
+        loss: f64,
+        /// Texts of the step.
+        texts: usize,
+    },
+    /// An epoch is done.
+    Epoch(&'a Epoch),
+}
+
+/// One epoch's result.
+#[derive(Clone, Debug, Serialize)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Mean loss over the training texts, as they passed.
+    pub train_loss: f64,
+    /// Scores on dev, where there is one.
+    pub dev: Option<Metrics>,
+    /// Seconds spent training, without evaluation.
+    pub train_s: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Every finished epoch.
+    pub epochs: Vec<Epoch>,
+    /// The epoch whose biases are kept, from 1; 0 if none was finished.
+    pub kept: usize,
+    /// Steps done.
+    pub steps: usize,
+    /// Trained values of biases.
+    pub trained_biases: usize,
+    /// Trained values of the head.
+    pub trained_head: usize,
+    /// Seconds spent training, without evaluation.
+    pub train_s: f64,
+    /// Training texts a second, without evaluation.
+    pub examples_per_s: f64,
+    /// Whether the run was stopped from outside.
+    pub interrupted: bool,
+    /// Why it stopped before its last epoch, where it did.
+    pub stopped: Option<String>,
+}
+
+/// Trains `theta` in place.
+///
+/// `on_progress` is called after every step and epoch and may end the run with `Break`. However the run ends,
+/// `theta` holds the kept epoch's biases; those of the last good step where no epoch was finished.
+/// Errors: settings out of range; [`Error::Diverged`] for a loss or gradient that is not finite.
+pub fn train(
+    graph: &Graph,
+    theta: &mut Vec<f32>,
+    data: &[Labelled],
+    dev: Option<&[Labelled]>,
+    config: &TrainConfig,
+    on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Report> {
+    let layers = config.check(graph.layers())?;
+    let selection = Selection::new(config.terms.clone(), layers, graph.layers());
+    let plan = selection.plan(graph)?;
+    let layout = graph.layout();
+    let groups = groups(graph, &selection, config);
+    let ranges: Vec<Range<usize>> = groups.iter().map(|g| g.range.clone()).collect();
+    let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
+    let lengths: Vec<usize> = data.iter().map(|d| d.text.ids.len()).collect();
+    let per_epoch = data.len().div_ceil(config.batch);
+    let total = per_epoch * config.epochs;
+    let warmup = (config.warmup * total as f64) as usize;
+
+    let mut optimizer = AdamW::new(theta.len(), groups);
+    let mut grad = vec![0.0; theta.len()];
+    let mut best: Option<(f64, f64, Vec<f32>)> = None;
+    let (trained_biases, trained_head) = selection.count(layout);
+    let mut report = Report {
+        epochs: vec![],
+        kept: 0,
+        steps: 0,
+        trained_biases,
+        trained_head,
+        train_s: 0.0,
+        examples_per_s: 0.0,
+        interrupted: false,
+        stopped: None,
+    };
+    let mut texts_done = 0;
+    let mut failed = None;
+
+    'epochs: for epoch in 0..config.epochs {
+        let start = Instant::now();
+        let mut loss_sum = 0.0;
+        for indices in batches::batches(&lengths, config.batch, config.seed, epoch) {
+            let keys = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
+            let batch = Batch::new(indices.iter().map(|&i| &data[i].text), Some(keys));
+            let labels: Vec<usize> = indices.iter().map(|&i| data[i].label).collect();
+
+            let f = graph.forward_training(&plan, &batch, theta)?;
+            let (loss, d_logits) = loss::cross_entropy(f.logits.view(), &labels, class_weights.as_deref());
+            grad.fill(0.0);
+            backward(graph, &selection, f, &batch, theta, &d_logits, &mut grad);
+            let norm = adamw::clip(&mut grad, &ranges, config.clip);
+            if !loss.is_finite() || !norm.is_finite() {
+                failed = Some(diverged(epoch, report.steps, loss, norm));
+                break 'epochs;
+            }
+            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
+            optimizer.update(theta, &grad, lr);
+
+            report.steps += 1;
+            texts_done += labels.len();
+            loss_sum += loss * labels.len() as f64;
+            let step = Progress::Step { done: report.steps, total, loss, texts: labels.len() };
+            if on_progress(step).is_break() {
+                report.interrupted = true;
+                report.train_s += start.elapsed().as_secs_f64();
+                break 'epochs;
+            }
+        }
+        report.train_s += start.elapsed().as_secs_f64();
+        let scores = dev.map(|dev| evaluate(graph, theta, dev)).transpose()?;
+        let finished = Epoch {
+            epoch: epoch + 1,
+            train_loss: loss_sum / data.len() as f64,
+            dev: scores,
+            train_s: report.train_s,
+        };
+        // Without dev the last epoch is the one to keep; on a tie the one with the lower loss.
+        let (score, loss) = finished.dev.as_ref().map_or((0.0, 0.0), |m| (config.keep.score(m), m.loss));
+        let last = config.keep == Criterion::Last || dev.is_none();
+        if !score.is_nan() && (last || best.as_ref().is_none_or(|b| (score, -loss) > (b.0, -b.1))) {
+            best = Some((score, loss, theta.clone()));
+            report.kept = epoch + 1;
+        }
+        let go_on = on_progress(Progress::Epoch(&finished));
+        report.epochs.push(finished);
+        if go_on.is_break() && epoch + 1 < config.epochs {
+            report.interrupted = true;
+            break;
+        }
+        if config.patience.is_some_and(|p| epoch + 1 >= report.kept + p) && epoch + 1 < config.epochs {
+            let waited = epoch + 1 - report.kept;
+            report.stopped = Some(format!("no better score on dev for {waited} epochs"));
+            break;
+        }
+    }
+    if let Some((_, _, kept)) = best {
+        *theta = kept;
+    }
+    report.examples_per_s = texts_done as f64 / report.train_s.max(1e-9);
+    match failed {
+        Some(error) => Err(error),
+        None => Ok(report),
+    }
+}
+
+fn diverged(epoch: usize, step: usize, loss: f64, norm: f64) -> Error {
+    let what = if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
+    let kept = if epoch > 0 {
+        format!("the biases of the best of {epoch} finished epochs are kept")
+    } else {
+        "no epoch was finished".into()
+    };
+    Error::Diverged(format!(
+        "training diverged in epoch {} at step {}: {what}; {kept}. Try a lower learning rate (--lr)",
+        epoch + 1,
+        step + 1
+    ))
+}
+
+/// What the optimizer moves. Biases do not decay, as in BitFit.
+fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Group> {
+    let wanted = graph.layout().iter().filter(|p| selection.wants_role(p.role));
+    wanted
+        .map(|p| {
+            let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
+            Group { range: p.range.clone(), rate: 1.0, decay }
+        })
+        .collect()
+}
+
+/// Loss, logits `[batch, labels]` and gradient (with the layout of theta) of one batch, without dropout.
+///
+/// What a step of [`train`] computes, for those who bring their own optimizer or check ours.
+pub fn gradients(
+    graph: &Graph,
+    selection: &Selection,
+    theta: &[f32],
+    batch: &[Labelled],
+) -> Result<(f64, Array2<f32>, Vec<f32>)> {
+    let plan = selection.plan(graph)?;
+    let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
+    let batch = Batch::new(batch.iter().map(|d| &d.text), None);
+    let f = graph.forward_training(&plan, &batch, theta)?;
+    let logits = f.logits.clone();
+    let (loss, d_logits) = loss::cross_entropy(f.logits.view(), &labels, None);
+    let mut grad = vec![0.0; theta.len()];
+    backward(graph, selection, f, &batch, theta, &d_logits, &mut grad);
+    Ok((loss, logits, grad))
+}
+
+/// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.
+fn inverse_frequency(data: &[Labelled], labels: usize) -> Vec<f32> {
+    let mut count = vec![0usize; labels];
+    data.iter().for_each(|d| count[d.label] += 1);
+    let present = count.iter().filter(|&&c| c > 0).count();
+    count.iter().map(|&c| if c == 0 { 1.0 } else { data.len() as f32 / (present * c) as f32 }).collect()
+}
+
+/// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
+///
+/// Returns logits and pooled vectors, each one row a text.
+pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&i| texts[i].ids.len());
+    let mut out = vec![(vec![], vec![]); texts.len()];
+    for chunk in order.chunks(EVAL_BATCH) {
+        let batch = Batch::new(chunk.iter().map(|&i| texts[i]), None);
+        let (logits, pooled) = graph.forward(&batch, theta)?;
+        for ((&i, logits), pooled) in chunk.iter().zip(logits.rows()).zip(pooled.rows()) {
+            out[i] = (logits.to_vec(), pooled.to_vec());
+        }
+    }
+    Ok(out)
+}
+
+/// Scores of `theta` on labelled texts.
+pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled]) -> Result<Metrics> {
+    let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
+    let outputs = forward_all(graph, theta, &texts)?;
+    let truth: Vec<usize> = data.iter().map(|d| d.label).collect();
+    let predicted: Vec<usize> = outputs.iter().map(|(logits, _)| largest(logits)).collect();
+    let nll = outputs.iter().zip(&truth).map(|((l, _), &t)| loss::negative_log_likelihood(l, t));
+    let loss = nll.sum::<f64>() / data.len().max(1) as f64;
+    Ok(metrics::classification(&truth, &predicted, graph.labels(), loss))
+}
+
+/// Index of the largest value; the first of several.
+pub(crate) fn largest(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}
