@@ -48,6 +48,43 @@ pub struct Config {
 }
 
 impl Config {
+    /// Refuses sizes that no encoder has, so that nothing behind this can overflow.
+    ///
+    /// `path` is the file named in the error; keys are named as in `config.json`. The bound on the two widths is
+    /// what i32 can sum: `255 · 128 · 65536 < 2^31`.
+    pub fn validate(&self, path: &Path) -> Result<()> {
+        for (key, value, most) in [
+            ("hidden_size", self.hidden, 1 << 14),
+            ("intermediate_size", self.intermediate, 1 << 16),
+            ("num_hidden_layers", self.layers, 1 << 10),
+            ("num_attention_heads", self.heads, 1 << 10),
+            ("vocab_size", self.vocab, 1 << 22),
+            ("max_position_embeddings", self.max_positions, 1 << 16),
+            ("type_vocab_size", self.types, 1 << 10),
+        ] {
+            if value == 0 || value > most {
+                return Err(Error::format(path, format!("`{key}` is {value}; must be 1 to {most}")));
+            }
+        }
+        if !self.hidden.is_multiple_of(self.heads) {
+            return Err(Error::format(
+                path,
+                format!(
+                    "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
+                    self.hidden, self.heads
+                ),
+            ));
+        }
+        let eps = self.layer_norm_eps;
+        if !(eps > 0.0 && eps < 1.0) {
+            return Err(Error::format(
+                path,
+                format!("`layer_norm_eps` is {eps}; must be above 0 and below 1"),
+            ));
+        }
+        Ok(())
+    }
+
     /// Width of one attention head.
     pub fn head_dim(&self) -> usize {
         self.hidden / self.heads

@@ -11,6 +11,8 @@
 //!
 //! `unsafe` is allowed here and nowhere else but the C ABI.
 
+pub mod map;
+
 /// Int8 matrix `[rows, cols]`, row-major: the frozen weight `[out, in]` of a Linear.
 #[derive(Clone, Copy)]
 pub struct MatI8<'a> {

@@ -1,0 +1,183 @@
+//! The safetensors container: a header read with suspicion, a header written, a file replaced whole.
+//!
+//! A file is `u64` little-endian length of the header, the header (JSON), then the tensors' bytes. Every
+//! file here MUST have tensors that cover the data from first to last byte, without a hole or an overlap, each
+//! as long as its dtype and shape say; the header MUST NOT be longer than [`MAX_HEADER`].
+
+use crate::error::{Error, Result};
+use safetensors::tensor::{Dtype, TensorInfo};
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
+
+#[cfg(target_endian = "big")]
+compile_error!("safetensors data is little-endian and is read in place");
+
+/// Longest header read, in bytes. A BERT of 1000 layers needs about 2 MB.
+pub(crate) const MAX_HEADER: u64 = 16 << 20;
+
+/// Bytes before the header: its length.
+const PREFIX: u64 = 8;
+
+/// A parsed and checked header.
+#[derive(Debug)]
+pub(crate) struct Header {
+    /// Tensors by name; `data_offsets` count from [`Header::data_start`] and lie within the file.
+    pub tensors: BTreeMap<String, TensorInfo>,
+    /// Free text by key.
+    pub metadata: HashMap<String, String>,
+    /// Bytes before the first tensor.
+    pub data_start: u64,
+}
+
+#[derive(Deserialize)]
+struct RawHeader {
+    #[serde(rename = "__metadata__", default)]
+    metadata: HashMap<String, String>,
+    #[serde(flatten)]
+    tensors: BTreeMap<String, TensorInfo>,
+}
+
+impl Header {
+    /// Reads and checks the header of a file of `file_bytes` bytes; `read` gives bytes `[offset, offset + len)`.
+    ///
+    /// (The safetensors crate's own reader wants the whole file in one slice, does not name the tensor at
+    /// fault, and adds up hostile offsets unchecked.)
+    pub fn read(
+        path: &Path,
+        file_bytes: u64,
+        mut read: impl FnMut(u64, usize) -> Result<Vec<u8>>,
+    ) -> Result<Header> {
+        let bad = |what: String| Error::format(path, what);
+        if file_bytes < PREFIX {
+            return Err(bad(format!("{file_bytes} bytes is too short for a safetensors file")));
+        }
+        let mut length = [0; PREFIX as usize];
+        length.copy_from_slice(&read(0, PREFIX as usize)?);
+        let length = u64::from_le_bytes(length);
+        if length > file_bytes - PREFIX {
+            return Err(bad(format!(
+                "truncated, or not a safetensors file: a header of {length} bytes does not fit in the \
+                 file's {file_bytes}"
+            )));
+        }
+        if length > MAX_HEADER {
+            return Err(bad(format!("header of {length} bytes; at most {MAX_HEADER} are read")));
+        }
+        let text = read(PREFIX, length as usize)?;
+        let text = std::str::from_utf8(&text).map_err(|e| bad(format!("header is not UTF-8: {e}")))?;
+        let raw: RawHeader = serde_json::from_str(text)
+            .map_err(|e| bad(format!("header is not valid safetensors JSON: {e}")))?;
+        let data_start = PREFIX + length;
+        check_cover(path, &raw.tensors, file_bytes - data_start)?;
+        Ok(Header { tensors: raw.tensors, metadata: raw.metadata, data_start })
+    }
+
+    /// Reads and checks the header of a file that lies in memory.
+    pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Header> {
+        // In range: `read` checks against the length first.
+        Header::read(path, bytes.len() as u64, |at, len| Ok(bytes[at as usize..at as usize + len].to_vec()))
+    }
+}
+
+/// Checks that the tensors cover `data_bytes` from first to last and are as long as their shapes say.
+fn check_cover(path: &Path, tensors: &BTreeMap<String, TensorInfo>, data_bytes: u64) -> Result<()> {
+    let mut order: Vec<_> = tensors.iter().collect();
+    order.sort_by_key(|(_, info)| info.data_offsets);
+    let mut at = 0u64;
+    for (name, info) in order {
+        let bad = |what: String| Err(Error::tensor(path, name, what));
+        let (start, end) = (info.data_offsets.0 as u64, info.data_offsets.1 as u64);
+        if start < at {
+            return bad(format!("overlaps the tensor before it: starts at {start}, which ends at {at}"));
+        }
+        if start > at {
+            return bad(format!("starts at {start}, leaving a hole of {} bytes before it", start - at));
+        }
+        if end < start || end > data_bytes {
+            return bad(format!(
+                "truncated: bytes {start} to {end}, but the file holds {data_bytes} bytes of data"
+            ));
+        }
+        let wanted = byte_len(info.dtype, &info.shape);
+        if wanted != Some(end - start) {
+            let wanted = wanted.map_or("more than can be addressed".into(), |n| n.to_string());
+            return bad(format!(
+                "{} {:?} takes {wanted} bytes, but its place holds {}",
+                info.dtype,
+                info.shape,
+                end - start
+            ));
+        }
+        at = end;
+    }
+    if at != data_bytes {
+        return Err(Error::format(path, format!("{} bytes after the last tensor", data_bytes - at)));
+    }
+    Ok(())
+}
+
+/// Bytes of a tensor; `None` if they overflow or are not whole.
+pub(crate) fn byte_len(dtype: Dtype, shape: &[usize]) -> Option<u64> {
+    let bits = shape.iter().try_fold(dtype.bitsize() as u64, |n, d| n.checked_mul(*d as u64))?;
+    bits.is_multiple_of(8).then_some(bits / 8)
+}
+
+/// Lays `tensors` out in the given order, back to back, and returns their header infos and the data's length.
+pub(crate) fn lay_out(tensors: &[(String, Dtype, Vec<usize>)]) -> Option<(Vec<(String, TensorInfo)>, u64)> {
+    let mut at = 0usize;
+    let mut infos = Vec::with_capacity(tensors.len());
+    for (name, dtype, shape) in tensors {
+        let end = at.checked_add(usize::try_from(byte_len(*dtype, shape)?).ok()?)?;
+        infos.push((
+            name.clone(),
+            TensorInfo { dtype: *dtype, shape: shape.clone(), data_offsets: (at, end) },
+        ));
+        at = end;
+    }
+    Some((infos, at as u64))
+}
+
+/// The bytes before the data: length and JSON (keys in order, so that equal content gives equal bytes), padded
+/// with spaces so that data offset `aligned` falls on a multiple of 64 in the file.
+pub(crate) fn encode_header(
+    tensors: &[(String, TensorInfo)],
+    metadata: &BTreeMap<&str, String>,
+    aligned: u64,
+) -> Result<Vec<u8>> {
+    let internal = |e: serde_json::Error| Error::Internal(format!("header: {e}"));
+    let mut map = serde_json::Map::new();
+    map.insert("__metadata__".into(), serde_json::to_value(metadata).map_err(internal)?);
+    for (name, info) in tensors {
+        map.insert(name.clone(), serde_json::to_value(info).map_err(internal)?);
+    }
+    let mut text = serde_json::to_vec(&map).map_err(internal)?;
+    while !(PREFIX + text.len() as u64 + aligned).is_multiple_of(64) {
+        text.push(b' ');
+    }
+    let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
+    bytes.append(&mut text);
+    Ok(bytes)
+}
+
+/// Replaces the file at `path` whole, or leaves it as it was: `fill` writes beside it, then sync and rename.
+pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    let folder = match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".trimtab-").suffix(".tmp");
+    // A temporary file is private by default; this one becomes an ordinary file.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut temp = builder.tempfile_in(folder).map_err(Error::io(path))?;
+    let value = fill(temp.as_file_mut())?; // on any error the drop of `temp` removes it
+    temp.as_file().sync_all().map_err(Error::io(path))?;
+    temp.persist(path).map_err(|e| Error::Io { path: path.to_owned(), source: e.error })?;
+    // So that the rename itself survives a power cut. Not every file system can sync a folder.
+    #[cfg(unix)]
+    let _ = File::open(folder).and_then(|f| f.sync_all());
+    Ok(value)
+}

@@ -1,0 +1,256 @@
+//! Weights of a checkpoint: `model.safetensors`, or an index and its shards, read piece by piece.
+
+use super::canonical::{Kind, Spec};
+use super::read_small;
+use crate::container::{Header, MAX_HEADER};
+use crate::error::{Error, Result};
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::tensor::Dtype;
+use serde::Deserialize;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+
+/// Bytes of f32 handed out at a time, unless one row is longer.
+const CHUNK_BYTES: usize = 1 << 20;
+
+/// Weight files, open, with their headers parsed and the place of every wanted tensor known.
+#[derive(Debug)]
+pub(super) struct Weights {
+    shards: Vec<Shard>,
+    places: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    path: PathBuf,
+    file: File,
+    header: Header,
+}
+
+/// Where a tensor lies.
+#[derive(Debug)]
+struct Place {
+    shard: usize,
+    /// Its name in the file.
+    name: String,
+    dtype: Dtype,
+    /// From the start of the file.
+    offset: u64,
+    rows: usize,
+    cols: usize,
+}
+
+#[derive(Deserialize)]
+struct Index {
+    weight_map: HashMap<String, String>,
+}
+
+/// What a directory offers, before anything is looked up in it.
+pub(super) struct Found {
+    dir: PathBuf,
+    /// The file that lists the tensors: the one weight file or the index.
+    path: PathBuf,
+    /// Shard of each tensor, where there is an index.
+    map: Option<HashMap<String, String>>,
+    shards: Vec<Shard>,
+}
+
+impl Found {
+    /// Finds the weights of a directory and reads the header or the index.
+    pub fn open(dir: &Path) -> Result<Found> {
+        let single = dir.join("model.safetensors");
+        let index = dir.join("model.safetensors.index.json");
+        if single.exists() {
+            let shards = vec![Shard::open(single.clone())?];
+            return Ok(Found { dir: dir.to_owned(), path: single, map: None, shards });
+        }
+        if index.exists() {
+            let text = read_small(&index, MAX_HEADER)?;
+            let parsed: Index = serde_json::from_slice(&text)
+                .map_err(|e| Error::format(&index, format!("not a safetensors index: {e}")))?;
+            let map = Some(parsed.weight_map);
+            return Ok(Found { dir: dir.to_owned(), path: index, map, shards: Vec::new() });
+        }
+        let torch = dir.join("pytorch_model.bin");
+        if torch.exists() || dir.join("pytorch_model.bin.index.json").exists() {
+            return Err(Error::Unsupported {
+                path: torch,
+                what: "pickled weights are not read, they can run code; convert them to safetensors: in \
+                       Python, `AutoModel.from_pretrained(DIR).save_pretrained(DIR)`"
+                    .into(),
+            });
+        }
+        Err(Error::format(
+            dir,
+            "holds no weights: neither model.safetensors nor model.safetensors.index.json",
+        ))
+    }
+
+    /// The name under which the weights hold a tensor, if they do.
+    pub fn stored_name(&self, canonical: &str) -> Option<String> {
+        let holds = |name: &String| match &self.map {
+            Some(map) => map.contains_key(name),
+            None => self.shards[0].header.tensors.contains_key(name),
+        };
+        stored_names(canonical).into_iter().find(holds)
+    }
+
+    /// Looks every tensor up and checks its type and shape.
+    pub fn resolve(mut self, specs: &[Spec]) -> Result<Weights> {
+        let mut opened: HashMap<String, usize> = HashMap::new();
+        let mut places = BTreeMap::new();
+        for spec in specs {
+            let Some(name) = self.stored_name(&spec.name) else {
+                let what =
+                    format!("missing (also without the prefix `bert.`); expected shape {:?}", spec.shape);
+                return Err(Error::tensor(&self.path, &spec.name, what));
+            };
+            let shard = match self.map.as_ref().map(|map| map[&name].clone()) {
+                None => 0,
+                Some(file) => match opened.get(&file) {
+                    Some(shard) => *shard,
+                    None => {
+                        let path = shard_path(&self.dir, &self.path, &file)?;
+                        self.shards.push(Shard::open(path)?);
+                        opened.insert(file, self.shards.len() - 1);
+                        self.shards.len() - 1
+                    }
+                },
+            };
+            places.insert(spec.name.clone(), self.shards[shard].place(shard, name, spec)?);
+        }
+        Ok(Weights { shards: self.shards, places })
+    }
+}
+
+/// Names a tensor may have: with and without the prefix, and LayerNorm's names in TensorFlow's time.
+fn stored_names(canonical: &str) -> Vec<String> {
+    let mut names = vec![canonical.to_owned()];
+    if let Some(module) = canonical.strip_suffix(".LayerNorm.weight") {
+        names.push(format!("{module}.LayerNorm.gamma"));
+    } else if let Some(module) = canonical.strip_suffix(".LayerNorm.bias") {
+        names.push(format!("{module}.LayerNorm.beta"));
+    }
+    let bare: Vec<_> = names.iter().filter_map(|n| n.strip_prefix("bert.")).map(str::to_owned).collect();
+    names.extend(bare);
+    names
+}
+
+/// The path of a shard, which must be a plain file name in the checkpoint's directory.
+fn shard_path(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
+    let mut parts = Path::new(file).components();
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
+    if !plain || file.contains(['/', '\\', ':', '\0']) {
+        return Err(Error::format(
+            index,
+            format!("shard {file:?} is not a plain file name in the checkpoint's directory"),
+        ));
+    }
+    let path = dir.join(file);
+    if !path.exists() {
+        return Err(Error::format(index, format!("shard `{file}` is not there; download it too")));
+    }
+    Ok(path)
+}
+
+impl Shard {
+    fn open(path: PathBuf) -> Result<Shard> {
+        let file = File::open(&path).map_err(Error::io(&path))?;
+        let bytes = file.metadata().map_err(Error::io(&path))?.len();
+        let header = Header::read(&path, bytes, |at, len| {
+            let mut part = vec![0; len];
+            read_at(&file, at, &mut part).map_err(Error::io(&path))?;
+            Ok(part)
+        })?;
+        Ok(Shard { path, file, header })
+    }
+
+    fn place(&self, shard: usize, name: String, spec: &Spec) -> Result<Place> {
+        let Some(info) = self.header.tensors.get(&name) else {
+            return Err(Error::tensor(&self.path, &name, "missing, though the index places it in this file"));
+        };
+        if !matches!(info.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16) {
+            let what = format!("expected F32, F16 or BF16, found {}", info.dtype);
+            return Err(Error::tensor(&self.path, &name, what));
+        }
+        if info.shape != spec.shape {
+            let what = format!("expected shape {:?}, found {:?}", spec.shape, info.shape);
+            return Err(Error::tensor(&self.path, &name, what));
+        }
+        let (rows, cols) = match spec.kind {
+            Kind::Matrix => (spec.shape[0], spec.shape[1]),
+            Kind::Vector => (1, spec.shape[0]),
+        };
+        let offset = self.header.data_start + info.data_offsets.0 as u64;
+        Ok(Place { shard, name, dtype: info.dtype, offset, rows, cols })
+    }
+}
+
+impl Weights {
+    /// Bytes of all wanted tensors as they are stored.
+    pub fn bytes(&self) -> u64 {
+        self.places.values().map(|p| p.rows as u64 * p.cols as u64 * p.dtype.bitsize() as u64 / 8).sum()
+    }
+
+    /// Hands the tensor out as f32, whole rows at a time, in order; `each` gets the rows and their stored bytes.
+    ///
+    /// Fails with [`Error::Tensor`] on a value that is not finite.
+    pub fn read(&self, canonical: &str, each: &mut dyn FnMut(&[f32], u64) -> Result<()>) -> Result<()> {
+        let Some(place) = self.places.get(canonical) else {
+            return Err(Error::Internal(format!("`{canonical}` is not a tensor of this encoder")));
+        };
+        let shard = &self.shards[place.shard];
+        let width = place.dtype.bitsize() / 8;
+        let rows_at_once = (CHUNK_BYTES / 4 / place.cols).clamp(1, place.rows);
+        let mut values = vec![0f32; rows_at_once * place.cols];
+        let mut halves = vec![0u16; if width == 2 { values.len() } else { 0 }];
+        let mut row = 0;
+        while row < place.rows {
+            let n = rows_at_once.min(place.rows - row) * place.cols;
+            let at = place.offset + row as u64 * (place.cols * width) as u64;
+            let values = &mut values[..n];
+            let read = match place.dtype {
+                Dtype::F32 => read_at(&shard.file, at, bytemuck::cast_slice_mut(values)),
+                _ => read_at(&shard.file, at, bytemuck::cast_slice_mut(&mut halves[..n])),
+            };
+            read.map_err(Error::io(&shard.path))?;
+            match place.dtype {
+                Dtype::F16 => bytemuck::cast_slice::<_, f16>(&halves[..n]).convert_to_f32_slice(values),
+                Dtype::BF16 => bytemuck::cast_slice::<_, bf16>(&halves[..n]).convert_to_f32_slice(values),
+                _ => {}
+            }
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let (r, c) = (row + i / place.cols, i % place.cols);
+                let at = if place.rows == 1 { format!("[{c}]") } else { format!("[{r}, {c}]") };
+                let what = format!("{} at {at}; weights must be finite", values[i]);
+                return Err(Error::tensor(&shard.path, &place.name, what));
+            }
+            each(values, (n * width) as u64)?;
+            row += rows_at_once;
+        }
+        Ok(())
+    }
+}
+
+/// Fills `buffer` from `offset`, without moving a cursor that others share.
+#[cfg(unix)]
+fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Fills `buffer` from `offset`, without moving a cursor that others share.
+#[cfg(windows)]
+fn read_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
+    while !buffer.is_empty() {
+        match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                buffer = &mut buffer[n..];
+                offset += n as u64;
+            }
+        }
+    }
+    Ok(())
+}

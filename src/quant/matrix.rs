@@ -1,0 +1,159 @@
+//! An int8 matrix with a scale for each row, lying in a mapped base or owned.
+
+use crate::kernels::map::FileMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+/// Frozen int8 matrix `[rows, cols]`, row-major: `w[r, c] ≈ data[r, c] · scale[r]`. Clones share everything.
+#[derive(Clone)]
+pub struct QMatrix(Arc<Inner>);
+
+struct Inner {
+    rows: usize,
+    cols: usize,
+    source: Source,
+    row_sum: OnceLock<Vec<i32>>,
+    col_sum: OnceLock<Vec<i32>>,
+}
+
+enum Source {
+    /// Byte ranges in a map, checked by [`QMatrix::from_map`].
+    Map {
+        map: Arc<FileMap>,
+        data: Range<usize>,
+        scale: Range<usize>,
+    },
+    Owned {
+        data: Vec<i8>,
+        scale: Vec<f32>,
+    },
+}
+
+impl QMatrix {
+    /// A matrix from its parts: `data` `[rows, cols]` row-major in [-127, 127], `scale` `[rows]`.
+    ///
+    /// # Panics
+    /// If the lengths do not agree.
+    pub fn from_parts(rows: usize, cols: usize, data: Vec<i8>, scale: Vec<f32>) -> QMatrix {
+        assert_eq!(data.len(), rows * cols, "data is [rows, cols]");
+        assert_eq!(scale.len(), rows, "one scale a row");
+        QMatrix::new(rows, cols, Source::Owned { data, scale })
+    }
+
+    /// A matrix in a map. Fails with what is wrong if the ranges do not fit the map, the sizes or the alignment.
+    pub(super) fn from_map(
+        rows: usize,
+        cols: usize,
+        map: &Arc<FileMap>,
+        data: Range<usize>,
+        scale: Range<usize>,
+    ) -> Result<QMatrix, String> {
+        let bytes = map.bytes();
+        if bytes.get(data.clone()).map(<[u8]>::len) != rows.checked_mul(cols) {
+            return Err(format!("values do not have the size of [{rows}, {cols}]"));
+        }
+        let scales = bytes.get(scale.clone()).map(bytemuck::try_cast_slice::<u8, f32>);
+        match scales {
+            Some(Ok(s)) if s.len() == rows => {}
+            Some(Err(e)) => return Err(format!("scales cannot be read in place: {e}")),
+            _ => return Err(format!("scales do not have the size of [{rows}]")),
+        }
+        Ok(QMatrix::new(rows, cols, Source::Map { map: map.clone(), data, scale }))
+    }
+
+    fn new(rows: usize, cols: usize, source: Source) -> QMatrix {
+        QMatrix(Arc::new(Inner { rows, cols, source, row_sum: OnceLock::new(), col_sum: OnceLock::new() }))
+    }
+
+    /// Output channels of a Linear, entries of a table.
+    pub fn rows(&self) -> usize {
+        self.0.rows
+    }
+
+    /// Input channels.
+    pub fn cols(&self) -> usize {
+        self.0.cols
+    }
+
+    /// The values, `[rows, cols]`, row-major.
+    pub fn data(&self) -> &[i8] {
+        match &self.0.source {
+            Source::Map { map, data, .. } => bytemuck::cast_slice(&map.bytes()[data.clone()]),
+            Source::Owned { data, .. } => data,
+        }
+    }
+
+    /// The scales, `[rows]`.
+    pub fn scale(&self) -> &[f32] {
+        match &self.0.source {
+            Source::Map { map, scale, .. } => bytemuck::cast_slice(&map.bytes()[scale.clone()]),
+            Source::Owned { scale, .. } => scale,
+        }
+    }
+
+    /// `Σ_c data[r, c]`, `[rows]`; computed on first use.
+    pub fn row_sum(&self) -> &[i32] {
+        self.0.row_sum.get_or_init(|| {
+            let rows = self.data().chunks_exact(self.cols().max(1));
+            rows.map(|row| row.iter().map(|q| i32::from(*q)).sum()).collect()
+        })
+    }
+
+    /// `Σ_r data[r, c]`, `[cols]`; computed on first use.
+    pub fn col_sum(&self) -> &[i32] {
+        self.0.col_sum.get_or_init(|| {
+            let mut sum = vec![0i32; self.cols()];
+            for row in self.data().chunks_exact(self.cols().max(1)) {
+                sum.iter_mut().zip(row).for_each(|(s, q)| *s += i32::from(*q));
+            }
+            sum
+        })
+    }
+
+    /// The whole matrix in f32, `[rows, cols]`, row-major.
+    pub fn dequantize(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.rows() * self.cols()];
+        out.chunks_exact_mut(self.cols().max(1)).enumerate().for_each(|(r, row)| self.dequantize_row(r, row));
+        out
+    }
+
+    /// Row `r` in f32 into `out` `[cols]`: `out[c] = data[r, c] · scale[r]`.
+    ///
+    /// # Panics
+    /// If `r` is not a row or `out` has another length than a row.
+    pub fn dequantize_row(&self, r: usize, out: &mut [f32]) {
+        let row = &self.data()[r * self.cols()..(r + 1) * self.cols()];
+        assert_eq!(out.len(), row.len(), "out holds one row");
+        let scale = self.scale()[r];
+        out.iter_mut().zip(row).for_each(|(y, q)| *y = f32::from(*q) * scale);
+    }
+
+    /// Whether both are the same matrix in memory, not merely equal ones.
+    pub fn same(&self, other: &QMatrix) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl fmt::Debug for QMatrix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QMatrix[{}, {}]", self.rows(), self.cols())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_and_values_of_a_small_matrix() {
+        let m = QMatrix::from_parts(2, 3, vec![1, -2, 3, -127, 127, 5], vec![0.5, 2.0]);
+        assert_eq!(m.row_sum(), [2, 5]);
+        assert_eq!(m.col_sum(), [-126, 125, 8]);
+        assert_eq!(m.dequantize(), [0.5, -1.0, 1.5, -254.0, 254.0, 10.0]);
+        let mut row = [0.0; 3];
+        m.dequantize_row(1, &mut row);
+        assert_eq!(row, [-254.0, 254.0, 10.0]);
+        assert!(m.same(&m.clone()));
+    }
+}
