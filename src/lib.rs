@@ -5,5 +5,6 @@ pub mod data;
 pub mod error;
 pub mod kernels;
 pub mod params;
+pub mod tokenize;
 
 pub use error::{Error, Result};
