@@ -14,6 +14,9 @@ use tokenizers::{
 const WORD_PIECES_MAX: usize = 100;
 /// First guess of how many bytes of a text give one token, on the high side.
 const TOKEN_BYTES: usize = 16;
+/// Bytes of a text that are looked at for each token wanted: a bound on the time for what is not text, such
+/// as a megabyte without a space.
+const TOKEN_BYTES_MAX: usize = 1024;
 
 /// Token ids of one text or pair, with the special tokens around them; never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,10 +173,11 @@ impl TextEncoder {
             let head = &text[..text.ceil_char_boundary(bytes)];
             let tokens = self.tokenizer.tokens(head);
             let tokens = tokens.map_err(|e| Error::format(&self.path, format!("tokenizing failed: {e}")))?;
-            if head.len() == text.len() || tokens.len() >= enough {
+            let looked_enough = tokens.len() >= enough || bytes >= enough * TOKEN_BYTES_MAX;
+            if head.len() == text.len() || looked_enough {
                 return Ok(tokens);
             }
-            bytes *= 4;
+            bytes *= 8;
         }
     }
 }
