@@ -104,4 +104,8 @@ impl Error {
     pub(crate) fn tensor(path: &Path, tensor: &str, what: impl Into<String>) -> Error {
         Error::Tensor { path: path.to_owned(), tensor: tensor.to_owned(), what: what.into() }
     }
+
+    pub(crate) fn data(path: &Path, line: Option<usize>, what: impl Into<String>) -> Error {
+        Error::Data { path: path.to_owned(), line, what: what.into() }
+    }
 }

@@ -1,0 +1,148 @@
+//! Labelled texts: what an example is, which labels there are, and whether they can be trained on.
+
+mod csv_file;
+mod lines;
+mod read;
+
+pub use read::{Columns, Format, read_examples, read_from};
+
+use crate::error::{Error, Result};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+
+/// One text or pair of texts, with its label where the file has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The text, or the first of a pair. May be empty.
+    pub text_a: String,
+    /// The second text of a pair.
+    pub text_b: Option<String>,
+    /// The label as it stands in the file; never empty.
+    pub label: Option<String>,
+    /// Line of the file the example starts on, from 1.
+    pub line: usize,
+}
+
+/// The distinct labels, sorted: by value if all are integers, else by bytes.
+///
+/// The order is the order of the head's outputs, so it depends on the set of labels only and not on the
+/// order of the examples.
+pub fn label_set(examples: &[Example]) -> Vec<String> {
+    let set: BTreeSet<&str> = examples.iter().filter_map(|e| e.label.as_deref()).collect();
+    let mut labels: Vec<String> = set.into_iter().map(str::to_owned).collect();
+    if labels.iter().all(|l| l.parse::<i64>().is_ok()) {
+        // Stable: `01` and `1` are two labels, and keep the order of their bytes.
+        labels.sort_by_key(|l| l.parse::<i64>().unwrap_or_default());
+    }
+    labels
+}
+
+/// The index into `labels` of each example's label, in the order of `examples`.
+///
+/// Errors: `Error::Data` for an example without a label, or with one that is not among `labels`.
+pub fn label_ids(examples: &[Example], labels: &[String], path: &Path) -> Result<Vec<usize>> {
+    let index: HashMap<&str, usize> = labels.iter().enumerate().map(|(i, l)| (l.as_str(), i)).collect();
+    examples
+        .iter()
+        .map(|e| {
+            let Some(label) = e.label.as_deref() else {
+                return Err(Error::data(path, Some(e.line), "there is no label"));
+            };
+            index.get(label).copied().ok_or_else(|| {
+                let what =
+                    format!("unknown label `{}`; known labels: {}", shorten(label, 60), list(labels, 12));
+                Error::data(path, Some(e.line), what)
+            })
+        })
+        .collect()
+}
+
+/// Refuses examples a classifier cannot be trained on: none, unlabelled ones, or a single class.
+pub fn check_trainable(examples: &[Example], path: &Path) -> Result<()> {
+    if examples.is_empty() {
+        return Err(Error::data(path, None, "there are no examples"));
+    }
+    if let Some(e) = examples.iter().find(|e| e.label.is_none()) {
+        return Err(Error::data(path, Some(e.line), "there is no label"));
+    }
+    let labels = label_set(examples);
+    if let [only] = labels.as_slice() {
+        let what = format!(
+            "every example is labelled `{}`; a classifier needs examples of at least two labels",
+            shorten(only, 60)
+        );
+        return Err(Error::data(path, None, what));
+    }
+    Ok(())
+}
+
+/// At most `max` names in backquotes, then how many more there are.
+fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
+    let shown: Vec<String> =
+        names.iter().take(max).map(|n| format!("`{}`", shorten(n.as_ref(), 40))).collect();
+    let rest = names.len().saturating_sub(max);
+    match rest {
+        0 => shown.join(", "),
+        _ => format!("{} and {rest} more", shown.join(", ")),
+    }
+}
+
+/// `text` on one line and at most `max` characters long, for messages.
+fn shorten(text: &str, max: usize) -> String {
+    let mut short: String =
+        text.chars().take(max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+    if text.chars().nth(max).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(labels: &[&str]) -> Vec<Example> {
+        let one = |(i, l): (usize, &&str)| Example {
+            text_a: "x".into(),
+            text_b: None,
+            label: Some(l.to_string()),
+            line: i + 2,
+        };
+        labels.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn labels_sort_by_value_when_all_are_integers() {
+        assert_eq!(label_set(&examples(&["10", "9", "-1", "9"])), ["-1", "9", "10"]);
+        assert_eq!(label_set(&examples(&["10", "9", "x"])), ["10", "9", "x"]);
+        assert_eq!(label_set(&examples(&["1", "01"])), ["01", "1"]);
+        assert!(label_set(&[]).is_empty());
+    }
+
+    #[test]
+    fn ids_follow_the_labels() {
+        let labels = vec!["a".to_string(), "b".to_string()];
+        assert_eq!(label_ids(&examples(&["b", "a", "b"]), &labels, Path::new("f")).unwrap(), [1, 0, 1]);
+    }
+
+    #[test]
+    fn unseen_label_names_line_and_known_labels() {
+        let labels: Vec<String> = (0..20).map(|i| format!("l{i}")).collect();
+        let e = label_ids(&examples(&["l3", "zzz"]), &labels, Path::new("dev.tsv")).unwrap_err();
+        let text = e.to_string();
+        assert!(text.starts_with("dev.tsv:3: unknown label `zzz`; known labels: `l0`, `l1`"), "{text}");
+        assert!(text.ends_with("`l11` and 8 more"), "{text}");
+    }
+
+    #[test]
+    fn one_class_no_label_and_no_example_are_not_trainable() {
+        let path = Path::new("t.tsv");
+        let e = check_trainable(&examples(&["a", "a"]), path).unwrap_err().to_string();
+        assert!(e.contains("every example is labelled `a`"), "{e}");
+        assert!(check_trainable(&[], path).is_err());
+        let mut some = examples(&["a", "b"]);
+        assert!(check_trainable(&some, path).is_ok());
+        some[1].label = None;
+        assert_eq!(check_trainable(&some, path).unwrap_err().to_string(), "t.tsv:3: there is no label");
+    }
+}

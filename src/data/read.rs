@@ -1,0 +1,362 @@
+//! Reads examples from TSV, CSV and JSON Lines files.
+
+use super::csv_file::Records;
+use super::lines::Lines;
+use super::{Example, list};
+use crate::error::{Error, Result};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::str::FromStr;
+
+/// How a file of examples is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// A header, then one row a line; fields between tabs, no quoting: a `"` is a plain character.
+    Tsv,
+    /// A header, then records, by RFC 4180.
+    Csv,
+    /// One JSON object a line.
+    Jsonl,
+}
+
+impl FromStr for Format {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Format> {
+        match s.to_ascii_lowercase().as_str() {
+            "tsv" => Ok(Format::Tsv),
+            "csv" => Ok(Format::Csv),
+            "jsonl" | "ndjson" | "json-lines" => Ok(Format::Jsonl),
+            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl"))),
+        }
+    }
+}
+
+impl Format {
+    /// The format that the name of `path` tells. Errors: `Error::Data` for any other extension.
+    pub fn of(path: &Path) -> Result<Format> {
+        let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+        extension.parse().map_err(|_| {
+            let what = format!(
+                "cannot tell the format from the extension `{extension}`; known: .tsv, .csv, .jsonl, .ndjson, \
+                 .json-lines; say which it is with --format"
+            );
+            Error::data(path, None, what)
+        })
+    }
+}
+
+/// Which columns (or JSON keys) to read; `None` means the usual names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Columns {
+    /// Usually `label`.
+    pub label: Option<String>,
+    /// Usually `text_a`, `text` or `sentence`.
+    pub text_a: Option<String>,
+    /// Usually `text_b`; a file without it has single texts.
+    pub text_b: Option<String>,
+}
+
+const LABEL: &[&str] = &["label"];
+const TEXT_A: &[&str] = &["text_a", "text", "sentence"];
+const TEXT_B: &[&str] = &["text_b"];
+
+/// All examples of a file, in its format by name.
+///
+/// With `want_labels` every example must have a label; without, labels are taken where they are found.
+/// Errors: `Error::Io`; `Error::Data` naming the line and what to do.
+pub fn read_examples(path: &Path, columns: &Columns, want_labels: bool) -> Result<Vec<Example>> {
+    let format = Format::of(path)?;
+    let file = File::open(path).map_err(Error::io(path))?;
+    read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want_labels)
+}
+
+/// As [`read_examples`], from any reader and in a given format; `path` is for messages.
+pub fn read_from(
+    reader: impl BufRead,
+    path: &Path,
+    format: Format,
+    columns: &Columns,
+    want_labels: bool,
+) -> Result<Vec<Example>> {
+    let examples = match format {
+        Format::Tsv => {
+            let mut lines = Lines::new(reader, path);
+            read_table(path, columns, want_labels, || {
+                let line = lines.next_line()?;
+                Ok(line.map(|(n, text)| (n, text.split('\t').map(str::to_owned).collect())))
+            })?
+        }
+        Format::Csv => {
+            let mut records = Records::new(reader, path);
+            read_table(path, columns, want_labels, || records.next_record())?
+        }
+        Format::Jsonl => read_jsonl(reader, path, columns, want_labels)?,
+    };
+    if examples.is_empty() {
+        return Err(Error::data(path, None, "the file is empty"));
+    }
+    Ok(examples)
+}
+
+/// Examples from rows of fields, the first of which is the header.
+fn read_table(
+    path: &Path,
+    columns: &Columns,
+    want_labels: bool,
+    mut next: impl FnMut() -> Result<Option<(usize, Vec<String>)>>,
+) -> Result<Vec<Example>> {
+    let Some((header_line, header)) = next()? else { return Ok(Vec::new()) };
+    let find = |wanted: &Option<String>, usual: &[&str]| -> Result<Option<usize>> {
+        let named: Vec<&str> = wanted.as_deref().map_or(usual.to_vec(), |name| vec![name]);
+        for name in named {
+            let mut at = (0..header.len()).filter(|&i| header[i] == name);
+            if let Some(i) = at.next() {
+                if at.next().is_some() {
+                    let what = format!("the header has two columns `{name}`");
+                    return Err(Error::data(path, Some(header_line), what));
+                }
+                return Ok(Some(i));
+            }
+        }
+        Ok(None)
+    };
+    let missing = |what: &str, wanted: &Option<String>, usual: &[&str], flag: &str| {
+        let names = wanted.as_deref().map_or(list(usual, 9), |name| list(&[name], 1));
+        let what = format!(
+            "no column for the {what} (looked for {names}); the header has {}; name one with {flag}",
+            list(&header, 20)
+        );
+        Error::data(path, Some(header_line), what)
+    };
+    let label = find(&columns.label, LABEL)?;
+    if label.is_none() && want_labels {
+        return Err(missing("label", &columns.label, LABEL, "--label-column"));
+    }
+    let text_a = find(&columns.text_a, TEXT_A)?
+        .ok_or_else(|| missing("text", &columns.text_a, TEXT_A, "--text-column"))?;
+    let text_b = find(&columns.text_b, TEXT_B)?;
+    if text_b.is_none() && columns.text_b.is_some() {
+        return Err(missing("second text", &columns.text_b, TEXT_B, "--text-b-column"));
+    }
+
+    let mut examples = Vec::new();
+    while let Some((line, mut row)) = next()? {
+        if row.len() != header.len() {
+            let fields = |n: usize| if n == 1 { "1 field".into() } else { format!("{n} fields") };
+            let what = format!("{} where the header has {}", fields(row.len()), fields(header.len()));
+            return Err(Error::data(path, Some(line), what));
+        }
+        // A column may serve twice (`--label-column text`), so only the texts move out, and last.
+        let label = label.map(|i| row[i].clone());
+        let text_b = text_b.map(|i| row[i].clone());
+        let text_a = std::mem::take(&mut row[text_a]);
+        examples.push(Example { text_a, text_b, label: checked(label, path, line, want_labels)?, line });
+    }
+    if examples.is_empty() {
+        return Err(Error::data(path, None, "there is a header but no example"));
+    }
+    Ok(examples)
+}
+
+fn read_jsonl(
+    reader: impl BufRead,
+    path: &Path,
+    columns: &Columns,
+    want_labels: bool,
+) -> Result<Vec<Example>> {
+    let mut lines = Lines::new(reader, path);
+    let mut examples = Vec::new();
+    while let Some((line, text)) = lines.next_line()? {
+        let fail = |what: String| Error::data(path, Some(line), what);
+        let object = match serde_json::from_str::<Value>(text) {
+            Ok(Value::Object(object)) => object,
+            Ok(other) => return Err(fail(format!("expected a JSON object, found {}", kind(&other)))),
+            Err(e) => return Err(fail(format!("bad JSON at column {}: {}", e.column(), json_error(&e)))),
+        };
+        let find = |wanted: &Option<String>, usual: &[&str]| {
+            let named: Vec<&str> = wanted.as_deref().map_or(usual.to_vec(), |name| vec![name]);
+            named.into_iter().find_map(|n| object.get_key_value(n)).filter(|(_, v)| !v.is_null())
+        };
+        let missing = |what: &str, wanted: &Option<String>, usual: &[&str], flag: &str| {
+            let names = wanted.as_deref().map_or(list(usual, 9), |name| list(&[name], 1));
+            let keys: Vec<&String> = object.keys().collect();
+            let keys = if keys.is_empty() { "no key".into() } else { list(&keys, 20) };
+            fail(format!("no {what} (looked for {names}); the object has {keys}; name one with {flag}"))
+        };
+        let string = |(key, value): (&String, &Value)| match value {
+            Value::String(s) if s.contains('\0') => Err(fail(format!("there is a NUL in `{key}`"))),
+            Value::String(s) => Ok(s.clone()),
+            other => Err(fail(format!("`{key}` should be a string but is {}", kind(other)))),
+        };
+        let text_a = find(&columns.text_a, TEXT_A)
+            .ok_or_else(|| missing("text", &columns.text_a, TEXT_A, "--text-column"))
+            .and_then(string)?;
+        let text_b = find(&columns.text_b, TEXT_B).map(string).transpose()?;
+        if text_b.is_none() && columns.text_b.is_some() {
+            return Err(missing("second text", &columns.text_b, TEXT_B, "--text-b-column"));
+        }
+        let label = match find(&columns.label, LABEL) {
+            Some((_, Value::String(s))) => Some(s.clone()),
+            Some((_, Value::Bool(b))) => Some(b.to_string()),
+            Some((_, Value::Number(n))) if !n.is_f64() => Some(n.to_string()),
+            Some((key, other)) if want_labels => {
+                let what =
+                    format!("`{key}` should be a string, an integer or a boolean but is {}", kind(other));
+                return Err(fail(what));
+            }
+            None if want_labels => return Err(missing("label", &columns.label, LABEL, "--label-column")),
+            _ => None,
+        };
+        examples.push(Example { text_a, text_b, label: checked(label, path, line, want_labels)?, line });
+    }
+    Ok(examples)
+}
+
+/// A label that says something; an empty one is an error where labels are wanted, else none.
+fn checked(label: Option<String>, path: &Path, line: usize, want_labels: bool) -> Result<Option<String>> {
+    match label {
+        Some(l) if l.trim().is_empty() || l.contains('\0') => match want_labels {
+            true => Err(Error::data(path, Some(line), "the label is empty")),
+            false => Ok(None),
+        },
+        label => Ok(label),
+    }
+}
+
+/// What a JSON value is, with its article.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(n) if n.is_f64() => "a number with a fraction",
+        Value::Number(_) => "an integer",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// serde_json's message without its "at line 1 column n": every line of the file is its line 1.
+fn json_error(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_as(format: Format, text: &str, columns: &Columns, want: bool) -> Result<Vec<Example>> {
+        read_from(text.as_bytes(), Path::new("f"), format, columns, want)
+    }
+
+    fn read(format: Format, text: &str) -> Result<Vec<Example>> {
+        read_as(format, text, &Columns::default(), true)
+    }
+
+    fn error(format: Format, text: &str) -> String {
+        read(format, text).unwrap_err().to_string()
+    }
+
+    fn example(line: usize, label: &str, a: &str, b: Option<&str>) -> Example {
+        Example { text_a: a.into(), text_b: b.map(Into::into), label: Some(label.into()), line }
+    }
+
+    #[test]
+    fn tsv_has_no_quoting() {
+        let got = read(Format::Tsv, "\u{feff}label\ttext_a\ttext_b\r\n\r\nx\t\"a\tb \\t\r\ny\t\té").unwrap();
+        assert_eq!(got, [example(3, "x", "\"a", Some("b \\t")), example(4, "y", "", Some("é"))]);
+    }
+
+    #[test]
+    fn csv_quotes() {
+        let got = read(Format::Csv, "text,label,id\n\"a, \"\"b\"\"\nc\",x,1\nd,y,2\n").unwrap();
+        assert_eq!(got, [example(2, "x", "a, \"b\"\nc", None), example(4, "y", "d", None)]);
+    }
+
+    #[test]
+    fn jsonl_labels_of_three_kinds() {
+        let text = "{\"text\": \"a\", \"label\": 3}\n\n{\"label\": true, \"text_a\": \"b\", \"text_b\": \"c\"}\n\
+                    {\"sentence\": \"\\u00e9\\n\", \"label\": \"x\", \"text_b\": null}";
+        let got = read(Format::Jsonl, text).unwrap();
+        let want =
+            [example(1, "3", "a", None), example(3, "true", "b", Some("c")), example(4, "x", "é\n", None)];
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn columns_by_name_and_files_without_labels() {
+        let columns = Columns { label: Some("y".into()), text_a: Some("q".into()), text_b: Some("p".into()) };
+        let text = "p\tq\ty\tlabel\n1\t2\t3\t4\n";
+        let want = [example(2, "3", "2", Some("1"))];
+        assert_eq!(read_as(Format::Tsv, text, &columns, true).unwrap(), want);
+        let plain = Columns::default();
+        for text in ["text\na\n", "text\tlabel\na\t\n"] {
+            assert_eq!(read_as(Format::Tsv, text, &plain, false).unwrap()[0].label, None);
+        }
+        let text = "{\"text\":\"a\",\"label\":0.5}";
+        assert_eq!(read_as(Format::Jsonl, text, &plain, false).unwrap()[0].label, None);
+    }
+
+    #[test]
+    fn missing_columns_are_named_with_their_flag() {
+        let e = error(Format::Tsv, "kind\ttext\na\tb\n");
+        let want = "f:1: no column for the label (looked for `label`); the header has `kind`, `text`; \
+                    name one with --label-column";
+        assert_eq!(e, want);
+        assert!(error(Format::Csv, "label,words\na,b\n").ends_with("name one with --text-column"));
+        assert!(error(Format::Jsonl, "{\"text\":\"a\"}").ends_with("name one with --label-column"));
+        assert!(error(Format::Jsonl, "{}").contains("the object has no key"));
+        let columns = Columns { text_b: Some("other".into()), ..Columns::default() };
+        for (format, text) in
+            [(Format::Tsv, "label\ttext\na\tb\n"), (Format::Jsonl, "{\"label\":1,\"text\":\"\"}")]
+        {
+            let e = read_as(format, text, &columns, true).unwrap_err().to_string();
+            assert!(e.contains("`other`") && e.ends_with("--text-b-column"), "{e}");
+        }
+        assert!(error(Format::Tsv, "label\ttext\ttext\na\tb\tc").contains("two columns `text`"));
+    }
+
+    #[test]
+    fn bad_rows_are_placed() {
+        let head = "label\ttext\n";
+        assert_eq!(error(Format::Tsv, ""), "f: the file is empty");
+        assert_eq!(error(Format::Csv, "\n\n"), "f: the file is empty");
+        assert_eq!(error(Format::Jsonl, "  \n"), "f: the file is empty");
+        assert_eq!(error(Format::Tsv, head), "f: there is a header but no example");
+        let bad = |row: &str| error(Format::Tsv, &format!("{head}a\tb\n{row}\n"));
+        assert_eq!(bad("a\tb\tc"), "f:3: 3 fields where the header has 2 fields");
+        assert_eq!(bad("a"), "f:3: 1 field where the header has 2 fields");
+        assert_eq!(bad("\tb"), "f:3: the label is empty");
+        assert_eq!(bad(" \tb"), "f:3: the label is empty");
+        assert_eq!(error(Format::Csv, "label,text\na,b,c\n"), "f:2: 3 fields where the header has 2 fields");
+    }
+
+    #[test]
+    fn bad_json_is_placed() {
+        let bad = |line: &str| error(Format::Jsonl, &format!("{{\"text\":\"a\",\"label\":1}}\n{line}"));
+        assert!(bad("{\"text\":").starts_with("f:2: bad JSON at column 8: EOF"), "{}", bad("{\"text\":"));
+        assert_eq!(bad("[1]"), "f:2: expected a JSON object, found an array");
+        assert_eq!(bad("{\"text\":1,\"label\":1}"), "f:2: `text` should be a string but is an integer");
+        let want = "f:2: `label` should be a string, an integer or a boolean but is a number with a fraction";
+        assert_eq!(bad("{\"text\":\"a\",\"label\":0.5}"), want);
+        assert_eq!(bad("{\"text\":\"\\u0000\",\"label\":1}"), "f:2: there is a NUL in `text`");
+        let deep = "[".repeat(100_000);
+        assert!(bad(&deep).contains("recursion limit"));
+    }
+
+    #[test]
+    fn format_by_extension_or_flag() {
+        assert_eq!(Format::of(Path::new("a/b.TSV")).unwrap(), Format::Tsv);
+        assert_eq!("ndjson".parse::<Format>().unwrap(), Format::Jsonl);
+        let e = Format::of(Path::new("a.txt")).unwrap_err().to_string();
+        assert!(e.contains("`txt`") && e.contains(".jsonl") && e.contains("--format"), "{e}");
+        assert!(Format::of(Path::new("a")).is_err());
+        assert!(matches!("xml".parse::<Format>(), Err(Error::Config(_))));
+        let missing = read_examples(Path::new("no/such/file.tsv"), &Columns::default(), true);
+        assert!(matches!(missing, Err(Error::Io { .. })));
+    }
+}

@@ -1,0 +1,346 @@
+//! Text to token ids, by the tokenizer that belongs to the base.
+
+use crate::data::Example;
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::path::{Path, PathBuf};
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::{
+    DecoderWrapper, Encoding, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
+    Tokenizer, TokenizerImpl, TruncationDirection,
+};
+
+/// Most pieces one word can become: WordPiece's `max_input_chars_per_word`.
+const WORD_PIECES_MAX: usize = 100;
+/// First guess of how many bytes of a text give one token, on the high side.
+const TOKEN_BYTES: usize = 16;
+/// Bytes of a text that are looked at for each token wanted: a bound on the time for what is not text, such
+/// as a megabyte without a space.
+const TOKEN_BYTES_MAX: usize = 1024;
+
+/// Token ids of one text or pair, with the special tokens around them; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Encoded {
+    /// Rows of the word table, `[seq]`.
+    pub ids: Vec<i32>,
+    /// Rows of the token type table, `[seq]`.
+    pub types: Vec<i32>,
+}
+
+/// A tokenizer with its settings for one model.
+pub struct TextEncoder {
+    tokenizer: Inner,
+    path: PathBuf,
+    seq_max: usize,
+    vocab: usize,
+    types: usize,
+}
+
+type WordPieceTokenizer =
+    TokenizerImpl<WordPiece, NormalizerWrapper, PreTokenizerWrapper, PostProcessorWrapper, DecoderWrapper>;
+
+/// `tokenizers::Tokenizer` reads its model through two generic JSON values; named by its type, a WordPiece
+/// vocabulary is read at once. For 30,522 pieces that is the larger part of the time to open a base.
+enum Inner {
+    WordPiece(Box<WordPieceTokenizer>),
+    Any(Box<Tokenizer>),
+}
+
+impl Inner {
+    fn from_bytes(json: &[u8]) -> tokenizers::Result<Inner> {
+        if let Ok(mut t) = serde_json::from_slice::<WordPieceTokenizer>(json) {
+            t.with_padding(None).with_truncation(None)?;
+            return Ok(Inner::WordPiece(Box::new(t)));
+        }
+        let mut t = Tokenizer::from_bytes(json)?;
+        t.with_padding(None).with_truncation(None)?;
+        Ok(Inner::Any(Box::new(t)))
+    }
+
+    fn words(&self) -> usize {
+        match self {
+            Inner::WordPiece(t) => t.get_vocab_size(true),
+            Inner::Any(t) => t.get_vocab_size(true),
+        }
+    }
+
+    /// How many special tokens stand around a text or a pair.
+    fn special(&self, pair: bool) -> usize {
+        let processor = match self {
+            Inner::WordPiece(t) => t.get_post_processor(),
+            Inner::Any(t) => t.get_post_processor(),
+        };
+        processor.map_or(0, |p| p.added_tokens(pair))
+    }
+
+    /// The tokens of a text alone, all of them and without special tokens.
+    fn tokens(&self, text: &str) -> tokenizers::Result<Encoding> {
+        match self {
+            Inner::WordPiece(t) => t.encode_fast(text, false),
+            Inner::Any(t) => t.encode_fast(text, false),
+        }
+    }
+
+    /// Puts the special tokens around what [`Inner::tokens`] gave.
+    fn join(&self, a: Encoding, b: Option<Encoding>) -> tokenizers::Result<Encoding> {
+        match self {
+            Inner::WordPiece(t) => t.post_process(a, b, true),
+            Inner::Any(t) => t.post_process(a, b, true),
+        }
+    }
+}
+
+impl TextEncoder {
+    /// The tokenizer of `json` (a `tokenizer.json`), for a model with `vocab` words and `types` token types.
+    ///
+    /// Padding and truncation settings in the file are ignored: texts are cut to `max_len` tokens including
+    /// the special ones, the longer text of a pair first, and never padded.
+    /// Errors: `Error::Format` if it is no tokenizer or knows more words than the model;
+    /// `Error::Config` if `max_len` leaves no room for text.
+    pub fn from_bytes(
+        json: &[u8],
+        path: &Path,
+        max_len: usize,
+        vocab: usize,
+        types: usize,
+    ) -> Result<TextEncoder> {
+        let tokenizer =
+            Inner::from_bytes(json).map_err(|e| Error::format(path, format!("not a tokenizer: {e}")))?;
+        let special = tokenizer.special(true).max(tokenizer.special(false));
+        if max_len <= special {
+            return Err(Error::Config(format!(
+                "a maximum length of {max_len} tokens leaves no room beside {special} special tokens"
+            )));
+        }
+        let words = tokenizer.words();
+        if words > vocab {
+            let what = format!("the tokenizer has {words} words but the model's table only {vocab}");
+            return Err(Error::format(path, what));
+        }
+        Ok(TextEncoder { tokenizer, path: path.to_owned(), seq_max: max_len, vocab, types })
+    }
+
+    /// Longest sequence it makes, in tokens.
+    pub fn max_len(&self) -> usize {
+        self.seq_max
+    }
+
+    /// Token ids of a text or a pair of texts.
+    ///
+    /// Errors: `Error::Format`, naming the tokenizer's file, if it fails, gives no token at all, or gives an
+    /// id or a type that the model's tables do not have.
+    pub fn encode(&self, a: &str, b: Option<&str>) -> Result<Encoded> {
+        let fail = |what: String| Error::format(&self.path, what);
+        let mut a = self.tokens(a)?;
+        let mut b = b.map(|b| self.tokens(b)).transpose()?;
+        let room = self.seq_max - self.tokenizer.special(b.is_some());
+        let (keep_a, keep_b) = longest_first(a.len(), b.as_ref().map_or(0, Encoding::len), room);
+        cut(&mut a, keep_a);
+        if let Some(b) = &mut b {
+            cut(b, keep_b);
+        }
+        let encoding = self.tokenizer.join(a, b).map_err(|e| fail(format!("tokenizing failed: {e}")))?;
+        if encoding.is_empty() {
+            return Err(fail("the tokenizer gives no token for an empty text".into()));
+        }
+        let checked = |values: &[u32], limit: usize, what: &str| {
+            let row = |&v: &u32| match i32::try_from(v) {
+                Ok(row) if (v as usize) < limit => Ok(row),
+                _ => Err(fail(format!("the tokenizer gives {what} {v} but the model has {limit}"))),
+            };
+            values.iter().map(row).collect::<Result<Vec<i32>>>()
+        };
+        Ok(Encoded {
+            ids: checked(encoding.get_ids(), self.vocab, "token id")?,
+            types: checked(encoding.get_type_ids(), self.types, "token type")?,
+        })
+    }
+
+    /// Token ids of every example, in order; on all threads.
+    pub fn encode_all(&self, examples: &[Example]) -> Result<Vec<Encoded>> {
+        examples.par_iter().map(|e| self.encode(&e.text_a, e.text_b.as_deref())).collect()
+    }
+
+    /// The tokens of as much of the start of `text` as decides which are kept.
+    ///
+    /// A text of a megabyte need not be normalized and looked up to keep 128 tokens of it. The last word of
+    /// a shortened text may be cut in two and its pieces be wrong, hence the margin: the first `seq_max`
+    /// tokens are those of the whole text, and there are as many.
+    fn tokens(&self, text: &str) -> Result<Encoding> {
+        let enough = self.seq_max + WORD_PIECES_MAX;
+        let mut bytes = enough * TOKEN_BYTES;
+        loop {
+            let head = &text[..text.ceil_char_boundary(bytes)];
+            let tokens = self.tokenizer.tokens(head);
+            let tokens = tokens.map_err(|e| Error::format(&self.path, format!("tokenizing failed: {e}")))?;
+            let looked_enough = tokens.len() >= enough || bytes >= enough * TOKEN_BYTES_MAX;
+            if head.len() == text.len() || looked_enough {
+                return Ok(tokens);
+            }
+            bytes *= 8;
+        }
+    }
+}
+
+/// How many tokens of a pair to keep so that they are `room` together: the longer text gives way first.
+///
+/// Equal to `longest_first` of the Hugging Face tokenizers, down to which text gets the odd token. (Two
+/// texts that are both shortened before tokenizing count as they are then.)
+fn longest_first(a: usize, b: usize, room: usize) -> (usize, usize) {
+    if a + b <= room {
+        return (a, b);
+    }
+    let (short, long) = (a.min(b), a.max(b));
+    let (short, long) = match short + short <= room {
+        true => (short, long.min(room - short)),
+        false => (room / 2, room - room / 2),
+    };
+    if a > b { (long, short) } else { (short, long) }
+}
+
+/// Keeps the first `n` tokens.
+fn cut(encoding: &mut Encoding, n: usize) {
+    encoding.truncate(n, 0, TruncationDirection::Right);
+    // The rest is kept aside as further windows, and each would get its special tokens too.
+    encoding.take_overflowing();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every letter is a piece; `hello` and `##llo` are words.
+    fn json(model: &str) -> String {
+        let mut pieces: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"].map(String::from).to_vec();
+        pieces.extend(('a'..='z').map(String::from));
+        pieces.extend(('a'..='z').map(|c| format!("##{c}")));
+        pieces.extend(["hello", "##llo", "!"].map(String::from));
+        let vocab: Vec<String> = pieces.iter().enumerate().map(|(i, p)| format!("\"{p}\":{i}")).collect();
+        let special = |id: usize, name: &str| {
+            format!(
+                "{{\"id\":{id},\"content\":\"{name}\",\"single_word\":false,\"lstrip\":false,\
+                 \"rstrip\":false,\"normalized\":false,\"special\":true}}"
+            )
+        };
+        format!(
+            r#"{{"version":"1.0","truncation":{{"direction":"Left","max_length":2,"strategy":"OnlyFirst","stride":0}},
+            "padding":{{"strategy":{{"Fixed":99}},"direction":"Right","pad_to_multiple_of":null,"pad_id":0,
+            "pad_type_id":0,"pad_token":"[PAD]"}},
+            "added_tokens":[{},{},{},{}],
+            "normalizer":{{"type":"BertNormalizer","clean_text":true,"handle_chinese_chars":true,
+            "strip_accents":null,"lowercase":true}},"pre_tokenizer":{{"type":"BertPreTokenizer"}},
+            "post_processor":{{"type":"BertProcessing","sep":["[SEP]",3],"cls":["[CLS]",2]}},"decoder":null,
+            "model":{{"type":"{model}","unk_token":"[UNK]","continuing_subword_prefix":"\#\#",
+            "max_input_chars_per_word":100,"vocab":{{{}}}}}}}"#,
+            special(0, "[PAD]"),
+            special(1, "[UNK]"),
+            special(2, "[CLS]"),
+            special(3, "[SEP]"),
+            vocab.join(",")
+        )
+        .replace("\\#", "#")
+    }
+
+    fn encoder(max_len: usize) -> TextEncoder {
+        TextEncoder::from_bytes(json("WordPiece").as_bytes(), Path::new("t"), max_len, 59, 2).unwrap()
+    }
+
+    #[test]
+    fn special_tokens_types_and_unknown_words() {
+        let t = encoder(16);
+        let e = t.encode("Hello HALLO!", Some("é [SEP] 9")).unwrap();
+        // hello = 56, ##llo = 57, ! = 58, letters from 4, ##letters from 30
+        assert_eq!(e.ids, [2, 56, 11, 30, 57, 58, 3, 8, 3, 1, 3]);
+        assert_eq!(e.types, [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
+        assert_eq!(t.encode("", None).unwrap(), Encoded { ids: vec![2, 3], types: vec![0, 0] });
+        assert_eq!(t.encode(" ", Some("")).unwrap().ids, [2, 3, 3]);
+    }
+
+    #[test]
+    fn longer_text_gives_way_first() {
+        let t = encoder(8);
+        let ids = |a: &str, b: &str| t.encode(a, Some(b)).unwrap().ids;
+        // Checked with tokenizers 0.22.2 in Python: enable_truncation(8, strategy="longest_first").
+        assert_eq!(ids("a", "b c d e f g"), [2, 4, 3, 5, 6, 7, 8, 3]);
+        assert_eq!(ids("b c d e f g", "a"), [2, 5, 6, 7, 8, 3, 4, 3]);
+        assert_eq!(ids("a b c d", "a b c d"), [2, 4, 5, 3, 4, 5, 6, 3]);
+        assert_eq!(ids("a b c d e", "a b c d"), [2, 4, 5, 6, 3, 4, 5, 3]);
+        assert_eq!(t.encode("a b c d e f g h", None).unwrap().ids, [2, 4, 5, 6, 7, 8, 9, 3]);
+    }
+
+    #[test]
+    fn long_text_is_cut_before_tokenizing_without_a_difference() {
+        let t = encoder(32);
+        let whole = |text: &str| {
+            let mut all = t.tokenizer.tokens(text).unwrap();
+            cut(&mut all, 30);
+            t.tokenizer.join(all, None).unwrap().get_ids().iter().map(|&i| i as i32).collect::<Vec<_>>()
+        };
+        let word = "a".repeat(5_000); // one unknown word, then others
+        for text in [
+            "hello ".repeat(1_000),
+            "x".repeat(99) + &"é".repeat(4_000),
+            " ".repeat(50_000) + "hello you",
+            format!("{word} hello {word} b c"),
+            "abcdefghij".repeat(9) + " " + &"xyz".repeat(3_000),
+        ] {
+            assert_eq!(t.encode(&text, None).unwrap().ids, whole(&text), "{}", &text[..20]);
+        }
+    }
+
+    #[test]
+    fn ids_and_types_the_model_lacks_are_refused() {
+        let bytes = json("WordPiece");
+        let from = |json: &str, max_len, vocab, types| {
+            TextEncoder::from_bytes(json.as_bytes(), Path::new("t.json"), max_len, vocab, types)
+        };
+        let e = from(&bytes, 16, 58, 2).err().unwrap().to_string();
+        assert_eq!(e, "t.json: the tokenizer has 59 words but the model's table only 58");
+        let sparse = bytes.replace("\"hello\":56", "\"hello\":3000000000");
+        let e = from(&sparse, 16, 59, 2).unwrap().encode("hello", None).unwrap_err().to_string();
+        assert_eq!(e, "t.json: the tokenizer gives token id 3000000000 but the model has 59");
+        let single = from(&bytes, 16, 59, 1).unwrap();
+        assert!(single.encode("a", None).is_ok());
+        let e = single.encode("a", Some("b")).unwrap_err().to_string();
+        assert_eq!(e, "t.json: the tokenizer gives token type 1 but the model has 1");
+        assert!(matches!(from(&bytes, 3, 59, 2), Err(Error::Config(_))));
+        assert!(from(&bytes, 4, 59, 2).is_ok());
+        for bad in ["", "{}", "null", "[1]", &bytes[..bytes.len() / 2], &bytes.replace("\"1.0\"", "\"9\"")] {
+            assert!(matches!(from(bad, 16, 59, 2), Err(Error::Format { .. })), "{bad:.40}");
+        }
+    }
+
+    #[test]
+    fn no_token_at_all_is_an_error() {
+        let bytes = json("WordPiece");
+        let (start, rest) = bytes.split_once("\"post_processor\":").unwrap();
+        let (_, end) = rest.split_once("\"decoder\"").unwrap();
+        let bare = format!("{start}\"post_processor\":null,\"decoder\"{end}");
+        let t = TextEncoder::from_bytes(bare.as_bytes(), Path::new("t"), 4, 59, 2).unwrap();
+        assert_eq!(t.encode("a", Some("b")).unwrap().ids, [4, 5]);
+        assert!(t.encode("", None).unwrap_err().to_string().contains("no token"));
+    }
+
+    #[test]
+    fn other_models_work_too() {
+        let json = json("WordLevel");
+        let t = TextEncoder::from_bytes(json.as_bytes(), Path::new("t"), 8, 59, 2).unwrap();
+        assert!(matches!(t.tokenizer, Inner::Any(_)));
+        assert_eq!(t.encode("hello hallo", None).unwrap().ids, [2, 56, 1, 3]);
+    }
+
+    #[test]
+    fn many_keep_their_order() {
+        let t = encoder(8);
+        let example = |i: usize| Example {
+            text_a: char::from(b'a' + (i % 26) as u8).into(),
+            text_b: None,
+            label: None,
+            line: i,
+        };
+        let all = t.encode_all(&(0..200).map(example).collect::<Vec<_>>()).unwrap();
+        for (i, e) in all.iter().enumerate() {
+            assert_eq!(e.ids, [2, 4 + (i % 26) as i32, 3]);
+        }
+    }
+}

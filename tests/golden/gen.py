@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Golden data: a tiny random BERT, and what PyTorch makes of it.
+
+  python gen.py            writes, beside this script:
+    tiny-bert/             config.json, tokenizer.json, model.safetensors
+    tiny-bert-cls.safetensors       CLS pooler
+    tiny-bert-mean.safetensors      mean over the text's tokens in the pooler's place
+    tiny-bert-cls-tanh.safetensors  CLS pooler, `hidden_act` = gelu_new
+
+Needs torch, transformers, tokenizers and safetensors. Seeds are fixed and one
+thread is used: the same versions write the same bytes (see README.md).
+
+The weights are fake-quantized as in a base file: symmetric; every Linear weight
+of the encoder and the pooler per output channel (row of [out, in]), the three
+embedding tables per row; scale = max|w| / 127 in fp32 (1 where the row is all
+zero), q = clamp(round_half_even(w / scale), -127, 127), w' = q * scale. The
+classifier, biases, gains and all activations stay fp32. No dropout.
+
+Tensors in each file:
+  input.input_ids, .attention_mask, .token_type_ids, .labels   (int64)
+  head.classifier.weight [3, 64], head.classifier.bias [3]     the seeded head
+  loss [1], logits [6, 3]
+  hidden.0 .. hidden.2     embeddings' output and each layer's output
+  grad.<parameter>         every bias's gradient, and classifier.weight's
+  adamw_losses [10]        the loss before each of ten steps on this one batch:
+                           AdamW, lr 1e-3, betas 0.9 0.999, eps 1e-8, no decay, no
+                           clipping, over every bias but key's, and the classifier
+  adamw.<parameter>        those parameters after the ten steps
+The sentences are padded to the longest and the padding is masked, so compare
+hidden.* only where the mask is 1. The gradient of key.bias is zero but for
+rounding: compare it by absolute size.
+Metadata: the texts, versions, the names of the quantized tensors and the SHA-256
+of their int8 bytes in name order, and the largest relative error of the fp32
+gradients against fp64.
+"""
+import copy
+import hashlib
+import json
+import os
+import warnings
+
+import torch
+import transformers
+from safetensors.torch import save_file
+from tokenizers import Tokenizer
+from transformers import BertConfig, BertForSequenceClassification
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SEED = 20261122
+CLASSES = 3
+MAX_POSITIONS = 64
+TEXTS = [
+    ("The movie was surprisingly good.", None, 1),
+    ("I would not recommend this restaurant to anyone!", None, 0),
+    ("How far is the station?", "The station is two miles away.", 2),
+    ("Lovely", None, 1),
+    ("Is it open on Sunday?", "No: never.", 0),
+    ("A box arrived, and the box was empty", None, 2),
+]
+WORDS = """the a an and or not no is was it to of in on at for with this that i you he she we they would will
+how far two very good bad movie box day time never station open was empty love ##ly ##ing ##ed ##er ##s ##ion
+##rise re ##comm ##end rest ##au ##rant any ##one sun ##day mile ##s away""".split()
+
+warnings.filterwarnings("ignore")
+transformers.logging.set_verbosity_error()
+torch.set_num_threads(1)
+torch.use_deterministic_algorithms(True)
+
+
+def pieces():
+    """[PAD] must be 0. Every printable ASCII character is a piece, so any English text tokenizes."""
+    lower = "abcdefghijklmnopqrstuvwxyz0123456789"
+    punctuation = [chr(c) for c in range(33, 127) if not chr(c).isalnum()]
+    out = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + punctuation + list(lower)
+    out += ["##" + c for c in lower]
+    for word in WORDS:
+        if word not in out:
+            out.append(word)
+    return out
+
+
+def write_tokenizer(path):
+    vocab = pieces()
+    special = [{"id": vocab.index(t), "content": t, "single_word": False, "lstrip": False, "rstrip": False,
+                "normalized": False, "special": True} for t in ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")]
+
+    def token(name, type_id):
+        return {"SpecialToken": {"id": name, "type_id": type_id}}
+
+    def sequence(name, type_id):
+        return {"Sequence": {"id": name, "type_id": type_id}}
+
+    single = [token("[CLS]", 0), sequence("A", 0), token("[SEP]", 0)]
+    spec = {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": special,
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": single,
+            "pair": single + [sequence("B", 1), token("[SEP]", 1)],
+            "special_tokens": {t: {"id": t, "ids": [vocab.index(t)], "tokens": [t]} for t in ("[CLS]", "[SEP]")},
+        },
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 100, "vocab": {p: i for i, p in enumerate(vocab)}},
+    }
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump(spec, f, indent=1, ensure_ascii=False)
+        f.write("\n")
+    return vocab
+
+
+def make_model(vocab, activation):
+    config = BertConfig(
+        vocab_size=vocab, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
+        max_position_embeddings=MAX_POSITIONS, type_vocab_size=2, hidden_act=activation,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=CLASSES,
+        layer_norm_eps=1e-12, attn_implementation="eager")
+    model = BertForSequenceClassification(config).float().train()
+    g = torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            noise = torch.randn(p.shape, generator=g)
+            if name.endswith("LayerNorm.weight"):
+                p.copy_(1 + 0.1 * noise)
+            elif name.endswith(".bias"):
+                p.copy_(0.1 * noise)
+            elif ".self.query." in name or ".self.key." in name or ".intermediate." in name:
+                # Attention far from uniform, and inputs of GELU where erf and tanh differ most.
+                p.copy_(0.25 * noise)
+            else:
+                p.copy_(0.08 * noise)
+        model.bert.embeddings.word_embeddings.weight[0] = 0  # [PAD]: an all-zero row has scale 1
+    return model
+
+
+def write_base(model, vocab_size, path):
+    tensors = {n[len("bert."):]: p.detach().contiguous() for n, p in model.named_parameters()
+               if n.startswith("bert.")}
+    save_file(tensors, os.path.join(path, "model.safetensors"), metadata={"format": "pt"})
+    config = {
+        "architectures": ["BertModel"], "attention_probs_dropout_prob": 0.1, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "hidden_size": 64, "initializer_range": 0.02, "intermediate_size": 128,
+        "layer_norm_eps": 1e-12, "max_position_embeddings": MAX_POSITIONS, "model_type": "bert",
+        "num_attention_heads": 4, "num_hidden_layers": 2, "pad_token_id": 0,
+        "position_embedding_type": "absolute", "type_vocab_size": 2, "vocab_size": vocab_size,
+    }
+    with open(os.path.join(path, "config.json"), "w") as f:
+        json.dump(config, f, indent=2)
+        f.write("\n")
+
+
+def fake_quantize(model):
+    digest, names = hashlib.sha256(), []
+    with torch.no_grad():
+        for name, p in sorted(model.named_parameters()):
+            table = name.startswith("bert.embeddings.") and name.endswith("_embeddings.weight")
+            linear = name.startswith("bert.encoder.") and name.endswith(".weight") and p.ndim == 2
+            if table or linear or name == "bert.pooler.dense.weight":
+                amax = p.abs().amax(dim=1, keepdim=True)
+                scale = torch.where(amax > 0, amax / 127.0, torch.ones_like(amax))
+                q = torch.clamp(torch.round(p / scale), -127, 127)  # round: half to even
+                digest.update(q.to(torch.int8).numpy().tobytes())
+                p.copy_(q * scale)
+                names.append(name)
+    return digest.hexdigest(), names
+
+
+class MeanPool(torch.nn.Module):
+    """Mean of the unmasked tokens, in the pooler's place."""
+
+    def __init__(self, mask):
+        super().__init__()
+        self.mask = mask
+
+    def forward(self, hidden):
+        m = self.mask.unsqueeze(-1).to(hidden.dtype)
+        return (hidden * m).sum(1) / m.sum(1)
+
+
+def make_batch(tokenizer):
+    encodings = [tokenizer.encode(a) if b is None else tokenizer.encode(a, b) for a, b, _ in TEXTS]
+    n = max(len(e.ids) for e in encodings)
+    assert n <= MAX_POSITIONS and all(1 not in e.ids for e in encodings)
+
+    def pad(rows):
+        return torch.tensor([row + [0] * (n - len(row)) for row in rows])
+
+    return {"input_ids": pad([e.ids for e in encodings]),
+            "attention_mask": pad([[1] * len(e.ids) for e in encodings]),
+            "token_type_ids": pad([e.type_ids for e in encodings])}
+
+
+def run(model, batch, labels):
+    model.zero_grad(set_to_none=True)
+    out = model(**batch, labels=labels, output_hidden_states=True)
+    out.loss.backward()
+    grads = {n: p.grad.clone() for n, p in model.named_parameters()
+             if n.endswith(".bias") or n == "classifier.weight"}
+    return out, grads
+
+
+def adamw(model, batch, labels):
+    """Losses of ten steps, and the parameters they end with."""
+    trained = {n: p for n, p in model.named_parameters() if n.startswith("classifier.")
+               or (n.endswith(".bias") and not n.endswith("self.key.bias"))}
+    optimizer = torch.optim.AdamW(trained.values(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0)
+    losses = []
+    for _ in range(10):
+        optimizer.zero_grad(set_to_none=True)
+        loss = model(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.detach())
+    return torch.stack(losses), {n: p.detach().clone() for n, p in trained.items()}
+
+
+def sort_header(path):
+    """safetensors writes the metadata's keys in an order that changes from run to run."""
+    with open(path, "rb") as f:
+        data = f.read()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    with open(path, "wb") as f:
+        f.write(len(text).to_bytes(8, "little") + text + data[end:])
+
+
+def main():
+    base_dir = os.path.join(HERE, "tiny-bert")
+    os.makedirs(base_dir, exist_ok=True)
+    vocab = write_tokenizer(os.path.join(base_dir, "tokenizer.json"))
+    batch = make_batch(Tokenizer.from_file(os.path.join(base_dir, "tokenizer.json")))
+    labels = torch.tensor([y for _, _, y in TEXTS])
+    write_base(make_model(len(vocab), "gelu"), len(vocab), base_dir)
+
+    for variant, activation in (("cls", "gelu"), ("mean", "gelu"), ("cls-tanh", "gelu_new")):
+        model = make_model(len(vocab), activation)  # seeded: the same weights each time
+        head = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("classifier.")}
+        digest, names = fake_quantize(model)
+        if variant == "mean":
+            model.bert.pooler = MeanPool(batch["attention_mask"])
+        out, grads = run(model, batch, labels)
+        _, exact = run(copy.deepcopy(model).double(), batch, labels)
+        error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
+                    for n, g in grads.items() if not n.endswith("key.bias"))
+        tensors = {"input." + k: v for k, v in batch.items()}
+        tensors["input.labels"] = labels
+        tensors.update({"head." + n: p for n, p in head.items()})
+        tensors["loss"] = out.loss.detach().reshape(1)
+        tensors["logits"] = out.logits.detach()
+        tensors.update({f"hidden.{i}": h.detach().contiguous() for i, h in enumerate(out.hidden_states)})
+        tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
+        losses, after = adamw(copy.deepcopy(model), batch, labels)
+        tensors["adamw_losses"] = losses
+        tensors.update({"adamw." + n: p for n, p in after.items()})
+        path = os.path.join(HERE, f"tiny-bert-{variant}.safetensors")
+        save_file(tensors, path, metadata={
+            "texts": json.dumps(TEXTS), "torch": torch.__version__, "transformers": transformers.__version__,
+            "variant": variant, "hidden_act": activation, "seed": str(SEED), "int8_sha256": digest,
+            "quantized": json.dumps(names), "max_rel_grad_err_vs_fp64": f"{error:.3e}"})
+        sort_header(path)
+        norm = float(torch.cat([g.flatten() for g in grads.values()]).norm())
+        print(f"{variant:9} loss {float(out.loss):.7f} grad norm {norm:.6f} "
+              f"adamw {float(losses[0]):.5f} -> {float(losses[-1]):.5f} fp64 error {error:.1e}")
+
+
+main()
