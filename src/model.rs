@@ -104,10 +104,7 @@ impl Personal {
         let config = base.config();
         let encoder =
             TextEncoder::from_bytes(base.tokenizer_bytes(), base.path(), max_len, config.vocab, config.types)?;
-        let mut theta = vec![0.0; graph.layout().len()];
-        for p in graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..))) {
-            theta[p.range.clone()].copy_from_slice(&base.vector(&p.name)?);
-        }
+        let theta = graph.initial_theta(base)?;
         let threads = options.threads.unwrap_or(0); // rayon: 0 is every CPU
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)

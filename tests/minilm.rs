@@ -24,7 +24,10 @@ fn quantizes_to_the_bytes_of_pytorch() {
     let out = temp.path().join("minilm.q8.safetensors");
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let mut last = (0, 1);
-    let report = quantize(&checkpoint, &out, &mut |done, total| last = (done, total)).unwrap();
+    let report = quantize(&checkpoint, &out, &mut |done, total| {
+        last = (done, total);
+        std::ops::ControlFlow::Continue(())
+    }).unwrap();
     assert_eq!(last.0, last.1);
     assert_eq!(report.weights_sha256, INT8_SHA256);
     assert!(report.relative_error > 1e-4 && report.relative_error < 0.02, "{}", report.relative_error);

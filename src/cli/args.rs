@@ -67,9 +67,11 @@ impl Data {
             label: self.label_column.clone(),
             text_a: self.text_column.clone(),
             text_b: self.text_b_column.clone(),
-            format: self.format,
         };
-        data::read_examples(path, &columns, true)
+        match self.format {
+            None => data::read_examples(path, &columns, true),
+            Some(format) => data::read_file(path, format, &columns, true),
+        }
     }
 }
 

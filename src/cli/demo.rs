@@ -63,8 +63,8 @@ pub fn run(args: Args) -> Result<()> {
     })?;
     eprintln!(
         "2. quantized to int8: {} -> {} in {:.1} s",
-        terminal::size(made.source_bytes),
-        terminal::size(made.file_bytes),
+        terminal::size(made.checkpoint_bytes),
+        terminal::size(made.base_bytes),
         start.elapsed().as_secs_f64()
     );
 

@@ -4,7 +4,7 @@ use super::{args, print};
 use std::io::Read;
 use std::path::Path;
 use std::sync::mpsc;
-use trimtab::data::{Example, LineReader};
+use trimtab::data::{Example, Lines};
 use trimtab::quant::Base;
 use trimtab::{Error, Personal, Prediction, Result};
 
@@ -60,7 +60,7 @@ pub fn run(args: Args) -> Result<()> {
 
 fn read_lines(input: impl Read, send: &mpsc::SyncSender<Result<String>>) {
     let path = Path::new("standard input");
-    let mut lines = LineReader::new(std::io::BufReader::new(input), path);
+    let mut lines = Lines::new(std::io::BufReader::new(input), path).keep_blank();
     loop {
         let line = match lines.next_line() {
             Ok(Some((_, text))) => Ok(text.to_owned()),

@@ -38,8 +38,8 @@ pub fn run(args: Args) -> Result<()> {
     print(&format!(
         "{}: {} ({} in the checkpoint), weights sha256 {}",
         args.output.display(),
-        terminal::size(report.file_bytes),
-        terminal::size(report.source_bytes),
+        terminal::size(report.base_bytes),
+        terminal::size(report.checkpoint_bytes),
         &report.weights_sha256[..16]
     ))
 }

@@ -17,14 +17,21 @@ pub struct Lines<'p, R> {
     path: &'p Path,
     buffer: Vec<u8>,
     line: usize,
+    keep_blank: bool,
 }
 
 impl<'p, R: BufRead> Lines<'p, R> {
+    /// Starts at the first line; `path` is for messages.
     pub fn new(reader: R, path: &'p Path) -> Self {
-        Lines { reader, path, buffer: Vec::new(), line: 0 }
+        Lines { reader, path, buffer: Vec::new(), line: 0, keep_blank: false }
     }
 
-    /// The next line that is not blank, with its number from 1; `None` at the end.
+    /// Gives blank lines too, for readers whose every line has an answer.
+    pub fn keep_blank(self) -> Self {
+        Lines { keep_blank: true, ..self }
+    }
+
+    /// The next line that is not blank (or any, see [`Lines::keep_blank`]), with its number from 1; `None` at the end.
     ///
     /// Errors: reading fails; a line is too long, is not UTF-8 or holds a NUL.
     pub fn next_line(&mut self) -> Result<Option<(usize, &str)>> {
@@ -32,7 +39,8 @@ impl<'p, R: BufRead> Lines<'p, R> {
             if !self.fill()? {
                 return Ok(None);
             }
-            if !self.buffer.iter().all(u8::is_ascii_whitespace) || self.buffer.contains(&b'\t') {
+            if self.keep_blank
+                || !self.buffer.iter().all(u8::is_ascii_whitespace) || self.buffer.contains(&b'\t') {
                 break; // a line of tabs is not blank: it is a row of empty fields
             }
         }

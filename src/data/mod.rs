@@ -4,7 +4,8 @@ mod csv_file;
 mod lines;
 mod read;
 
-pub use read::{Columns, Format, read_examples, read_from};
+pub use lines::Lines;
+pub use read::{Columns, Format, read_examples, read_file, read_from};
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};

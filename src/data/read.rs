@@ -68,12 +68,16 @@ const TEXT_B: &[&str] = &["text_b"];
 /// With `want_labels` every example must have a label; without, labels are taken where they are found.
 /// Errors: `Error::Io`; `Error::Data` naming the line and what to do.
 pub fn read_examples(path: &Path, columns: &Columns, want_labels: bool) -> Result<Vec<Example>> {
-    let format = Format::of(path)?;
+    read_file(path, Format::of(path)?, columns, want_labels)
+}
+
+/// As [`read_examples`], in a given format.
+pub fn read_file(path: &Path, format: Format, columns: &Columns, want_labels: bool) -> Result<Vec<Example>> {
     let file = File::open(path).map_err(Error::io(path))?;
     read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want_labels)
 }
 
-/// As [`read_examples`], from any reader and in a given format; `path` is for messages.
+/// As [`read_file`], from any reader; `path` is for messages.
 pub fn read_from(
     reader: impl BufRead,
     path: &Path,

@@ -18,7 +18,7 @@ use crate::ops::embed::Embed;
 use crate::ops::linear::Linear;
 use crate::ops::pooler::Pooler;
 use crate::ops::{Numerics, Saved};
-use crate::params::{Layout, Term};
+use crate::params::{Layout, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
 use adapter::{FusedOp, Shim};
@@ -211,6 +211,15 @@ impl Graph {
     /// The trainable parameters and their places.
     pub fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// The base's own biases and a head of zeros.
+    pub fn initial_theta(&self, base: &Base) -> Result<Vec<f32>> {
+        let mut theta = vec![0.0; self.layout.len()];
+        for p in self.layout.iter().filter(|p| matches!(p.role, Role::Bias(..))) {
+            theta[p.range.clone()].copy_from_slice(&base.vector(&p.name)?);
+        }
+        Ok(theta)
     }
 
     /// Number of encoder layers.

@@ -25,10 +25,11 @@ use crate::import::canonical::Kind;
 use base::{Digests, Plan, SCALE};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::ControlFlow;
 use std::path::Path;
 
 /// What [`quantize`] wrote.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize)]
 pub struct QuantizeReport {
     /// Parameters of the encoder.
     pub parameters: u64,
@@ -46,13 +47,13 @@ pub struct QuantizeReport {
     pub weights_sha256: String,
 }
 
-/// Quantizes a checkpoint to a base file at `out`; `progress(done, total)` in bytes of the checkpoint.
+/// Quantizes a checkpoint to a base file at `out`; `progress(done, total)`, in bytes of the checkpoint, may end it.
 ///
 /// Holds about 2 MiB of weights at a time. `out` is replaced whole, or on any error left as it was.
 pub fn quantize(
     checkpoint: &Checkpoint,
     out: &Path,
-    progress: &mut dyn FnMut(u64, u64),
+    progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<QuantizeReport> {
     let plan = Plan::new(checkpoint)?;
     replace_file(out, |file| {
@@ -66,13 +67,15 @@ pub fn quantize(
         };
         let total = checkpoint.weight_bytes();
         let mut done = 0;
-        progress(done, total);
         let (mut parameters, mut quantized) = (0, 0);
         for spec in checkpoint.tensors() {
             let n = spec.shape.iter().map(|d| *d as u64).product::<u64>();
             let mut tick = |bytes| {
                 done += bytes;
-                progress(done, total);
+                match progress(done, total) {
+                    ControlFlow::Continue(()) => Ok(()),
+                    ControlFlow::Break(()) => Err(Error::Interrupted("no base was written".into())),
+                }
             };
             match spec.kind {
                 Kind::Matrix => writer.matrix(checkpoint, &spec.name, spec.shape[1], &mut tick)?,
@@ -116,7 +119,7 @@ impl Writer<'_> {
         checkpoint: &Checkpoint,
         name: &str,
         cols: usize,
-        tick: &mut dyn FnMut(u64),
+        tick: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         self.start(name)?;
         let (mut q, mut scales) = (Vec::new(), Vec::new());
@@ -128,19 +131,17 @@ impl Writer<'_> {
                 scales.push(scale);
             }
             self.append(bytemuck::cast_slice(&q), true)?;
-            tick(bytes);
-            Ok(())
+            tick(bytes)
         })?;
         // In name order a matrix's scales come right behind it.
         self.raw(&format!("{name}{SCALE}"), bytemuck::cast_slice(&scales))
     }
 
-    fn vector(&mut self, checkpoint: &Checkpoint, name: &str, tick: &mut dyn FnMut(u64)) -> Result<()> {
+    fn vector(&mut self, checkpoint: &Checkpoint, name: &str, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
         self.start(name)?;
         checkpoint.read(name, &mut |values, bytes| {
             self.append(bytemuck::cast_slice(values), false)?;
-            tick(bytes);
-            Ok(())
+            tick(bytes)
         })
     }
 

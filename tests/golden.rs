@@ -1,0 +1,305 @@
+//! Loss, logits, hidden states and every bias's gradient against PyTorch.
+//!
+//! The tiny model and its golden data stand in `tests/golden/`. Where `TRIMTAB_GOLDEN` names a directory with
+//! `minilm-int8w-pooler.safetensors` and MiniLM is there (see `minilm.rs`), the real model is compared too.
+
+use safetensors::SafeTensors;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use tract_core::prelude::tract_ndarray::Array2;
+use trimtab::config::Pooling;
+use trimtab::graph::{Batch, DropoutRates, Graph};
+use trimtab::import::Checkpoint;
+use trimtab::ops::Numerics;
+use trimtab::params::{Role, Term, Terms};
+use trimtab::quant::{Base, quantize};
+use trimtab::tokenize::{Encoded, TextEncoder};
+use trimtab::train::adamw::{AdamW, Group};
+use trimtab::train::backward::Selection;
+use trimtab::train::{Labelled, gradients};
+use trimtab::kernels;
+
+struct Golden {
+    bytes: Vec<u8>,
+}
+
+impl Golden {
+    fn open(path: &Path) -> Golden {
+        Golden { bytes: std::fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
+    }
+
+    fn f32(&self, name: &str) -> Vec<f32> {
+        let all = SafeTensors::deserialize(&self.bytes).unwrap();
+        let bytes = all.tensor(name).unwrap_or_else(|e| panic!("{name}: {e}")).data().to_vec();
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+    }
+
+    fn i64(&self, name: &str) -> (Vec<usize>, Vec<i64>) {
+        let all = SafeTensors::deserialize(&self.bytes).unwrap();
+        let view = all.tensor(name).unwrap();
+        let values = view.data().chunks_exact(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()));
+        (view.shape().to_vec(), values.collect())
+    }
+
+    fn metadata(&self, key: &str) -> String {
+        SafeTensors::read_metadata(&self.bytes).unwrap().1.metadata().as_ref().unwrap()[key].clone()
+    }
+
+    fn has(&self, name: &str) -> bool {
+        SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    /// The texts without their padding, and the mask.
+    fn batch(&self) -> (Vec<Labelled>, Vec<i64>, usize) {
+        let (shape, ids) = self.i64("input.input_ids");
+        let (_, mask) = self.i64("input.attention_mask");
+        let (_, types) = self.i64("input.token_type_ids");
+        let (_, labels) = self.i64("input.labels");
+        let seq = shape[1];
+        let texts = (0..shape[0]).map(|b| {
+            let keep = |v: &[i64]| -> Vec<i32> {
+                let row = v[b * seq..][..seq].iter().zip(&mask[b * seq..][..seq]);
+                row.filter(|(_, m)| **m == 1).map(|(v, _)| *v as i32).collect()
+            };
+            let text = Encoded { ids: keep(&ids), types: keep(&types) };
+            Labelled { text, label: labels[b] as usize }
+        });
+        (texts.collect(), mask, seq)
+    }
+}
+
+fn base_of(dir: &Path) -> (tempfile::TempDir, Base) {
+    let temp = tempfile::tempdir().unwrap();
+    let path = temp.path().join("base.q8.safetensors");
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    quantize(&checkpoint, &path, &mut |_, _| ControlFlow::Continue(())).unwrap();
+    let base = Base::open(&path).unwrap();
+    (temp, base)
+}
+
+fn setup(base: &Base, golden: &Golden, numerics: Numerics, pooling: Pooling) -> (Graph, Vec<f32>) {
+    let labels = golden.f32("head.classifier.bias").len();
+    let rates = DropoutRates { head: 0.0, encoder: 0.0 };
+    let graph = Graph::new(base, numerics, pooling, labels, rates).unwrap();
+    let mut theta = graph.initial_theta(base).unwrap();
+    theta[graph.layout().head_weight()].copy_from_slice(&golden.f32("head.classifier.weight"));
+    theta[graph.layout().head_bias()].copy_from_slice(&golden.f32("head.classifier.bias"));
+    (graph, theta)
+}
+
+/// All terms, `k` too.
+fn everything(layers: usize) -> Selection {
+    Selection::new("all,k".parse::<Terms>().unwrap(), 0..layers, layers)
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |m, v| v.abs().max(m))
+}
+
+fn assert_close(name: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
+    assert_eq!(ours.len(), theirs.len(), "{name}");
+    let worst = ours.iter().zip(theirs).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(ours.iter().all(|v| v.is_finite()), "{name} is not finite");
+    assert!(worst <= tolerance, "{name}: differs by {worst}, allowed {tolerance}");
+}
+
+/// Reference mode: logits and loss within 1e-5, hidden states within 1e-4, each gradient within 1e-3 of its own
+/// largest value, `b_k` below 1e-6.
+fn reference(base: &Base, golden: &Golden, pooling: Pooling) {
+    let (graph, theta) = setup(base, golden, Numerics::Reference, pooling);
+    let (batch, mask, seq) = golden.batch();
+    assert_eq!(golden.metadata("int8_sha256"), base.weights_sha256(), "the int8 weights differ from PyTorch's");
+
+    let (loss, logits, grad) = gradients(&graph, &everything(graph.layers()), &theta, &batch).unwrap();
+    assert_close("loss", &[loss as f32], &golden.f32("loss"), 1e-5);
+    assert_close("logits", logits.as_slice().unwrap(), &golden.f32("logits"), 1e-5);
+    for p in graph.layout().iter() {
+        let (ours, theirs) = (&grad[p.range.clone()], golden.f32(&format!("grad.{}", p.name)));
+        if matches!(p.role, Role::Bias(Term::K, _)) {
+            assert!(largest(ours) <= 1e-6, "{}: {}", p.name, largest(ours));
+        } else {
+            assert_close(&p.name, ours, &theirs, 1e-3 * largest(&theirs));
+        }
+    }
+
+    let texts = Batch::new(batch.iter().map(|b| &b.text), None);
+    for (i, ours) in graph.hidden_states(&texts, &theta).unwrap().iter().enumerate() {
+        let theirs = golden.f32(&format!("hidden.{i}"));
+        let hidden = ours.ncols();
+        let kept: Vec<f32> = theirs
+            .chunks_exact(hidden)
+            .zip(&mask)
+            .filter(|(_, m)| **m == 1)
+            .flat_map(|(row, _)| row.iter().copied())
+            .collect();
+        assert_eq!(mask.len() % seq, 0);
+        assert_close(&format!("hidden.{i}"), ours.as_slice().unwrap(), &kept, 1e-4);
+    }
+}
+
+/// Cosine of two vectors, in f64.
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+/// Int8 mode, with every kernel set of this machine: each gradient's cosine with PyTorch's at least `least`
+/// for every bias but `b_k`, loss within 1 %.
+fn int8(base: &Base, golden: &Golden, pooling: Pooling, least: f64) {
+    let (batch, ..) = golden.batch();
+    let mut first: Option<(Array2<f32>, Vec<f32>)> = None;
+    for kernel in kernels::available() {
+        let name = kernel.name();
+        let (graph, theta) = setup(base, golden, Numerics::Int8(kernel), pooling);
+        let (loss, logits, grad) = gradients(&graph, &everything(graph.layers()), &theta, &batch).unwrap();
+        let wanted = f64::from(golden.f32("loss")[0]);
+        assert!((loss - wanted).abs() <= 0.01 * wanted, "{name}: loss {loss}, not {wanted}");
+        let mut lowest = (1.0, String::new());
+        let mut all = vec![];
+        for p in graph.layout().iter() {
+            if matches!(p.role, Role::Bias(Term::K, _)) {
+                continue;
+            }
+            if p.role == Role::HeadBias {
+                // A mean of probabilities minus labels, which may cancel to nothing: compared by size.
+                let theirs = golden.f32("grad.classifier.bias");
+                assert_close("classifier.bias", &grad[p.range.clone()], &theirs, 0.01);
+                continue;
+            }
+            let c = cosine(&grad[p.range.clone()], &golden.f32(&format!("grad.{}", p.name)));
+            all.push((c, p.name.clone()));
+            if c.is_nan() || c < lowest.0 {
+                lowest = (c, p.name.clone());
+            }
+        }
+        println!("{name}: loss {loss:.6} (PyTorch {wanted:.6}), lowest gradient cosine {:.5} ({})", lowest.0, lowest.1);
+        all.sort_by(|a, b| a.0.total_cmp(&b.0));
+        for (c, n) in all.iter().take(60) { println!("{c:.5} {n}"); }
+        println!("classifier.bias {:?} {:?}", &grad[graph.layout().head_bias()], golden.f32("grad.classifier.bias"));
+        assert!(lowest.0 >= least, "{name}: gradient of {} has cosine {}", lowest.1, lowest.0);
+        match &first {
+            None => first = Some((logits, grad)),
+            Some((l, g)) => assert!(*l == logits && *g == grad, "{name} differs from the first kernel set"),
+        }
+    }
+}
+
+/// Ten steps of AdamW on one batch follow PyTorch's losses.
+fn adamw(base: &Base, golden: &Golden, pooling: Pooling) {
+    let (graph, mut theta) = setup(base, golden, Numerics::Reference, pooling);
+    let (batch, ..) = golden.batch();
+    let layers = graph.layers();
+    let selection = Selection::new(Terms::all(), 0..layers, layers);
+    let wanted = graph.layout().iter().filter(|p| selection.wants_role(p.role));
+    let groups = wanted.map(|p| Group { range: p.range.clone(), rate: 1.0, decay: 0.0 }).collect();
+    let mut optimizer = AdamW::new(theta.len(), groups);
+    for (step, wanted) in golden.f32("adamw_losses").into_iter().enumerate() {
+        let (loss, _, grad) = gradients(&graph, &selection, &theta, &batch).unwrap();
+        assert_close(&format!("loss before step {step}"), &[loss as f32], &[wanted], 1e-4 * wanted.abs());
+        optimizer.update(&mut theta, &grad, 1e-3);
+    }
+}
+
+fn tiny_dir() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The tiny model with erf or tanh GELU. For tanh only the config differs.
+fn tiny(name: &str) -> (Golden, tempfile::TempDir, Base) {
+    let golden = Golden::open(&tiny_dir().join(format!("tiny-bert-{name}.safetensors")));
+    let dir = tempfile::tempdir().unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(tiny_dir().join("tiny-bert").join(file), dir.path().join(file)).unwrap();
+    }
+    if name.ends_with("tanh") {
+        let config = dir.path().join("config.json");
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains("\"gelu\""));
+        std::fs::write(&config, text.replace("\"gelu\"", "\"gelu_new\"")).unwrap();
+    }
+    let (temp, base) = base_of(dir.path());
+    (golden, temp, base)
+}
+
+#[test]
+fn tiny_cls() {
+    let (golden, _temp, base) = tiny("cls");
+    reference(&base, &golden, Pooling::Cls);
+    int8(&base, &golden, Pooling::Cls, 0.99);
+    adamw(&base, &golden, Pooling::Cls);
+}
+
+#[test]
+fn tiny_mean() {
+    let (golden, _temp, base) = tiny("mean");
+    reference(&base, &golden, Pooling::Mean);
+    int8(&base, &golden, Pooling::Mean, 0.99);
+    adamw(&base, &golden, Pooling::Mean);
+}
+
+#[test]
+fn tiny_tanh_gelu() {
+    let (golden, _temp, base) = tiny("cls-tanh");
+    reference(&base, &golden, Pooling::Cls);
+    int8(&base, &golden, Pooling::Cls, 0.99);
+    if golden.has("adamw_losses") {
+        adamw(&base, &golden, Pooling::Cls);
+    }
+}
+
+#[test]
+fn tokens_are_those_of_the_golden_data() {
+    let (golden, _temp, base) = tiny("cls");
+    let config = base.config();
+    let encoder =
+        TextEncoder::from_bytes(base.tokenizer_bytes(), base.path(), 64, config.vocab, config.types).unwrap();
+    let texts: Vec<(String, Option<String>, usize)> =
+        serde_json::from_str(&golden.metadata("texts")).unwrap();
+    for ((a, b, label), wanted) in texts.iter().zip(golden.batch().0) {
+        let ours = encoder.encode(a, b.as_deref()).unwrap();
+        assert_eq!((ours.ids, ours.types, *label), (wanted.text.ids, wanted.text.types, wanted.label), "{a}");
+    }
+}
+
+/// A backward that stops early gives, for the biases it is asked for, what the whole one gives.
+#[test]
+fn every_place_to_stop() {
+    let (golden, _temp, base) = tiny("cls");
+    let (batch, ..) = golden.batch();
+    for numerics in [Numerics::Reference, Numerics::Int8(kernels::select(None).unwrap())] {
+        let (graph, theta) = setup(&base, &golden, numerics, Pooling::Cls);
+        let (_, _, whole) = gradients(&graph, &everything(2), &theta, &batch).unwrap();
+        let mut selections = vec![Selection::new(Terms::none(), 0..2, 2)];
+        for term in Term::ALL {
+            for layers in [0..1, 1..2, 0..2] {
+                selections.push(Selection::new(term.symbol().parse().unwrap(), layers, 2));
+            }
+        }
+        for s in selections {
+            let (_, _, part) = gradients(&graph, &s, &theta, &batch).unwrap();
+            for p in graph.layout().iter() {
+                let (part, whole) = (&part[p.range.clone()], &whole[p.range.clone()]);
+                let what = format!("{} of {} in layers {:?}", p.name, s.terms(), s.layers());
+                if s.wants_role(p.role) {
+                    assert_eq!(part, whole, "{what}");
+                } else {
+                    assert!(part.iter().all(|g| *g == 0.0), "{what} was not asked for");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn minilm_against_pytorch() {
+    let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/all-MiniLM-L6-v2");
+    let dir = std::env::var_os("TRIMTAB_MINILM").map_or_else(default, PathBuf::from);
+    let Some(goldens) = std::env::var_os("TRIMTAB_GOLDEN").filter(|_| dir.join("config.json").exists()) else {
+        eprintln!("SKIPPED: set TRIMTAB_GOLDEN, and TRIMTAB_MINILM or run models/get-minilm.py");
+        return;
+    };
+    let (_temp, base) = base_of(&dir);
+    let golden = Golden::open(&Path::new(&goldens).join("minilm-int8w-pooler.safetensors"));
+    reference(&base, &golden, Pooling::Cls);
+    int8(&base, &golden, Pooling::Cls, 0.99);
+}
