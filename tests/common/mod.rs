@@ -104,7 +104,8 @@ impl Tiny {
     /// Writes all of it in a dtype, each tensor under a name and in a file of one's choice.
     pub fn write_as(&self, dir: &Path, dtype: Dtype, place: impl Fn(&str) -> (String, &'static str)) {
         self.write_texts(dir);
-        let mut files: BTreeMap<&str, Vec<(String, Vec<usize>, Vec<u8>)>> = BTreeMap::new();
+        type Stored = (String, Vec<usize>, Vec<u8>);
+        let mut files: BTreeMap<&str, Vec<Stored>> = BTreeMap::new();
         let mut map = serde_json::Map::new();
         for (name, (shape, values)) in &self.tensors {
             let (name, file) = place(name);
