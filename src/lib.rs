@@ -23,6 +23,7 @@
 
 pub mod bias_file;
 pub mod config;
+mod container;
 pub mod data;
 pub mod error;
 pub mod graph;
