@@ -7,6 +7,8 @@
 
 pub mod canonical;
 mod hf_config;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod safetensors;
 
 use crate::config::{Config, Pooling};

@@ -67,10 +67,7 @@ impl Found {
             return Ok(Found { dir: dir.to_owned(), path: single, map: None, shards });
         }
         if index.exists() {
-            let text = read_small(&index, MAX_HEADER)?;
-            let parsed: Index = serde_json::from_slice(&text)
-                .map_err(|e| Error::format(&index, format!("not a safetensors index: {e}")))?;
-            let map = Some(parsed.weight_map);
+            let map = Some(read_index(&index, &read_small(&index, MAX_HEADER)?)?);
             return Ok(Found { dir: dir.to_owned(), path: index, map, shards: Vec::new() });
         }
         let torch = dir.join("pytorch_model.bin");
@@ -138,15 +135,25 @@ fn stored_names(canonical: &str) -> Vec<String> {
     names
 }
 
-/// The path of a shard, which must be a plain file name in the checkpoint's directory.
-fn shard_path(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
+/// The shard of each tensor, from the text of an index.
+pub(super) fn read_index(path: &Path, text: &[u8]) -> Result<HashMap<String, String>> {
+    let parsed: Index = serde_json::from_slice(text)
+        .map_err(|e| Error::format(path, format!("not a safetensors index: {e}")))?;
+    Ok(parsed.weight_map)
+}
+
+/// Whether a shard's name stays in the directory of its index, on every system.
+pub(super) fn plain_name(file: &str) -> bool {
     let mut parts = Path::new(file).components();
     let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None));
-    if !plain || file.contains(['/', '\\', ':', '\0']) {
-        return Err(Error::format(
-            index,
-            format!("shard {file:?} is not a plain file name in the checkpoint's directory"),
-        ));
+    plain && !file.contains(['/', '\\', ':', '\0'])
+}
+
+/// The path of a shard, which must be a plain file name in the checkpoint's directory.
+fn shard_path(dir: &Path, index: &Path, file: &str) -> Result<PathBuf> {
+    if !plain_name(file) {
+        let what = format!("shard {file:?} is not a plain file name in the checkpoint's directory");
+        return Err(Error::format(index, what));
     }
     let path = dir.join(file);
     if !path.exists() {

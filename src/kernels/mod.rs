@@ -10,6 +10,7 @@
 //!    same bits, and the same training run gives the same file on every machine.
 //!
 //! `unsafe` is allowed here and nowhere else but the C ABI.
+#![allow(unsafe_code)]
 
 pub mod map;
 

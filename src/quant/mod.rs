@@ -13,6 +13,7 @@
 //! `output.dense` of each layer, `pooler.dense`, and the word, position and token type tables.
 
 mod base;
+pub mod format;
 mod matrix;
 
 pub use base::{Base, TensorEntry};
@@ -22,7 +23,7 @@ use crate::container::replace_file;
 use crate::error::{Error, Result};
 use crate::import::Checkpoint;
 use crate::import::canonical::Kind;
-use base::{Digests, Plan, SCALE};
+use format::{Digests, Plan, SCALE, TOKENIZER};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::ControlFlow;
@@ -63,7 +64,7 @@ pub fn quantize(
             data_start: plan.header(&Digests::placeholder())?.len() as u64,
             plan: &plan,
             digests: Digests::default(),
-            error: Error2::default(),
+            error: SquaredError::default(),
         };
         let total = checkpoint.weight_bytes();
         let mut done = 0;
@@ -84,7 +85,7 @@ pub fn quantize(
             parameters += n;
             quantized += if spec.kind == Kind::Matrix { n } else { 0 };
         }
-        writer.raw(base::TOKENIZER, checkpoint.tokenizer_bytes())?;
+        writer.raw(TOKENIZER, checkpoint.tokenizer_bytes())?;
 
         let Writer { digests, error, .. } = writer;
         let (fingerprint, weights_sha256) = digests.finish();
@@ -110,7 +111,7 @@ struct Writer<'a> {
     data_start: u64,
     plan: &'a Plan,
     digests: Digests,
-    error: Error2,
+    error: SquaredError,
 }
 
 impl Writer<'_> {
@@ -185,12 +186,12 @@ fn quantize_row(w: &[f32], q: &mut [i8]) -> f32 {
 
 /// Sums of squares of the weights and of their errors.
 #[derive(Default)]
-struct Error2 {
+struct SquaredError {
     weight: f64,
     error: f64,
 }
 
-impl Error2 {
+impl SquaredError {
     fn add(&mut self, w: &[f32], q: &[i8], scale: f32) {
         // Eight partial sums, so that the compiler can use vectors. Weights near f32's limits would overflow
         // a square, hence units of the scale.
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn error_of_an_exact_row_is_zero() {
-        let mut e = Error2::default();
+        let mut e = SquaredError::default();
         e.add(&[254.0, -2.0, 4.0], &[127, -1, 2], 2.0);
         assert_eq!(e.relative(), 0.0);
         e.add(&[2.5], &[2], 1.0);

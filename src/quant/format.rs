@@ -1,0 +1,146 @@
+//! The base file `*.q8.safetensors`: its format, its layout to be written, its digests.
+//!
+//! A safetensors container that holds exactly:
+//!
+//! | tensor | dtype | shape |
+//! |---|---|---|
+//! | `bert.….weight` of a Linear or a table | I8 | `[out, in]`, row-major, in [-127, 127] |
+//! | `bert.….weight.scale` | F32 | `[out]`, finite and above 0 |
+//! | `bert.….bias`, `bert.….LayerNorm.weight` | F32 | `[width]`, finite |
+//! | `tokenizer.json` | U8 | `[bytes]` |
+//!
+//! and in `__metadata__`: `format` = `trimtab-base`, `version` = `1`, `scheme` = `int8-symmetric-per-row`,
+//! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls` or `mean`), `pooler` (`true` or `false`: whether
+//! `bert.pooler.dense` is there), `name`, `fingerprint` and `weights_sha256`.
+//!
+//! - F32 tensors come first, then I8, then U8, each kind in name order. The header is padded with spaces so that
+//!   the first I8 tensor lies at a multiple of 64 in the file. A reader MUST refuse F32 that is not 4-aligned.
+//! - `fingerprint` is the SHA-256, in lower-case hex, over all tensors in bytewise order of their names; of each:
+//!   the name, a zero byte, the dtype's name (`I8`, `F32`, `U8`), a zero byte, the number of dimensions and each
+//!   dimension as u64 little-endian, then the tensor's bytes as they lie in the file. Metadata is not in it.
+//! - `weights_sha256` is the SHA-256, in lower-case hex, over the bytes of the I8 tensors alone, in name order.
+
+use crate::config::Pooling;
+use crate::container::{encode_header, lay_out};
+use crate::error::{Error, Result};
+use crate::import::Checkpoint;
+use crate::import::canonical::Kind;
+use safetensors::tensor::{Dtype, TensorInfo};
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, HashMap};
+
+pub(super) const FORMAT: &str = "trimtab-base";
+pub(super) const VERSION: &str = "1";
+pub(super) const SCHEME: &str = "int8-symmetric-per-row";
+/// Name of the tensor that holds the tokenizer.
+pub(super) const TOKENIZER: &str = "tokenizer.json";
+/// What is appended to a matrix's name for its scales.
+pub(super) const SCALE: &str = ".scale";
+
+/// Where each tensor of a base to be written goes, and its metadata but for the digests.
+pub(super) struct Plan {
+    tensors: Vec<(String, TensorInfo)>,
+    by_name: HashMap<String, usize>,
+    metadata: BTreeMap<&'static str, String>,
+    /// Offset in the data of the first I8 tensor.
+    int8_start: u64,
+    /// Bytes of all tensors.
+    pub data_bytes: u64,
+}
+
+impl Plan {
+    pub fn new(checkpoint: &Checkpoint) -> Result<Plan> {
+        let (mut f32s, mut int8s) = (Vec::new(), Vec::new());
+        for spec in checkpoint.tensors() {
+            match spec.kind {
+                Kind::Vector => f32s.push((spec.name.clone(), Dtype::F32, spec.shape.clone())),
+                Kind::Matrix => {
+                    f32s.push((spec.name.clone() + SCALE, Dtype::F32, vec![spec.shape[0]]));
+                    int8s.push((spec.name.clone(), Dtype::I8, spec.shape.clone()));
+                }
+            }
+        }
+        let first_int8 = f32s.len();
+        let mut all = f32s;
+        all.append(&mut int8s);
+        all.push((TOKENIZER.into(), Dtype::U8, vec![checkpoint.tokenizer_bytes().len()]));
+        let (tensors, data_bytes) = lay_out(&all)
+            .ok_or_else(|| Error::format(checkpoint.dir(), "too large for this machine's addresses"))?;
+        let config = serde_json::to_string(checkpoint.config())
+            .map_err(|e| Error::Internal(format!("config: {e}")))?;
+        let pooling = match checkpoint.pooling() {
+            Pooling::Cls => "cls",
+            Pooling::Mean => "mean",
+        };
+        let metadata = BTreeMap::from([
+            ("format", FORMAT.to_owned()),
+            ("version", VERSION.to_owned()),
+            ("scheme", SCHEME.to_owned()),
+            ("config", config),
+            ("pooling", pooling.to_owned()),
+            ("pooler", checkpoint.has_pooler().to_string()),
+            ("name", checkpoint.name().to_owned()),
+        ]);
+        Ok(Plan {
+            by_name: tensors.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect(),
+            int8_start: tensors[first_int8].1.data_offsets.0 as u64,
+            tensors,
+            metadata,
+            data_bytes,
+        })
+    }
+
+    pub fn info(&self, name: &str) -> Result<&TensorInfo> {
+        let i = self.by_name.get(name);
+        i.map(|i| &self.tensors[*i].1).ok_or_else(|| Error::Internal(format!("`{name}` was not planned")))
+    }
+
+    /// The file up to its data, with the two digests; as long whatever they are.
+    pub fn header(&self, (fingerprint, weights_sha256): &(String, String)) -> Result<Vec<u8>> {
+        let mut metadata = self.metadata.clone();
+        metadata.insert("fingerprint", fingerprint.clone());
+        metadata.insert("weights_sha256", weights_sha256.clone());
+        encode_header(&self.tensors, &metadata, self.int8_start)
+    }
+}
+
+/// The two digests of a base, fed with the tensors in name order.
+#[derive(Default)]
+pub(super) struct Digests {
+    all: Sha256,
+    int8: Sha256,
+}
+
+impl Digests {
+    /// Begins a tensor.
+    pub fn tensor(&mut self, name: &str, info: &TensorInfo) {
+        self.all.update(name);
+        self.all.update([0]);
+        self.all.update(info.dtype.to_string());
+        self.all.update([0]);
+        self.all.update((info.shape.len() as u64).to_le_bytes());
+        info.shape.iter().for_each(|d| self.all.update((*d as u64).to_le_bytes()));
+    }
+
+    /// Goes on with the bytes of the tensor begun.
+    pub fn bytes(&mut self, bytes: &[u8], int8: bool) {
+        self.all.update(bytes);
+        if int8 {
+            self.int8.update(bytes);
+        }
+    }
+
+    /// Fingerprint and `weights_sha256`, hex.
+    pub fn finish(self) -> (String, String) {
+        (hex(&self.all.finalize()), hex(&self.int8.finalize()))
+    }
+
+    /// Two digests of nothing, as long as any.
+    pub fn placeholder() -> (String, String) {
+        Digests::default().finish()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}

@@ -1,0 +1,106 @@
+//! Random damage to checkpoints and bases: an error or a value, never a panic.
+
+mod common;
+
+use common::Tiny;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::fs;
+use std::path::Path;
+use trimtab::import::Checkpoint;
+use trimtab::quant::Base;
+
+/// Writes a file anew: ext4 would sync one that is truncated and rewritten, at 5 ms each.
+fn write_new(path: &Path, bytes: &[u8]) {
+    let _ = fs::remove_file(path);
+    fs::write(path, bytes).unwrap();
+}
+
+/// Whatever bytes there are: an error, or a base of which everything can be asked.
+fn use_all(path: &Path) -> bool {
+    let Ok(base) = Base::open(path) else { return false };
+    for tensor in base.tensors() {
+        if let Ok(matrix) = base.matrix(&tensor.name) {
+            assert_eq!(matrix.row_sum().len(), matrix.rows());
+            assert_eq!(matrix.col_sum().len(), matrix.cols());
+            assert_eq!(matrix.dequantize().len(), matrix.data().len());
+            assert!(matrix.scale().iter().all(|s| *s > 0.0 && s.is_finite()));
+        }
+        if let Ok(vector) = base.vector(&tensor.name) {
+            assert!(vector.iter().all(|v| v.is_finite()));
+        }
+    }
+    base.config().head_dim();
+    base.tokenizer_bytes();
+    let _ = base.verify();
+    true
+}
+
+#[test]
+fn random_damage_never_panics() {
+    let temp = tempfile::tempdir().unwrap();
+    let path = Tiny::new(12).write_base(temp.path());
+    let good = fs::read(&path).unwrap();
+    let header_bytes = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let mut rng = ChaCha8Rng::seed_from_u64(13);
+    let (mut opened, mut failed) = (0, 0);
+    for round in 0..4000 {
+        let mut bytes = good.clone();
+        match round % 8 {
+            0 => bytes.truncate(rng.random_range(0..good.len())),
+            1 => bytes[rng.random_range(0..8)] ^= 1 << rng.random_range(0..8),
+            2 => {
+                // Cut a piece out.
+                let a = rng.random_range(0..good.len());
+                bytes.drain(a..(a + rng.random_range(1..200)).min(good.len()));
+            }
+            kind => {
+                let end = if kind < 7 { header_bytes } else { good.len() };
+                for _ in 0..rng.random_range(1..4) {
+                    let at = rng.random_range(0..end);
+                    // Mostly digits: those still parse.
+                    bytes[at] =
+                        if rng.random_bool(0.7) { rng.random_range(b'0'..=b'9') } else { rng.random() };
+                }
+            }
+        }
+        let damaged = temp.path().join("damaged");
+        write_new(&damaged, &bytes);
+        if use_all(&damaged) { opened += 1 } else { failed += 1 }
+    }
+    assert!(
+        opened > 50 && failed > 2000,
+        "{opened} opened, {failed} failed: the damage is not what it should be"
+    );
+}
+
+#[test]
+fn random_damage_to_a_checkpoint_never_panics() {
+    let temp = tempfile::tempdir().unwrap();
+    let dir = temp.path().join("tiny");
+    Tiny::new(14).write(&dir);
+    let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    let good: Vec<Vec<u8>> = names.iter().map(|n| fs::read(dir.join(n)).unwrap()).collect();
+    let mut rng = ChaCha8Rng::seed_from_u64(15);
+    let (mut read, mut failed) = (0, 0);
+    for round in 0..2000 {
+        let which = round % 3;
+        let mut bytes = good[which].clone();
+        let end = if which == 1 { 12_000.min(bytes.len()) } else { bytes.len() };
+        for _ in 0..rng.random_range(1..4) {
+            let at = rng.random_range(0..end);
+            bytes[at] = if rng.random_bool(0.7) { rng.random_range(b'0'..=b'9') } else { rng.random() };
+        }
+        write_new(&dir.join(names[which]), &bytes);
+        let result = Checkpoint::open(&dir).and_then(|checkpoint| {
+            checkpoint.tensors().iter().try_for_each(|spec| checkpoint.read(&spec.name, &mut |_, _| Ok(())))
+        });
+        if result.is_ok() {
+            read += 1
+        } else {
+            failed += 1
+        }
+        write_new(&dir.join(names[which]), &good[which]);
+    }
+    assert!(read > 50 && failed > 500, "{read} read, {failed} failed: the damage is not what it should be");
+}
