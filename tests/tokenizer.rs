@@ -1,0 +1,32 @@
+//! The text encoder gives the ids that PyTorch was given for the golden data.
+
+use std::path::Path;
+use trimtab::tokenize::TextEncoder;
+
+#[test]
+fn ids_and_types_equal_the_golden_ones() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let path = dir.join("tiny-bert/tokenizer.json");
+    let encoder = TextEncoder::from_bytes(&std::fs::read(&path).unwrap(), &path, 64, 167, 2).unwrap();
+
+    let bytes = std::fs::read(dir.join("tiny-bert-cls.safetensors")).unwrap();
+    let (_, metadata) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let texts = &metadata.metadata().as_ref().unwrap()["texts"];
+    let texts: Vec<(String, Option<String>, usize)> = serde_json::from_str(texts).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let rows = |name: &str| -> Vec<Vec<i32>> {
+        let t = tensors.tensor(name).unwrap();
+        let values: Vec<i32> =
+            t.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().unwrap()) as i32).collect();
+        values.chunks(t.shape()[1]).map(<[i32]>::to_vec).collect()
+    };
+    let (ids, types) = (rows("input.input_ids"), rows("input.token_type_ids"));
+    assert_eq!(texts.len(), ids.len());
+    for (i, (a, b, _)) in texts.iter().enumerate() {
+        let encoded = encoder.encode(a, b.as_deref()).unwrap();
+        let n = encoded.ids.len();
+        assert_eq!(encoded.ids, ids[i][..n], "{a}");
+        assert_eq!(encoded.types, types[i][..n], "{a}");
+        assert!(ids[i][n..].iter().all(|&id| id == 0), "{a}");
+    }
+}
