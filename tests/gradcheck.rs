@@ -174,7 +174,7 @@ fn attention_inputs() {
 fn poolers() {
     let mut r = rng(9);
     let offsets = [0, 2, 7];
-    for pooler in [Pooler::Mean, Pooler::cls(weight(&mut r, 16, 16))] {
+    for pooler in [Pooler::Mean, Pooler::cls(&weight(&mut r, 16, 16))] {
         let h = random(&mut r, 7, 16);
         let b = random(&mut r, 1, 16);
         let run = |h: &Array2<f32>, b: &Array2<f32>| {

@@ -1,6 +1,6 @@
 //! `trimtab demo`: the whole way once, on a data set that ships with the project.
 
-use super::{print, terminal, train};
+use super::{print, pull, terminal, train};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ fn get_model() -> Result<PathBuf> {
     if local.join("model.safetensors").is_file() {
         return Ok(local);
     }
-    let hub = from_hub();
+    let hub = pull::fetch(REPO, None);
     if let Ok(dir) = hub {
         return Ok(dir);
     }
@@ -176,14 +176,4 @@ fn get_model() -> Result<PathBuf> {
         ))),
         (_, Ok(dir)) => Ok(dir),
     }
-}
-
-#[cfg(feature = "hub")]
-fn from_hub() -> Result<PathBuf> {
-    trimtab::import::hub::pull(REPO, None)
-}
-
-#[cfg(not(feature = "hub"))]
-fn from_hub() -> Result<PathBuf> {
-    Err(Error::Config("built without the `hub` feature".into()))
 }

@@ -19,12 +19,30 @@ pub struct Args {
 
 #[cfg(feature = "hub")]
 pub fn run(args: Args) -> Result<()> {
-    terminal::catch_interrupt();
-    let dir: PathBuf = trimtab::import::hub::pull(&args.repo, args.revision.as_deref())?;
+    let dir = fetch(&args.repo, args.revision.as_deref())?;
     print(&dir.display().to_string())
 }
 
 #[cfg(not(feature = "hub"))]
 pub fn run(_: Args) -> Result<()> {
+    fetch("", None).map(|_| ())
+}
+
+/// Downloads a repository with a bar, into the hub's cache.
+#[cfg(feature = "hub")]
+pub fn fetch(repo: &str, revision: Option<&str>) -> Result<PathBuf> {
+    let bar = terminal::bar(0, "{msg:28} {wide_bar} {bytes}/{total_bytes}, {eta} left");
+    let dir = trimtab::import::hub::pull(repo, revision, None, &mut |file, done, total| {
+        bar.set_message(file.to_owned());
+        bar.set_length(total);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    dir
+}
+
+/// Says that this build cannot download.
+#[cfg(not(feature = "hub"))]
+pub fn fetch(_: &str, _: Option<&str>) -> Result<PathBuf> {
     Err(trimtab::Error::Config("this trimtab was built without the `hub` feature".into()))
 }

@@ -178,7 +178,7 @@ impl Graph {
             Pooling::Mean => (Pooler::Mean, 0..0),
             Pooling::Cls => {
                 let weight = build.weight(Term::Pooler, 0)?;
-                (Pooler::cls(weight), layout.bias(Term::Pooler, 0))
+                (Pooler::cls(&weight), layout.bias(Term::Pooler, 0))
             }
         };
         let mut graph = Graph {

@@ -92,7 +92,7 @@ pub fn backward(
     let d_x = d_x.as_slice_mut().expect("row-major tensor");
     let cols = g.len();
     if let Some(d_b) = d_b {
-        super::linear::add_rows(num, d_y, d_b);
+        super::add_rows(num, d_y, d_b);
     }
     match (num, n) {
         (Numerics::Int8(k), Saved::F16(n)) => {

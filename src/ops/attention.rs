@@ -6,7 +6,7 @@
 //!
 //! Softmax ignores a constant per row, so `Σ_rows d_K = 0`: the bias of the keys cannot learn.
 
-use super::{Numerics, Saved, SavedMut, flat, ndarray::*};
+use super::{Numerics, Saved, SavedMut, flat, ndarray::*, pad};
 use crate::kernels::{Kernels, Strided};
 use rayon::prelude::*;
 
@@ -30,11 +30,6 @@ impl Heads {
     fn scale(self) -> f32 {
         1.0 / (self.dim as f32).sqrt()
     }
-}
-
-/// Rounds up to whole vectors of 16 lanes, which the kernels ask for.
-fn pad(n: usize) -> usize {
-    n.next_multiple_of(16)
 }
 
 /// Shapes: `qkv: [rows, 3·hidden]`, `offsets: [batch + 1]`, `ctx: [rows, hidden]`; saves `qkv`.

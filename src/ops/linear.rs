@@ -10,7 +10,7 @@
 //! A `Linear` may have several parts (q, k and v) that read one input: it is then quantized once, and the
 //! parts' outputs stand side by side.
 
-use super::{Numerics, Saved, SavedMut, TASK_ROWS, flat, ndarray::*};
+use super::{Numerics, Saved, SavedMut, TASK_ROWS, add_rows, flat, ndarray::*};
 use crate::config::Gelu;
 use crate::kernels::{GeluOut, Kernels, MatI8, Out, RowsI8};
 use crate::quant::QMatrix;
@@ -176,19 +176,6 @@ pub fn backward(
         }
         add = true;
         col += w.rows();
-    }
-}
-
-/// `sum[c] += Σ_r d[r, c]`, rows ascending, so that the sum does not depend on how a batch was cut.
-pub(crate) fn add_rows(num: &Numerics, d: &[f32], sum: &mut [f32]) {
-    match num {
-        Numerics::Int8(k) => k.add_rows(d, sum),
-        Numerics::Reference => {
-            let rows = ArrayView2::from_shape((d.len() / sum.len(), sum.len()), d).expect("whole rows");
-            for (c, sum) in sum.iter_mut().enumerate() {
-                *sum += rows.column(c).iter().map(|&v| f64::from(v)).sum::<f64>() as f32;
-            }
-        }
     }
 }
 

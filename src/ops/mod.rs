@@ -74,3 +74,21 @@ const TASK_ROWS: usize = 32;
 fn flat<'a, D: ndarray::Dimension>(x: &'a ndarray::ArrayView<'_, f32, D>) -> &'a [f32] {
     x.as_slice().expect("row-major tensor")
 }
+
+/// Rounds up to whole vectors of 16 lanes, which the f32 kernels ask for.
+fn pad(n: usize) -> usize {
+    n.next_multiple_of(16)
+}
+
+/// `sum[c] += Σ_r d[r, c]`, rows ascending, so that the sum does not depend on how a batch was cut.
+pub(crate) fn add_rows(num: &Numerics, d: &[f32], sum: &mut [f32]) {
+    match num {
+        Numerics::Int8(k) => k.add_rows(d, sum),
+        Numerics::Reference => {
+            let cols = sum.len();
+            for (c, sum) in sum.iter_mut().enumerate() {
+                *sum += d[c..].iter().step_by(cols).map(|&v| f64::from(v)).sum::<f64>() as f32;
+            }
+        }
+    }
+}

@@ -4,23 +4,73 @@
 //! `cls`: `p = tanh(h_0 W_pᵀ + b_p)`, `h_0` the text's first token; backward `d_z = d_p (1 − p²)`,
 //! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. Saved: nothing but the output itself.
 
-use super::linear::{self, InputGrad, Linear};
-use super::{Numerics, flat, ndarray::*};
+use super::{Numerics, add_rows, ndarray::*, pad};
+use crate::kernels::Strided;
 use crate::quant::QMatrix;
 
-/// The pooler: none of its own weights for the mean, a Linear for `cls`.
+/// The pooler: none of its own weights for the mean, a dense layer for `cls`.
+///
+/// The dense layer sees one row a text, so it is computed in f32 over the dequantized weight: that costs
+/// nothing beside the encoder, and its gradient, a sum over texts that largely cancels, keeps its direction.
 #[derive(Clone, Debug)]
 pub enum Pooler {
     /// Mean over a text's tokens.
     Mean,
     /// First token through dense and tanh.
-    Cls(Linear),
+    Cls(Dense),
+}
+
+/// An f32 weight `[out, in]`, its rows padded with zeros to whole vectors of 16.
+#[derive(Clone, Debug)]
+pub struct Dense {
+    weight: Array2<f32>,
+    cols: usize,
 }
 
 impl Pooler {
     /// The `cls` pooler with weight `[hidden, hidden]`.
-    pub fn cls(weight: QMatrix) -> Pooler {
-        Pooler::Cls(Linear { parts: vec![weight], gelu: None })
+    pub fn cls(weight: &QMatrix) -> Pooler {
+        let (rows, cols) = (weight.rows(), weight.cols());
+        let mut dense = Array2::zeros((rows, pad(cols)));
+        for (i, mut row) in dense.rows_mut().into_iter().enumerate() {
+            weight.dequantize_row(i, &mut row.as_slice_mut().expect("row-major tensor")[..cols]);
+        }
+        Pooler::Cls(Dense { weight: dense, cols })
+    }
+}
+
+impl Dense {
+    /// `x Wᵀ`; `x: [batch, in]`.
+    fn forward(&self, num: &Numerics, x: &Array2<f32>) -> Array2<f32> {
+        let Numerics::Int8(kernels) = num else {
+            return x.dot(&self.weight.slice(s![.., ..self.cols]).t());
+        };
+        let (out, batch, wide) = (self.weight.nrows(), x.nrows(), pad(x.nrows()));
+        let mut x_t = vec![0.0; self.cols * wide];
+        for ((t, c), v) in x.indexed_iter() {
+            x_t[c * wide + t] = *v;
+        }
+        let mut y_t = vec![0.0; out * wide];
+        let w = Strided { data: self.slice(), rs: self.weight.ncols(), cs: 1 };
+        kernels.gemm_f32(out, wide, self.cols, w, &x_t, wide, &mut y_t, wide);
+        Array2::from_shape_fn((batch, out), |(t, o)| y_t[o * wide + t])
+    }
+
+    /// `d W`; `d: [batch, out]`.
+    fn backward(&self, num: &Numerics, d: &Array2<f32>) -> Array2<f32> {
+        let Numerics::Int8(kernels) = num else {
+            return d.dot(&self.weight.slice(s![.., ..self.cols]));
+        };
+        let (out, ld) = self.weight.dim();
+        let mut d_x = Array2::zeros((d.nrows(), ld));
+        let rows = Strided { data: d.as_slice().expect("row-major tensor"), rs: out, cs: 1 };
+        let c = d_x.as_slice_mut().expect("row-major tensor");
+        kernels.gemm_f32(d.nrows(), ld, out, rows, self.slice(), ld, c, ld);
+        d_x.slice_move(s![.., ..self.cols])
+    }
+
+    fn slice(&self) -> &[f32] {
+        self.weight.as_slice().expect("row-major tensor")
     }
 }
 
@@ -45,14 +95,15 @@ pub fn forward(
                 p.iter_mut().for_each(|p| *p *= inv);
             }
         }
-        Pooler::Cls(l) => {
-            let first = first_tokens(h, offsets);
-            let mut z = Array2::zeros(p.raw_dim());
-            linear::forward(num, l, first.view(), &[b], z.view_mut(), None);
+        Pooler::Cls(dense) => {
+            let mut z = dense.forward(num, &first_tokens(h, offsets));
+            z += &ArrayView1::from(b);
+            let p = p.as_slice_mut().expect("row-major tensor");
+            let z = z.as_slice().expect("row-major tensor");
             match num {
-                Numerics::Int8(k) => k.tanh(flat(&z.view()), p.as_slice_mut().expect("row-major tensor")),
+                Numerics::Int8(k) => k.tanh(z, p),
                 Numerics::Reference => {
-                    p.zip_mut_with(&z, |p, &z| *p = libm::tanh(f64::from(z)) as f32);
+                    p.iter_mut().zip(z).for_each(|(p, z)| *p = libm::tanh(f64::from(*z)) as f32);
                 }
             }
         }
@@ -80,16 +131,15 @@ pub fn backward(
                 }
             }
         }
-        Pooler::Cls(l) => {
+        Pooler::Cls(dense) => {
             let mut d_z = d_p.to_owned();
             d_z.zip_mut_with(&p, |d, p| *d *= 1.0 - p * p);
-            let Some(mut d_h) = d_h else {
-                return linear::backward(num, l, d_z, None, &mut [d_b], InputGrad::None);
-            };
-            let mut d_first = Array2::zeros(d_z.raw_dim());
-            linear::backward(num, l, d_z, None, &mut [d_b], InputGrad::Set(d_first.view_mut()));
+            if let Some(d_b) = d_b {
+                add_rows(num, d_z.as_slice().expect("row-major tensor"), d_b);
+            }
+            let Some(mut d_h) = d_h else { return };
             d_h.fill(0.0);
-            for (o, d) in offsets.windows(2).zip(d_first.rows()) {
+            for (o, d) in offsets.windows(2).zip(dense.backward(num, &d_z).rows()) {
                 d_h.row_mut(o[0] as usize).assign(&d);
             }
         }

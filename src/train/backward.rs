@@ -6,7 +6,7 @@
 use crate::error::Result;
 use crate::graph::{Batch, Forward, Graph, NormNode, TrainingPlan, saved, saved_vector};
 use crate::ops::linear::InputGrad;
-use crate::ops::{add_norm, attention, head, linear, pooler};
+use crate::ops::{add_norm, add_rows, attention, head, linear, pooler};
 use crate::params::{Layout, Role, Term, Terms};
 use std::ops::Range;
 use tract_core::prelude::tract_ndarray::Array2;
@@ -229,5 +229,5 @@ pub(crate) fn backward(
     // x = drop(emb_ln(e)): the lowest bias of all, and nothing below to carry a gradient to
     mask(&graph.emb_ln, &mut d_x);
     let d_b = &mut grad[layout.bias(Term::EmbLn, 0)];
-    linear::add_rows(num, d_x.as_slice().expect("row-major tensor"), d_b);
+    add_rows(num, d_x.as_slice().expect("row-major tensor"), d_b);
 }
