@@ -190,7 +190,10 @@ impl Personal {
         self.trained = Some(config.clone());
         if let Ok(report) = &result {
             let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
-            self.metrics = serde_json::json!(kept);
+            // no times: the same seed, data and base give the same file
+            self.metrics = serde_json::json!(kept.map(|e| serde_json::json!({
+                "epoch": e.epoch, "train_loss": e.train_loss, "dev": e.dev,
+            })));
         }
         self.settings = serde_json::json!({
             "epochs": config.epochs, "lr": config.lr, "batch": config.batch, "seed": config.seed,

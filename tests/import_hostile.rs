@@ -144,7 +144,7 @@ fn weights_that_are_not_finite_and_what_is_left_behind() {
                 tiny.tensors.get_mut(name).unwrap().1[at] = bad;
                 tiny.write_as(&dir, dtype, |name| (name.to_owned(), "model.safetensors"));
                 let checkpoint = Checkpoint::open(&dir).unwrap();
-                let result = quantize(&checkpoint, &out, &mut |_, _| {});
+                let result = quantize(&checkpoint, &out, &mut |_, _| std::ops::ControlFlow::Continue(()));
                 refused(result, &["model.safetensors", name, &format!("{bad} at {place}"), "finite"]);
             }
         }
@@ -162,12 +162,12 @@ fn targets_that_cannot_be_written() {
     Tiny::new(4).write(&dir);
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let missing = temp.path().join("no such folder").join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &missing, &mut |_, _| {}), &["no such folder"]);
+    refused(quantize(&checkpoint, &missing, &mut |_, _| std::ops::ControlFlow::Continue(())), &["no such folder"]);
     let folder = temp.path().join("folder");
     fs::create_dir(&folder).unwrap();
-    refused(quantize(&checkpoint, &folder, &mut |_, _| {}), &["folder"]);
+    refused(quantize(&checkpoint, &folder, &mut |_, _| std::ops::ControlFlow::Continue(())), &["folder"]);
     let below_a_file = dir.join("config.json").join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &below_a_file, &mut |_, _| {}), &["out.q8.safetensors"]);
+    refused(quantize(&checkpoint, &below_a_file, &mut |_, _| std::ops::ControlFlow::Continue(())), &["out.q8.safetensors"]);
     let mut left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["folder", "tiny"]);
@@ -193,7 +193,7 @@ fn weights_that_change_after_they_were_opened() {
     let file = fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).unwrap();
     file.set_len(9000).unwrap();
     let out = temp.path().join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &out, &mut |_, _| {}), &["model.safetensors"]);
+    refused(quantize(&checkpoint, &out, &mut |_, _| std::ops::ControlFlow::Continue(())), &["model.safetensors"]);
     assert!(!out.exists());
 }
 
