@@ -3,16 +3,66 @@
 //! This folder knows nothing of tensors, models or files. Two rules hold for every kernel set:
 //!
 //! 1. **Integers are exact.** i32 accumulation of int8 products is associative, so every set equals
-//!    [`portable`] by `==`.
-//! 2. **Floats have one order.** Work on f32 is written once, generic over [`lanes::Lanes`]: 16 virtual
+//!    `portable` by `==`.
+//! 2. **Floats have one order.** Work on f32 is written once, generic over `lanes::Lanes`: 16 virtual
 //!    lanes, a fixed tree at the end, `mul_add` as one rounding, our own polynomials for `exp`, `erf` and
 //!    `tanh`. No order depends on the number of threads or on the width of a register. So all sets give the
 //!    same bits, and the same training run gives the same file on every machine.
 //!
+//! NaNs count as equal whatever their sign and payload: those differ between CPUs.
+//!
+//! A set is a token (`isa::Isa`) that only its `detect` makes, and brings 16 lanes, an int8 microkernel and a
+//! way to run generic code compiled for its instructions. `set.rs` makes a [`Kernels`] of every such token.
+//!
 //! `unsafe` is allowed here and nowhere else but the C ABI.
 #![allow(unsafe_code)]
 
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+pub mod gelu;
+mod gemm;
+mod gemm_f32;
+mod isa;
+mod lanes;
 pub mod map;
+mod math;
+mod norm;
+mod portable;
+mod set;
+#[cfg(test)]
+mod tests;
+
+use crate::error::{Error, Result};
+use std::sync::Arc;
+
+/// The kernel sets this CPU can run, best first, `portable` last.
+pub fn available() -> Vec<Arc<dyn Kernels>> {
+    let mut all: Vec<Arc<dyn Kernels>> = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        all.extend(avx512::Avx512Vnni::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
+        all.extend(avx2::Avx2::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
+    }
+    all.push(Arc::new(portable::Portable));
+    all
+}
+
+/// The kernel set called `name`; without a name the one that the environment variable `TRIMTAB_KERNEL` names,
+/// or else the best. `Error::Config` if this CPU has no set of that name.
+pub fn select(name: Option<&str>) -> Result<Arc<dyn Kernels>> {
+    let forced = std::env::var("TRIMTAB_KERNEL").ok().filter(|v| !v.is_empty());
+    let all = available();
+    match name.or(forced.as_deref()) {
+        None => Ok(all[0].clone()),
+        Some(name) => all.iter().find(|k| k.name() == name).cloned().ok_or_else(|| {
+            let names: Vec<_> = all.iter().map(|k| k.name()).collect();
+            Error::Config(format!("no kernel set `{name}` on this CPU; there are: {}", names.join(", ")))
+        }),
+    }
+}
 
 /// Int8 matrix `[rows, cols]`, row-major: the frozen weight `[out, in]` of a Linear.
 #[derive(Clone, Copy)]
@@ -157,5 +207,6 @@ pub trait Kernels: Send + Sync {
     fn to_f16(&self, x: &[f32], y: &mut [half::f16]);
 
     /// Widens from f16 (exact).
+    #[allow(clippy::wrong_self_convention)]
     fn from_f16(&self, x: &[half::f16], y: &mut [f32]);
 }

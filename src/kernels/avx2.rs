@@ -1,0 +1,225 @@
+//! AVX2 with FMA and F16C: two registers hold the 16 lanes, `vpmaddwd` multiplies 16 pairs of i16.
+//!
+//! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
+//! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
+
+use super::gemm::{MR_MAX, NR_MAX, Tile};
+use super::isa::{Int8, Isa, Op};
+use super::lanes::{LANES, Lanes};
+use half::f16;
+use std::arch::x86_64::*;
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy)]
+pub struct Avx2(());
+
+impl Avx2 {
+    /// The set, if this CPU has it.
+    pub fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+}
+
+/// An intrinsic on values.
+macro_rules! cpu {
+    ($e:expr) => {{
+        // SAFETY: `self` exists, so the CPU has the instruction; operands are values or whole arrays by reference.
+        unsafe { $e }
+    }};
+}
+
+impl Lanes for Avx2 {
+    type F = [__m256; 2];
+    type I = [__m256i; 2];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F {
+        [cpu!(_mm256_set1_ps(x)); 2]
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> Self::F {
+        cpu!([_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))])
+    }
+    #[inline(always)]
+    fn store(self, v: Self::F, to: &mut [f32; LANES]) {
+        cpu!({
+            _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
+            _mm256_storeu_ps(to.as_mut_ptr().add(8), v[1]);
+        })
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F {
+        cpu!([_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])])
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F, b: Self::F) -> Self::F {
+        cpu!([_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn bits(self, v: Self::F) -> Self::I {
+        cpu!([_mm256_castps_si256(v[0]), _mm256_castps_si256(v[1])])
+    }
+    #[inline(always)]
+    fn of_bits(self, v: Self::I) -> Self::F {
+        cpu!([_mm256_castsi256_ps(v[0]), _mm256_castsi256_ps(v[1])])
+    }
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> Self::I {
+        [cpu!(_mm256_set1_epi32(x)); 2]
+    }
+    #[inline(always)]
+    fn and(self, a: Self::I, b: Self::I) -> Self::I {
+        cpu!([_mm256_and_si256(a[0], b[0]), _mm256_and_si256(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn max_i(self, a: Self::I, b: Self::I) -> Self::I {
+        cpu!([_mm256_max_epi32(a[0], b[0]), _mm256_max_epi32(a[1], b[1])])
+    }
+    #[inline(always)]
+    fn shl23(self, v: Self::I) -> Self::I {
+        cpu!([_mm256_slli_epi32::<23>(v[0]), _mm256_slli_epi32::<23>(v[1])])
+    }
+    #[inline(always)]
+    fn load_i32(self, x: &[i32; LANES]) -> Self::F {
+        let p = x.as_ptr().cast::<__m256i>();
+        cpu!([_mm256_cvtepi32_ps(_mm256_loadu_si256(p)), _mm256_cvtepi32_ps(_mm256_loadu_si256(p.add(1))),])
+    }
+    #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> Self::F {
+        cpu!({
+            let v = _mm_loadu_si128(x.as_ptr().cast());
+            [
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(v)),
+                _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_srli_si128::<8>(v))),
+            ]
+        })
+    }
+    #[inline(always)]
+    fn store_u8(self, v: Self::I, to: &mut [u8; LANES]) {
+        cpu!({
+            let low = _mm256_set1_epi32(0xff);
+            let v = _mm256_packus_epi32(_mm256_and_si256(v[0], low), _mm256_and_si256(v[1], low));
+            let v = _mm256_packus_epi16(v, v);
+            // Packing works within 128 bits: dwords 0 and 4 hold the first register's bytes, 1 and 5 the second's.
+            let v = _mm256_permutevar8x32_epi32(v, _mm256_setr_epi32(0, 4, 1, 5, 0, 4, 1, 5));
+            _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(v));
+        })
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[f16; LANES]) -> Self::F {
+        let p = x.as_ptr().cast::<__m128i>();
+        cpu!([_mm256_cvtph_ps(_mm_loadu_si128(p)), _mm256_cvtph_ps(_mm_loadu_si128(p.add(1)))])
+    }
+    #[inline(always)]
+    fn store_f16(self, v: Self::F, to: &mut [f16; LANES]) {
+        let p = to.as_mut_ptr().cast::<__m128i>();
+        cpu!({
+            _mm_storeu_si128(p, _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[0]));
+            _mm_storeu_si128(p.add(1), _mm256_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v[1]));
+        })
+    }
+}
+
+const MR: usize = 6;
+const NR: usize = 16;
+const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
+
+impl Int8 for Avx2 {
+    const MR: usize = MR;
+    const NR: usize = NR;
+    const KU: usize = 2;
+    type A = i16;
+    type B = i16;
+
+    #[inline(always)]
+    fn lift_a(q: i8) -> i16 {
+        q.into()
+    }
+    #[inline(always)]
+    fn lift_b(w: i8) -> i16 {
+        w.into()
+    }
+
+    #[inline(always)]
+    fn tile(self, mr: usize, a: &[i16], b: &[i16], _col_sum: &[i32], acc: &mut Tile) {
+        let groups = b.len() / (2 * NR);
+        assert!(a.len() == groups * mr * 2);
+        macro_rules! heights {
+            ($($m:literal)*) => {
+                match mr {
+                    // SAFETY: `a` holds `groups` times `mr * 2` values, `b` `groups` times `2 NR`, by the assertion.
+                    $($m => unsafe { self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), acc) },)*
+                    _ => unreachable!("tiles have 1 to MR rows"),
+                }
+            };
+        }
+        heights!(1 2 3 4 5 6)
+    }
+}
+
+impl Avx2 {
+    /// # Safety
+    /// `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`.
+    #[inline(always)]
+    unsafe fn tile_of<const M: usize>(self, groups: usize, a: *const i16, b: *const i16, acc: &mut Tile) {
+        let mut sums = [[cpu!(_mm256_setzero_si256()); 2]; M];
+        for g in 0..groups {
+            // SAFETY: group `g` of both operands, in bounds by the caller's word; the CPU by `self`.
+            unsafe {
+                let b = b.add(g * 2 * NR).cast::<__m256i>();
+                let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
+                let a = a.add(g * M * 2).cast::<i32>();
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm256_set1_epi32(a.add(r).read_unaligned());
+                    sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(x, b0));
+                    sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(x, b1));
+                }
+            }
+        }
+        for (sum, row) in sums.iter().zip(&mut acc.0) {
+            let row: &mut [i32; NR] = row.first_chunk_mut().expect("NR <= NR_MAX");
+            let p = row.as_mut_ptr().cast::<__m256i>();
+            cpu!({
+                _mm256_storeu_si256(p, sum[0]);
+                _mm256_storeu_si256(p.add(1), sum[1]);
+            });
+        }
+    }
+}
+
+impl Isa for Avx2 {
+    const NAME: &'static str = "avx2";
+
+    #[inline(always)]
+    fn vectorize<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx2,fma,f16c")]
+        fn inner<O: Op>(isa: Avx2, op: O) -> O::Out {
+            op.run(isa)
+        }
+        // SAFETY: `self` exists, so the CPU has the features.
+        unsafe { inner(self, op) }
+    }
+}

@@ -1,0 +1,385 @@
+//! AVX-512 with VNNI: one register holds the 16 lanes, `vpdpbusd` multiplies 64 pairs of bytes.
+//!
+//! `vpdpbusd` wants unsigned times signed, so activations are shifted to `q + 128` (`q xor 0x80`) and the
+//! accumulators end with `128 · col_sum` taken off. The instruction wraps and so does i32: exact.
+
+use super::MatI8;
+use super::gemm::{MR_MAX, NR_MAX, Tile};
+use super::isa::{Int8, Isa, Op};
+use super::lanes::{LANES, Lanes};
+use half::f16;
+use std::arch::x86_64::*;
+
+/// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, FMA and F16C.
+#[derive(Clone, Copy)]
+pub struct Avx512Vnni(());
+
+impl Avx512Vnni {
+    /// The set, if this CPU has it.
+    pub fn detect() -> Option<Self> {
+        let has = is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512dq")
+            && is_x86_feature_detected!("avx512vl")
+            && is_x86_feature_detected!("avx512vnni")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c");
+        has.then_some(Self(()))
+    }
+}
+
+/// An intrinsic on values.
+macro_rules! cpu {
+    ($e:expr) => {{
+        // SAFETY: `self` exists, so the CPU has the instruction; operands are values or whole arrays by reference.
+        unsafe { $e }
+    }};
+}
+
+impl Lanes for Avx512Vnni {
+    type F = __m512;
+    type I = __m512i;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        cpu!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32; LANES]) -> __m512 {
+        cpu!(_mm512_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, to: &mut [f32; LANES]) {
+        cpu!(_mm512_storeu_ps(to.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        cpu!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        cpu!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn bits(self, v: __m512) -> __m512i {
+        cpu!(_mm512_castps_si512(v))
+    }
+    #[inline(always)]
+    fn of_bits(self, v: __m512i) -> __m512 {
+        cpu!(_mm512_castsi512_ps(v))
+    }
+    #[inline(always)]
+    fn splat_i(self, x: i32) -> __m512i {
+        cpu!(_mm512_set1_epi32(x))
+    }
+    #[inline(always)]
+    fn and(self, a: __m512i, b: __m512i) -> __m512i {
+        cpu!(_mm512_and_si512(a, b))
+    }
+    #[inline(always)]
+    fn max_i(self, a: __m512i, b: __m512i) -> __m512i {
+        cpu!(_mm512_max_epi32(a, b))
+    }
+    #[inline(always)]
+    fn shl23(self, v: __m512i) -> __m512i {
+        cpu!(_mm512_slli_epi32::<23>(v))
+    }
+    #[inline(always)]
+    fn load_i32(self, x: &[i32; LANES]) -> __m512 {
+        cpu!(_mm512_cvtepi32_ps(_mm512_loadu_si512(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_u8(self, x: &[u8; LANES]) -> __m512 {
+        cpu!(_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(x.as_ptr().cast()))))
+    }
+    #[inline(always)]
+    fn store_u8(self, v: __m512i, to: &mut [u8; LANES]) {
+        cpu!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(v)))
+    }
+    #[inline(always)]
+    fn load_f16(self, x: &[f16; LANES]) -> __m512 {
+        cpu!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn store_f16(self, v: __m512, to: &mut [f16; LANES]) {
+        cpu!(_mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(v)))
+    }
+}
+
+const MR: usize = 12;
+const NR: usize = 32;
+/// Bytes of a panel for one group of 4 in the contraction.
+const STEP: usize = NR * 4;
+const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
+
+impl Int8 for Avx512Vnni {
+    const MR: usize = MR;
+    const NR: usize = NR;
+    const KU: usize = 4;
+    const DOTS_ROWS: usize = 16;
+    type A = u8;
+    type B = i8;
+
+    #[inline(always)]
+    fn lift_a(q: i8) -> u8 {
+        q as u8 ^ 0x80
+    }
+    #[inline(always)]
+    fn lift_b(w: i8) -> i8 {
+        w
+    }
+
+    #[inline(always)]
+    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i8]) {
+        let k = w.cols;
+        for half in (0..NR).step_by(16) {
+            let rows = n.saturating_sub(half).min(16);
+            let mut p = 0;
+            // Blocks of 16 rows by 64 bytes in place, what is left by way of a zeroed copy.
+            while p < k {
+                let bytes = (k - p).min(64);
+                let groups = bytes.div_ceil(4);
+                let to = &mut to[p / 4 * STEP..][..groups * STEP];
+                if rows == 16 && bytes == 64 {
+                    let block = &w.data[(o + half) * k + p..][..15 * k + 64];
+                    self.transpose(block, k, &mut to[half * 4..], groups);
+                } else {
+                    let mut block = [0; 16 * 64];
+                    for (r, block) in block.chunks_exact_mut(64).take(rows).enumerate() {
+                        block[..bytes].copy_from_slice(&w.data[(o + half + r) * k + p..][..bytes]);
+                    }
+                    self.transpose(&block, 64, &mut to[half * 4..], groups);
+                }
+                p += bytes;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, to: &mut [i8]) {
+        for (group, to) in to.chunks_exact_mut(STEP).enumerate() {
+            let p = group * 4;
+            let rows = (w.rows - p).min(4);
+            for (half, to) in to.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+                let cols = n.saturating_sub(half * 16).min(16);
+                if rows == 4 && cols == 16 {
+                    let block = &w.data[p * w.cols + i + half * 16..][..3 * w.cols + 16];
+                    self.interleave(block, w.cols, to);
+                } else {
+                    let mut block = [0; 4 * 16];
+                    let rows = if cols == 0 { 0 } else { rows };
+                    for (r, block) in block.chunks_exact_mut(16).take(rows).enumerate() {
+                        block[..cols].copy_from_slice(&w.data[(p + r) * w.cols + i + half * 16..][..cols]);
+                    }
+                    self.interleave(&block, 16, to);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn tile(self, mr: usize, a: &[u8], b: &[i8], col_sum: &[i32], acc: &mut Tile) {
+        let groups = b.len() / STEP;
+        assert!(a.len() == groups * mr * 4 && col_sum.len() >= NR);
+        macro_rules! heights {
+            ($($m:literal)*) => {
+                match mr {
+                    // SAFETY: `a` holds `groups` times `mr * 4` bytes, `b` `groups` times STEP, by the assertion.
+                    $($m => unsafe { self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), col_sum, acc) },)*
+                    _ => unreachable!("tiles have 1 to MR rows"),
+                }
+            };
+        }
+        heights!(1 2 3 4 5 6 7 8 9 10 11 12)
+    }
+
+    #[inline(always)]
+    fn dots(self, mr: usize, x: &[u8], w: MatI8, o: usize, n: usize, w_sum: &[i32], acc: &mut Tile) {
+        for c in (0..n).step_by(4) {
+            // Past the last column the last one is computed again; nobody reads it.
+            let row = |j: usize| &w.data[(o + (c + j).min(n - 1)) * w.cols..][..w.cols];
+            let w = [row(0), row(1), row(2), row(3)];
+            match mr {
+                1 => self.dots_of::<1>(x, w, c, w_sum, acc),
+                2 => self.dots_of::<2>(x, w, c, w_sum, acc),
+                3 => self.dots_of::<3>(x, w, c, w_sum, acc),
+                4 => self.dots_of::<4>(x, w, c, w_sum, acc),
+                _ => unreachable!("dots take 1 to 4 rows"),
+            }
+        }
+    }
+}
+
+impl Avx512Vnni {
+    /// # Safety
+    /// `a` points to `groups * M * 4` bytes, `b` to `groups * STEP`.
+    #[inline(always)]
+    unsafe fn tile_of<const M: usize>(
+        self,
+        groups: usize,
+        a: *const u8,
+        b: *const i8,
+        col_sum: &[i32],
+        acc: &mut Tile,
+    ) {
+        let mut sums = [[cpu!(_mm512_setzero_si512()); 2]; M];
+        for g in 0..groups {
+            // SAFETY: group `g` of both operands, in bounds by the caller's word; the CPU by `self`.
+            unsafe {
+                let b = b.add(g * STEP);
+                let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
+                let a = a.add(g * M * 4).cast::<i32>();
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm512_set1_epi32(a.add(r).read_unaligned());
+                    sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
+                    sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                }
+            }
+        }
+        for half in 0..2 {
+            let col_sum: &[i32; 16] = col_sum[half * 16..].first_chunk().expect("NR sums");
+            let shift = cpu!(_mm512_slli_epi32::<7>(_mm512_loadu_si512(col_sum.as_ptr().cast())));
+            for (sum, row) in sums.iter().zip(&mut acc.0) {
+                let row: &mut [i32; 16] = row[half * 16..].first_chunk_mut().expect("NR <= NR_MAX");
+                cpu!(_mm512_storeu_si512(row.as_mut_ptr().cast(), _mm512_sub_epi32(sum[half], shift)));
+            }
+        }
+    }
+
+    /// `M` rows of `x` by four rows of `w`, to columns `c ..` of `acc`.
+    #[inline(always)]
+    fn dots_of<const M: usize>(self, x: &[u8], w: [&[i8]; 4], c: usize, w_sum: &[i32], acc: &mut Tile) {
+        let k = w[0].len();
+        let kp = k.next_multiple_of(64);
+        assert!(x.len() == M * kp && w.iter().all(|w| w.len() == k));
+        let mut sums = [[cpu!(_mm512_setzero_si512()); 4]; M];
+        for p in (0..kp).step_by(64) {
+            let mask = if k - p >= 64 { !0 } else { (1u64 << (k - p)) - 1 };
+            // SAFETY: 64 bytes of each row of `x`, and of each row of `w` those the mask lets through.
+            unsafe {
+                let w = w.map(|w| w.as_ptr().add(p));
+                let w = [
+                    _mm512_maskz_loadu_epi8(mask, w[0]),
+                    _mm512_maskz_loadu_epi8(mask, w[1]),
+                    _mm512_maskz_loadu_epi8(mask, w[2]),
+                    _mm512_maskz_loadu_epi8(mask, w[3]),
+                ];
+                for (r, sum) in sums.iter_mut().enumerate() {
+                    let x = _mm512_loadu_si512(x.as_ptr().add(r * kp + p).cast());
+                    for j in 0..4 {
+                        sum[j] = _mm512_dpbusd_epi32(sum[j], x, w[j]);
+                    }
+                }
+            }
+        }
+        let w_sum: &[i32; 4] = w_sum[c..].first_chunk().expect("a multiple of 4 sums");
+        for (s, row) in sums.iter().zip(&mut acc.0) {
+            let row: &mut [i32; 4] = row[c..].first_chunk_mut().expect("a multiple of 4 columns");
+            cpu!({
+                // Each step halves the values a sum is spread over; the four sums end side by side.
+                let t01 =
+                    _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
+                let t23 =
+                    _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]), _mm512_unpackhi_epi32(s[2], s[3]));
+                let u = _mm512_add_epi32(_mm512_unpacklo_epi64(t01, t23), _mm512_unpackhi_epi64(t01, t23));
+                let v = _mm256_add_epi32(_mm512_castsi512_si256(u), _mm512_extracti64x4_epi64::<1>(u));
+                let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+                let shift = _mm_slli_epi32::<7>(_mm_loadu_si128(w_sum.as_ptr().cast()));
+                _mm_storeu_si128(row.as_mut_ptr().cast(), _mm_sub_epi32(v, shift));
+            });
+        }
+    }
+
+    /// 16 rows of 64 bytes, `stride` apart, to groups of 4 bytes: group `g` of row `r` to `to[g * STEP + 4 r]`,
+    /// for the first `groups` groups.
+    #[inline(always)]
+    fn transpose(self, block: &[i8], stride: usize, to: &mut [i8], groups: usize) {
+        assert!(block.len() >= 15 * stride + 64 && (1..=16).contains(&groups));
+        assert!(to.len() >= (groups - 1) * STEP + 64);
+        for c in 0..4 {
+            // SAFETY: 16 bytes at `16 c` of each row, in bounds by the assertion; the CPU by `self`.
+            let t: [__m512i; 4] = std::array::from_fn(|r| unsafe {
+                // Lane L (128 bits) holds row 4 L + r.
+                let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + c * 16).cast());
+                let v = _mm512_castsi128_si512(at(r));
+                let v = _mm512_inserti32x4::<1>(v, at(r + 4));
+                let v = _mm512_inserti32x4::<2>(v, at(r + 8));
+                _mm512_inserti32x4::<3>(v, at(r + 12))
+            });
+            let out = cpu!({
+                let (u0, u1) = (_mm512_unpacklo_epi32(t[0], t[1]), _mm512_unpackhi_epi32(t[0], t[1]));
+                let (u2, u3) = (_mm512_unpacklo_epi32(t[2], t[3]), _mm512_unpackhi_epi32(t[2], t[3]));
+                [
+                    _mm512_unpacklo_epi64(u0, u2),
+                    _mm512_unpackhi_epi64(u0, u2),
+                    _mm512_unpacklo_epi64(u1, u3),
+                    _mm512_unpackhi_epi64(u1, u3),
+                ]
+            });
+            for (d, out) in out.into_iter().enumerate() {
+                let group = c * 4 + d;
+                if group < groups {
+                    // SAFETY: 64 bytes at `group * STEP`, in bounds by the assertion.
+                    unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(group * STEP).cast(), out) };
+                }
+            }
+        }
+    }
+
+    /// 4 rows of 16 bytes, `stride` apart, to 16 groups of 4: byte `c` of row `r` to `to[4 c + r]`.
+    #[inline(always)]
+    fn interleave(self, block: &[i8], stride: usize, to: &mut [i8; 64]) {
+        assert!(block.len() >= 3 * stride + 16);
+        // SAFETY: 16 bytes of each row, in bounds by the assertion; the CPU by `self`.
+        unsafe {
+            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride).cast());
+            let v = _mm512_castsi128_si512(at(0));
+            let v = _mm512_inserti32x4::<1>(v, at(1));
+            let v = _mm512_inserti32x4::<2>(v, at(2));
+            let v = _mm512_inserti32x4::<3>(v, at(3));
+            // Dwords: lane L takes columns 4 L .. 4 L + 4 of each row; then bytes within the lane.
+            let v = _mm512_permutexvar_epi32(
+                _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                v,
+            );
+            let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            let v = _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(bytes));
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), v);
+        }
+    }
+}
+
+impl Isa for Avx512Vnni {
+    const NAME: &'static str = "avx512-vnni";
+    const WIDE: bool = true;
+
+    #[inline(always)]
+    fn vectorize<O: Op>(self, op: O) -> O::Out {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]
+        fn inner<O: Op>(isa: Avx512Vnni, op: O) -> O::Out {
+            op.run(isa)
+        }
+        // SAFETY: `self` exists, so the CPU has the features.
+        unsafe { inner(self, op) }
+    }
+}

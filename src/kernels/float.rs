@@ -1,0 +1,298 @@
+//! The f32 kernels, each written once over 16 lanes.
+//!
+//! In a reduction element `i` goes to lane `i % 16`, elements ascending, and `Lanes::sum` folds the lanes: the
+//! order depends on the length alone. Rows are `chunks_exact` of the slices; a wrong length is a bug in the
+//! caller and panics.
+
+use super::isa::{Isa, Op};
+use super::lanes::{LANES, Lanes};
+use super::math;
+use super::{gelu, math::ROUND};
+use half::f16;
+
+/// See `Kernels::quantize_rows`.
+pub(super) struct QuantizeRows<'a> {
+    pub x: &'a [f32],
+    pub k: usize,
+    pub fold: Option<&'a [f32]>,
+    pub q: &'a mut [i8],
+    pub scale: &'a mut [f32],
+}
+
+impl Op for QuantizeRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        let QuantizeRows { x, k, fold, q, scale } = self;
+        assert!(x.len() == scale.len() * k && q.len() == x.len() && fold.is_none_or(|f| f.len() == k));
+        if k == 0 {
+            return scale.fill(0.0);
+        }
+        let q: &mut [u8] = bytemuck::cast_slice_mut(q);
+        for ((x, q), scale) in x.chunks_exact(k).zip(q.chunks_exact_mut(k)).zip(scale) {
+            *scale = match fold {
+                Some(fold) => quantize_row::<I, true>(l, x, fold, q),
+                None => quantize_row::<I, false>(l, x, x, q),
+            };
+        }
+    }
+}
+
+#[inline(always)]
+fn quantize_row<L: Lanes, const FOLD: bool>(l: L, x: &[f32], fold: &[f32], q: &mut [u8]) -> f32 {
+    let ((xs, x_tail), (fs, f_tail)) = (x.as_chunks::<LANES>(), fold.as_chunks::<LANES>());
+    // The bits of |x| order as |x| does, with infinity and then NaN on top: no float maximum loses a NaN here.
+    let magnitude = l.splat_i(i32::MAX);
+    let mut max = l.splat_i(0);
+    for (x, f) in xs.iter().zip(fs) {
+        let v = if FOLD { l.mul(l.load(x), l.load(f)) } else { l.load(x) };
+        max = l.max_i(max, l.and(l.bits(v), magnitude));
+    }
+    let tail = if FOLD {
+        l.mul(l.load_part(x_tail, 0.0), l.load_part(f_tail, 0.0))
+    } else {
+        l.load_part(x_tail, 0.0)
+    };
+    max = l.max_i(max, l.and(l.bits(tail), magnitude));
+    let mut all = [0.0; LANES];
+    l.store(l.of_bits(max), &mut all);
+    let max = f32::from_bits(all.iter().map(|m| m.to_bits()).max().unwrap_or(0));
+
+    if !max.is_finite() {
+        q.fill(0);
+        return f32::NAN;
+    }
+    // Below this 127 / max may overflow or max / 127 be subnormal; it is zero for every purpose.
+    if max < 128.0 * f32::MIN_POSITIVE {
+        q.fill(0);
+        return 0.0;
+    }
+    let inverse = l.splat(127.0 / max);
+    let (qs, q_tail) = q.as_chunks_mut::<LANES>();
+    for ((x, f), q) in xs.iter().zip(fs).zip(qs) {
+        let v = if FOLD { l.mul(l.load(x), l.load(f)) } else { l.load(x) };
+        l.store_u8(round_to_low_byte(l, v, inverse), q);
+    }
+    let mut last = [0; LANES];
+    l.store_u8(round_to_low_byte(l, tail, inverse), &mut last);
+    q_tail.copy_from_slice(&last[..q_tail.len()]);
+    max / 127.0
+}
+
+/// `round_half_even(v · inverse)`, two roundings as if written so in scalar code, in the low byte.
+#[inline(always)]
+fn round_to_low_byte<L: Lanes>(l: L, v: L::F, inverse: L::F) -> L::I {
+    l.bits(l.add(l.mul(v, inverse), l.splat(ROUND)))
+}
+
+/// See `Kernels::softmax_rows`.
+pub(super) struct SoftmaxRows<'a> {
+    pub s: &'a mut [f32],
+    pub n: usize,
+    pub ld: usize,
+    pub scale: f32,
+}
+
+impl Op for SoftmaxRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        let SoftmaxRows { s, n, ld, scale } = self;
+        assert!(n <= ld && ld.is_multiple_of(LANES) && (ld == 0 || s.len().is_multiple_of(ld)));
+        if n == 0 {
+            return s.fill(0.0);
+        }
+        for row in s.chunks_exact_mut(ld) {
+            let (row, pad) = row.split_at_mut(n);
+            pad.fill(0.0);
+            let (chunks, tail) = row.as_chunks_mut::<LANES>();
+
+            let mut max = l.load_part(tail, f32::NEG_INFINITY);
+            for x in chunks.iter() {
+                max = l.max(max, l.load(x));
+            }
+            let max = l.splat(l.max_lane(max));
+
+            // A NaN may be lost by `max`, but not by what follows: the whole row becomes NaN.
+            let factor = l.splat(scale);
+            let mut sum = l.splat(0.0);
+            for x in chunks.iter_mut() {
+                let e = math::exp(l, l.mul(l.sub(l.load(x), max), factor));
+                sum = l.add(sum, e);
+                l.store(e, x);
+            }
+            if !tail.is_empty() {
+                let e = math::exp(l, l.mul(l.sub(l.load_part(tail, 0.0), max), factor));
+                l.store_part(e, tail);
+                sum = l.add(sum, l.load_part(tail, 0.0));
+            }
+
+            let inverse = l.splat(1.0 / l.sum(sum));
+            for x in chunks {
+                l.store(l.mul(l.load(x), inverse), x);
+            }
+            let v = l.mul(l.load_part(tail, 0.0), inverse);
+            l.store_part(v, tail);
+        }
+    }
+}
+
+/// See `Kernels::softmax_backward_rows`.
+pub(super) struct SoftmaxBackwardRows<'a> {
+    pub p: &'a [f32],
+    pub d_p: &'a mut [f32],
+    pub ld: usize,
+    pub scale: f32,
+}
+
+impl Op for SoftmaxBackwardRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        let SoftmaxBackwardRows { p, d_p, ld, scale } = self;
+        assert!(ld.is_multiple_of(LANES) && p.len() == d_p.len() && (ld == 0 || p.len().is_multiple_of(ld)));
+        if ld == 0 {
+            return;
+        }
+        let factor = l.splat(scale);
+        for (p, d_p) in p.chunks_exact(ld).zip(d_p.chunks_exact_mut(ld)) {
+            let (p, d_p) = (p.as_chunks::<LANES>().0, d_p.as_chunks_mut::<LANES>().0);
+            let mut dot = l.splat(0.0);
+            for (p, d) in p.iter().zip(d_p.iter()) {
+                dot = l.fma(l.load(d), l.load(p), dot);
+            }
+            let dot = l.splat(l.sum(dot));
+            for (p, d) in p.iter().zip(d_p) {
+                l.store(l.mul(l.mul(l.sub(l.load(d), dot), l.load(p)), factor), d);
+            }
+        }
+    }
+}
+
+/// See `Kernels::gelu_backward`.
+pub(super) struct GeluBackward<'a> {
+    pub d: &'a mut [f32],
+    pub code: &'a [u8],
+}
+
+impl Op for GeluBackward<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        assert_eq!(self.d.len(), self.code.len());
+        let (ds, d_tail) = self.d.as_chunks_mut::<LANES>();
+        let (codes, c_tail) = self.code.as_chunks::<LANES>();
+        for (d, c) in ds.iter_mut().zip(codes) {
+            l.store(l.mul(l.load(d), gelu::decode_lanes(l, l.load_u8(c))), d);
+        }
+        let mut c = [0; LANES];
+        c[..c_tail.len()].copy_from_slice(c_tail);
+        let v = l.mul(l.load_part(d_tail, 0.0), gelu::decode_lanes(l, l.load_u8(&c)));
+        l.store_part(v, d_tail);
+    }
+}
+
+/// See `Kernels::add_rows`.
+pub(super) struct AddRows<'a> {
+    pub d: &'a [f32],
+    pub sum: &'a mut [f32],
+}
+
+impl Op for AddRows<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        let AddRows { d, sum } = self;
+        let cols = sum.len();
+        if cols == 0 {
+            return assert!(d.is_empty());
+        }
+        assert!(d.len().is_multiple_of(cols));
+        let (sums, s_tail) = sum.as_chunks_mut::<LANES>();
+        for row in d.chunks_exact(cols) {
+            let (row, tail) = row.as_chunks::<LANES>();
+            for (s, d) in sums.iter_mut().zip(row) {
+                l.store(l.add(l.load(s), l.load(d)), s);
+            }
+            for (s, d) in s_tail.iter_mut().zip(tail) {
+                *s += d;
+            }
+        }
+    }
+}
+
+/// See `Kernels::tanh`.
+pub(super) struct Tanh<'a> {
+    pub x: &'a [f32],
+    pub y: &'a mut [f32],
+}
+
+impl Op for Tanh<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        assert_eq!(self.x.len(), self.y.len());
+        let (xs, x_tail) = self.x.as_chunks::<LANES>();
+        let (ys, y_tail) = self.y.as_chunks_mut::<LANES>();
+        for (x, y) in xs.iter().zip(ys) {
+            l.store(math::tanh(l, l.load(x)), y);
+        }
+        l.store_part(math::tanh(l, l.load_part(x_tail, 0.0)), y_tail);
+    }
+}
+
+/// See `Kernels::to_f16`.
+pub(super) struct ToF16<'a> {
+    pub x: &'a [f32],
+    pub y: &'a mut [f16],
+}
+
+impl Op for ToF16<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        assert_eq!(self.x.len(), self.y.len());
+        let (xs, x_tail) = self.x.as_chunks::<LANES>();
+        let (ys, y_tail) = self.y.as_chunks_mut::<LANES>();
+        for (x, y) in xs.iter().zip(ys) {
+            l.store_f16(l.load(x), y);
+        }
+        store_f16_part(l, l.load_part(x_tail, 0.0), y_tail);
+    }
+}
+
+/// See `Kernels::from_f16`.
+pub(super) struct FromF16<'a> {
+    pub x: &'a [f16],
+    pub y: &'a mut [f32],
+}
+
+impl Op for FromF16<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, l: I) {
+        assert_eq!(self.x.len(), self.y.len());
+        let (xs, x_tail) = self.x.as_chunks::<LANES>();
+        let (ys, y_tail) = self.y.as_chunks_mut::<LANES>();
+        for (x, y) in xs.iter().zip(ys) {
+            l.store(l.load_f16(x), y);
+        }
+        l.store_part(load_f16_part(l, x_tail), y_tail);
+    }
+}
+
+/// Loads up to 16 halves, zeros beyond.
+#[inline(always)]
+pub(super) fn load_f16_part<L: Lanes>(l: L, x: &[f16]) -> L::F {
+    let mut all = [f16::ZERO; LANES];
+    all[..x.len()].copy_from_slice(x);
+    l.load_f16(&all)
+}
+
+/// Stores the first `to.len()` lanes.
+#[inline(always)]
+pub(super) fn store_f16_part<L: Lanes>(l: L, v: L::F, to: &mut [f16]) {
+    let mut all = [f16::ZERO; LANES];
+    l.store_f16(v, &mut all);
+    to.copy_from_slice(&all[..to.len()]);
+}

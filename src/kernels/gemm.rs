@@ -1,0 +1,394 @@
+//! The int8 GEMM: one driver for both contractions of the one row-major copy of a weight.
+//!
+//! ```text
+//! for a block of rows that fits the second-level cache       pack it once: [k / KU][mr][KU] a tile
+//!   threads: for a panel of NR columns of the result         pack it: [k / KU][NR][KU]
+//!     for a tile of up to MR rows                            i32 accumulators in registers over all of k
+//!       f32 out of the accumulators, GELU behind it          while the tile is hot
+//! ```
+//!
+//! Forward contracts over the inputs, so a panel is rows of `w`, transposed; backward contracts over the outputs,
+//! so a panel is columns of `w`. Either is packed on the fly, which the rows of the batch pay for; no second copy
+//! of the weight is held. For a few rows packing does not pay: `Int8::dots` reads the rows of `w` in place.
+
+use super::isa::{Isa, Op};
+use super::lanes::{LANES, Lanes};
+use super::{Gelu, GeluOut, MatI8, Out, RowsI8, gelu};
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
+
+/// Most rows of a tile in any set.
+pub const MR_MAX: usize = 16;
+/// Most columns of a panel in any set.
+pub const NR_MAX: usize = 32;
+
+/// The accumulators of a tile: row `r`, column `c`.
+#[repr(align(64))]
+pub struct Tile(pub [[i32; NR_MAX]; MR_MAX]);
+
+/// Packed rows held at once: half of a small second-level cache.
+const ROWS_BYTES: usize = 512 << 10;
+/// Multiply-adds below which threads cost more than they bring.
+const THREADED: usize = 4 << 20;
+
+/// What follows the integers.
+#[derive(Clone, Copy)]
+enum Epilogue<'a> {
+    Forward { w_scale: &'a [f32], bias: &'a [f32], gelu: Option<Gelu> },
+    Backward { accumulate: bool },
+}
+
+/// A product, as all threads see it.
+#[derive(Clone, Copy)]
+struct Job<'a> {
+    x: RowsI8<'a>,
+    w: MatI8<'a>,
+    w_sum: &'a [i32],
+    /// Columns of the result.
+    n: usize,
+    epilogue: Epilogue<'a>,
+    /// `[rows, ld]`, columns `[0, n)` of it ours.
+    y: Shared<f32>,
+    ld: usize,
+    /// `[rows, n]`.
+    code: Option<Shared<u8>>,
+}
+
+/// A matrix that threads write in disjoint columns, which slices cannot express.
+struct Shared<T> {
+    first: *mut T,
+    len: usize,
+}
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Shared<T> {}
+// SAFETY: a pointer to plain numbers; `Shared::part` states who may write where.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    fn new(data: &mut [T]) -> Self {
+        Shared { first: data.as_mut_ptr(), len: data.len() }
+    }
+
+    /// `len` values from `at`.
+    ///
+    /// # Safety
+    /// The slice given to `new` is still borrowed by the caller of the GEMM, and no other live reference
+    /// overlaps the part.
+    #[inline(always)]
+    unsafe fn part<'a>(self, at: usize, len: usize) -> &'a mut [T] {
+        assert!(at <= self.len && len <= self.len - at);
+        // SAFETY: in bounds by the assertion, unique and alive by the caller's word.
+        unsafe { std::slice::from_raw_parts_mut(self.first.add(at), len) }
+    }
+}
+
+#[allow(clippy::too_many_arguments)]
+pub(super) fn forward<I: Isa>(
+    isa: I,
+    x: RowsI8,
+    w: MatI8,
+    w_sum: &[i32],
+    w_scale: &[f32],
+    bias: &[f32],
+    gelu: Option<GeluOut>,
+    y: Out,
+) {
+    let (rows, n) = (x.scale.len(), w.rows);
+    assert!(x.k == w.cols && w_scale.len() == n && bias.len() == n, "gemm_forward: shapes differ");
+    let kind = gelu.as_ref().map(|g| g.kind);
+    let code = gelu.and_then(|g| g.derivative);
+    assert!(code.as_ref().is_none_or(|c| c.len() == rows * n), "gemm_forward: derivative is not [rows, n]");
+    let epilogue = Epilogue::Forward { w_scale, bias, gelu: kind };
+    run(isa, x, w, w_sum, n, epilogue, y, code);
+}
+
+pub(super) fn backward<I: Isa>(isa: I, d: RowsI8, w: MatI8, w_sum: &[i32], accumulate: bool, d_x: Out) {
+    assert!(d.k == w.rows, "gemm_backward: shapes differ");
+    run(isa, d, w, w_sum, w.cols, Epilogue::Backward { accumulate }, d_x, None);
+}
+
+#[allow(clippy::too_many_arguments)]
+fn run<I: Isa>(
+    isa: I,
+    x: RowsI8,
+    w: MatI8,
+    w_sum: &[i32],
+    n: usize,
+    epilogue: Epilogue,
+    y: Out,
+    code: Option<&mut [u8]>,
+) {
+    let (rows, k) = (x.scale.len(), x.k);
+    assert!(
+        x.q.len() == rows * k && w.data.len() == w.rows * w.cols && w_sum.len() == n,
+        "gemm: shapes differ"
+    );
+    assert!(y.col + n <= y.ld && y.data.len() >= rows * y.ld, "gemm: the output is too small");
+    if rows == 0 || n == 0 {
+        return;
+    }
+    let y_len = (rows - 1) * y.ld + n;
+    let first = Shared::new(&mut y.data[y.col..][..y_len]);
+    let job = Job { x, w, w_sum, n, epilogue, y: first, ld: y.ld, code: code.map(Shared::new) };
+
+    let mut packed = ROWS.take();
+    let threads = rayon::current_num_threads();
+    let panels = n.div_ceil(I::NR);
+    if rows <= I::DOTS_ROWS && matches!(epilogue, Epilogue::Forward { .. }) {
+        let x = isa.vectorize(ShiftRows { x, buffer: &mut packed });
+        share(threads, panels, rows * k * n, |part| {
+            isa.vectorize(Dots { job, x, cols: part.start * I::NR..n.min(part.end * I::NR) });
+        });
+    } else {
+        let kp = k.next_multiple_of(I::KU);
+        let block = (ROWS_BYTES / (kp * size_of::<I::A>()).max(1)).max(8 * I::MR).next_multiple_of(I::MR);
+        for first in (0..rows).step_by(block) {
+            let rows = first..rows.min(first + block);
+            let a = isa.vectorize(PackRows { x, rows: rows.clone(), buffer: &mut packed });
+            share(threads, panels, rows.len() * k * n, |part| {
+                let mut panel = PANEL.take();
+                let cols = part.start * I::NR..n.min(part.end * I::NR);
+                isa.vectorize(Panels { job, rows: rows.clone(), a, cols, buffer: &mut panel });
+                PANEL.set(panel);
+            });
+        }
+    }
+    ROWS.set(packed);
+}
+
+/// Cuts `panels` among the threads, or runs them here where that is no gain.
+fn share(threads: usize, panels: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
+    if threads == 1 || panels == 1 || work < THREADED {
+        return f(0..panels);
+    }
+    // A few parts a thread, for cores that are not equally fast.
+    let parts = (4 * threads).min(panels);
+    (0..parts).into_par_iter().for_each(|i| f(panels * i / parts..panels * (i + 1) / parts));
+}
+
+/// Memory in whole cache lines, so that what is packed is aligned to one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+// SAFETY: 64 bytes of any value, no padding.
+unsafe impl bytemuck::Zeroable for Line {}
+// SAFETY: as above.
+unsafe impl bytemuck::Pod for Line {}
+
+thread_local! {
+    // Taken for the time of a call and put back. If work stealing starts another GEMM on this thread in
+    // between, that one finds them empty and allocates its own.
+    static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static PANEL: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+}
+
+/// The first `len` values of a buffer that grows as needed.
+fn typed<T: bytemuck::Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
+    let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
+    if buffer.len() < lines {
+        buffer.resize(lines, Line([0; 64]));
+    }
+    &mut bytemuck::cast_slice_mut(&mut buffer[..lines])[..len]
+}
+
+/// Tiles of nearly equal height: 128 rows in tiles of up to 12 are 7 of 12 and 4 of 11, not 10 of 12 and one of 8.
+#[inline(always)]
+fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+    let count = rows.div_ceil(most);
+    (0..count).map(move |t| rows * t / count..rows * (t + 1) / count)
+}
+
+/// Packs a block of rows: tile after tile, `kp` values a row.
+struct PackRows<'a, 'b> {
+    x: RowsI8<'a>,
+    rows: Range<usize>,
+    buffer: &'b mut Vec<Line>,
+}
+
+impl<'b> Op for PackRows<'_, 'b> {
+    // A byte slice, since the element type depends on the set.
+    type Out = &'b [Line];
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'b [Line] {
+        let k = self.x.k;
+        let kp = k.next_multiple_of(I::KU);
+        let len = self.rows.len() * kp;
+        let to = typed::<I::A>(self.buffer, len);
+        for tile in tiles(self.rows.len(), I::MR) {
+            let q = &self.x.q[(self.rows.start + tile.start) * k..(self.rows.start + tile.end) * k];
+            if k > 0 {
+                isa.pack_rows(q, k, tile.len(), &mut to[tile.start * kp..tile.end * kp]);
+            }
+        }
+        &self.buffer[..(len * size_of::<I::A>()).div_ceil(size_of::<Line>())]
+    }
+}
+
+/// Columns `cols` of the result for packed rows: packs the panels and runs the tiles.
+struct Panels<'a> {
+    job: Job<'a>,
+    rows: Range<usize>,
+    a: &'a [Line],
+    cols: Range<usize>,
+    buffer: &'a mut Vec<Line>,
+}
+
+impl Op for Panels<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Panels { job, rows, a, cols, buffer } = self;
+        let a: &[I::A] = bytemuck::cast_slice(a);
+        let kp = job.x.k.next_multiple_of(I::KU);
+        let b = typed::<I::B>(buffer, kp * I::NR);
+        let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
+        for col in cols.clone().step_by(I::NR) {
+            let n = I::NR.min(cols.end - col);
+            match job.epilogue {
+                Epilogue::Forward { .. } => isa.pack_outs(job.w, col, n, b),
+                Epilogue::Backward { .. } => isa.pack_ins(job.w, col, n, b),
+            }
+            let col_sum = sums(job.w_sum, col, n);
+            for tile in tiles(rows.len(), I::MR) {
+                isa.tile(tile.len(), &a[tile.start * kp..tile.end * kp], b, &col_sum, &mut acc);
+                finish(isa, &job, rows.start + tile.start..rows.start + tile.end, col, n, &acc);
+            }
+        }
+    }
+}
+
+/// The sums of columns `[col, col + n)`, padded to a whole panel.
+#[inline(always)]
+fn sums(w_sum: &[i32], col: usize, n: usize) -> [i32; NR_MAX] {
+    let mut all = [0; NR_MAX];
+    all[..n].copy_from_slice(&w_sum[col..col + n]);
+    all
+}
+
+/// Values of a row as `Int8::dots` reads it: whole steps of 64.
+const DOTS_STEP: usize = 64;
+
+/// Shifts all rows to unsigned for `Int8::dots`.
+struct ShiftRows<'a, 'b> {
+    x: RowsI8<'a>,
+    buffer: &'b mut Vec<Line>,
+}
+
+impl<'b> Op for ShiftRows<'_, 'b> {
+    type Out = &'b [u8];
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) -> &'b [u8] {
+        let kp = self.x.k.next_multiple_of(DOTS_STEP);
+        let to = typed::<u8>(self.buffer, self.x.scale.len() * kp);
+        if kp > 0 {
+            isa.shift_rows(self.x.q, self.x.k, kp, to);
+        }
+        to
+    }
+}
+
+/// Columns `cols` of a forward of a few rows, `w` read in place.
+struct Dots<'a> {
+    job: Job<'a>,
+    x: &'a [u8],
+    cols: Range<usize>,
+}
+
+impl Op for Dots<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let Dots { job, x, cols } = self;
+        let kp = job.x.k.next_multiple_of(DOTS_STEP);
+        let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
+        for col in cols.clone().step_by(I::NR) {
+            let n = I::NR.min(cols.end - col);
+            let col_sum = sums(job.w_sum, col, n);
+            for tile in tiles(job.x.scale.len(), 4) {
+                isa.dots(tile.len(), &x[tile.start * kp..tile.end * kp], job.w, col, n, &col_sum, &mut acc);
+                finish(isa, &job, tile, col, n, &acc);
+            }
+        }
+    }
+}
+
+/// From the integers of a tile to the f32 result.
+#[inline(always)]
+fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc: &Tile) {
+    for c in (0..n).step_by(LANES) {
+        let lanes = LANES.min(n - c);
+        let at = col + c;
+        match job.epilogue {
+            Epilogue::Forward { w_scale, bias, gelu } => {
+                let w_scale = l.load_part(&w_scale[at..at + lanes], 0.0);
+                let bias = l.load_part(&bias[at..at + lanes], 0.0);
+                for r in rows.clone() {
+                    let v = l.mul(load_acc(l, acc, r - rows.start, c), l.splat(job.x.scale[r]));
+                    let mut v = l.fma(v, w_scale, bias);
+                    // SAFETY: the GEMM's caller lends `y` and `code` for the whole call; this part lies in
+                    // columns that belong to this thread alone, and no other part of it is alive.
+                    let y = unsafe { job.y.part(r * job.ld + at, lanes) };
+                    if let Some(kind) = gelu {
+                        if let Some(code) = job.code {
+                            let (g, codes) = gelu::gelu::<_, true>(l, kind, v);
+                            // SAFETY: as above.
+                            let code = unsafe { code.part(r * job.n + at, lanes) };
+                            store_code(l, codes, code);
+                            v = g;
+                        } else {
+                            v = gelu::gelu::<_, false>(l, kind, v).0;
+                        }
+                    }
+                    store(l, v, y);
+                }
+            }
+            Epilogue::Backward { accumulate } => {
+                for r in rows.clone() {
+                    let v = load_acc(l, acc, r - rows.start, c);
+                    let scale = l.splat(job.x.scale[r]);
+                    // SAFETY: as above.
+                    let y = unsafe { job.y.part(r * job.ld + at, lanes) };
+                    let v = if accumulate { l.fma(v, scale, load(l, y)) } else { l.mul(v, scale) };
+                    store(l, v, y);
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn load_acc<L: Lanes>(l: L, acc: &Tile, r: usize, c: usize) -> L::F {
+    let (chunks, _) = acc.0[r].as_chunks::<LANES>();
+    l.load_i32(&chunks[c / LANES])
+}
+
+#[inline(always)]
+fn load<L: Lanes>(l: L, x: &[f32]) -> L::F {
+    match x.try_into() {
+        Ok(x) => l.load(x),
+        Err(_) => l.load_part(x, 0.0),
+    }
+}
+
+#[inline(always)]
+fn store<L: Lanes>(l: L, v: L::F, to: &mut [f32]) {
+    match to.try_into() {
+        Ok(to) => l.store(v, to),
+        Err(_) => l.store_part(v, to),
+    }
+}
+
+#[inline(always)]
+fn store_code<L: Lanes>(l: L, v: L::I, to: &mut [u8]) {
+    let mut all = [0; LANES];
+    l.store_u8(v, &mut all);
+    to.copy_from_slice(&all[..to.len()]);
+}

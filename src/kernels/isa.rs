@@ -1,0 +1,102 @@
+//! What an instruction set must bring: lanes, an int8 microkernel, and a way to run code compiled for it.
+
+use super::lanes::Lanes;
+use super::{MatI8, gemm::Tile};
+use bytemuck::Pod;
+
+/// Work written once, generic over the instruction set. `run` must be `#[inline(always)]`, so that it is
+/// compiled inside the function that [`Isa::vectorize`] marks with the set's target features.
+pub trait Op {
+    /// What the work returns.
+    type Out;
+    /// Does the work.
+    fn run<I: Isa>(self, isa: I) -> Self::Out;
+}
+
+/// An instruction set. Holding a value proves that the CPU has it: only `detect` makes one.
+pub trait Isa: Int8 {
+    /// The name that `TRIMTAB_KERNEL` takes.
+    const NAME: &'static str;
+    /// Whether the registers hold an f32 tile of 8 rows by 32 columns.
+    const WIDE: bool = false;
+
+    /// Runs `op` in a function compiled for this set.
+    fn vectorize<O: Op>(self, op: O) -> O::Out;
+}
+
+/// The int8 microkernel of a set: `acc[r][c] = Σ_p a[r, p] · b[p, c]` over packed operands, exact in i32.
+///
+/// Both operands are packed in groups of `KU` values of the contraction, which is padded to a multiple of `KU`:
+/// rows to `[k / KU][mr][KU]`, a panel of columns to `[k / KU][NR][KU]`, zeros in the panel's padding.
+pub trait Int8: Lanes {
+    /// Most rows of a tile, at most [`super::gemm::MR_MAX`].
+    const MR: usize;
+    /// Columns of a panel, a multiple of 16, at most [`super::gemm::NR_MAX`].
+    const NR: usize;
+    /// Values of the contraction that lie together.
+    const KU: usize;
+    /// Most rows for which [`Int8::dots`] beats packing the weights; 0 if the set has no such path.
+    const DOTS_ROWS: usize = 0;
+    /// A packed activation.
+    type A: Pod + Send + Sync;
+    /// A packed weight.
+    type B: Pod + Send + Sync;
+
+    /// The activation as the microkernel wants it.
+    fn lift_a(q: i8) -> Self::A;
+    /// The weight as the microkernel wants it.
+    fn lift_b(w: i8) -> Self::B;
+
+    /// Packs `mr` rows, `q: [mr, k]`, to `[k / KU][mr][KU]`. Padding may hold anything.
+    #[inline(always)]
+    fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [Self::A]) {
+        for (r, row) in q.chunks_exact(k).enumerate() {
+            for (p, &q) in row.iter().enumerate() {
+                to[(p / Self::KU * mr + r) * Self::KU + p % Self::KU] = Self::lift_a(q);
+            }
+        }
+    }
+
+    /// Packs rows `[o, o + n)` of `w` as the columns of a panel that contracts over `w.cols`; `n <= NR`.
+    #[inline(always)]
+    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [Self::B]) {
+        to.fill(Self::lift_b(0));
+        for c in 0..n {
+            for (p, &v) in w.data[(o + c) * w.cols..][..w.cols].iter().enumerate() {
+                to[(p / Self::KU * Self::NR + c) * Self::KU + p % Self::KU] = Self::lift_b(v);
+            }
+        }
+    }
+
+    /// Packs columns `[i, i + n)` of `w` as the columns of a panel that contracts over `w.rows`; `n <= NR`.
+    #[inline(always)]
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, to: &mut [Self::B]) {
+        to.fill(Self::lift_b(0));
+        for p in 0..w.rows {
+            for (c, &v) in w.data[p * w.cols + i..][..n].iter().enumerate() {
+                to[(p / Self::KU * Self::NR + c) * Self::KU + p % Self::KU] = Self::lift_b(v);
+            }
+        }
+    }
+
+    /// The tile of `mr` packed rows by one panel. `col_sum[c] = Σ_p w[p, c]`, for sets that shift activations.
+    fn tile(self, mr: usize, a: &[Self::A], b: &[Self::B], col_sum: &[i32], acc: &mut Tile);
+
+    /// Rows as [`Int8::dots`] wants them: bytes xor 0x80, each row padded with zeros to `kp` values.
+    #[inline(always)]
+    fn shift_rows(self, q: &[i8], k: usize, kp: usize, to: &mut [u8]) {
+        for (row, to) in q.chunks_exact(k).zip(to.chunks_exact_mut(kp)) {
+            to[k..].fill(0);
+            for (t, &q) in to.iter_mut().zip(row) {
+                *t = q as u8 ^ 0x80;
+            }
+        }
+    }
+
+    /// The tile of `mr` rows from [`Int8::shift_rows`] by rows `[o, o + n)` of `w`, which stay where they are.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
+    fn dots(self, _mr: usize, _x: &[u8], _w: MatI8, _o: usize, _n: usize, _w_sum: &[i32], _acc: &mut Tile) {
+        unreachable!("DOTS_ROWS is 0")
+    }
+}
