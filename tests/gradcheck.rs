@@ -6,7 +6,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tract_core::prelude::tract_ndarray::{Array2, ArrayView2, Axis};
+use tract_core::prelude::tract_ndarray::{Array2, Array3, ArrayView2, Axis, s};
 use trimtab::config::Gelu;
 use trimtab::ops::attention::{self, Heads};
 use trimtab::ops::dropout::{self, Dropout};
@@ -64,6 +64,15 @@ fn check(
     }
 }
 
+/// The gradient before the GELU, one matrix `[rows, 20]` a part.
+fn parts_of(d_y: &Array2<f32>, kept: &[f32], gelu: Option<Gelu>) -> Vec<Array2<f32>> {
+    let mut d_y = d_y.clone();
+    if gelu.is_some() {
+        linear::gelu_backward(&NUM, d_y.view_mut(), Saved::F32(kept));
+    }
+    (0..d_y.ncols() / 20).map(|p| d_y.slice(s![.., p * 20..(p + 1) * 20]).as_standard_layout().to_owned()).collect()
+}
+
 #[test]
 fn linear_input_and_bias() {
     let mut r = rng(1);
@@ -84,9 +93,10 @@ fn linear_input_and_bias() {
             let (_, kept) = run(x, bias);
             let mut d_x = Array2::zeros(x.raw_dim());
             let mut d_b = Array2::zeros(bias.raw_dim());
-            let mut parts: Vec<_> = d_b.as_slice_mut().unwrap().chunks_mut(20).map(Some).collect();
-            let saved = gelu.map(|_| Saved::F32(&kept));
-            linear::backward(&NUM, &l, d_y.clone(), saved, &mut parts, InputGrad::Set(d_x.view_mut()));
+            let mut bias_grads: Vec<_> = d_b.as_slice_mut().unwrap().chunks_mut(20).map(Some).collect();
+            let d_parts = parts_of(d_y, &kept, gelu);
+            let views: Vec<_> = d_parts.iter().map(|d| d.view()).collect();
+            linear::backward(&NUM, &l, &views, &mut bias_grads, InputGrad::Set(d_x.view_mut()));
             (d_x, d_b)
         };
         check("linear x", &x, 2, |x| run(x, &bias).0, |x, d| back(x, &bias, d).0);
@@ -96,9 +106,10 @@ fn linear_input_and_bias() {
         let d_y = random(&mut r, 7, 20 * parts);
         let (_, kept) = run(&x, &bias);
         let mut sum = Array2::from_elem(x.raw_dim(), 0.5);
-        let saved = gelu.map(|_| Saved::F32(&kept));
         let mut none: Vec<Option<&mut [f32]>> = (0..parts).map(|_| None).collect();
-        linear::backward(&NUM, &l, d_y.clone(), saved, &mut none, InputGrad::Add(sum.view_mut()));
+        let d_parts = parts_of(&d_y, &kept, gelu);
+        let views: Vec<_> = d_parts.iter().map(|d| d.view()).collect();
+        linear::backward(&NUM, &l, &views, &mut none, InputGrad::Add(sum.view_mut()));
         let alone = back(&x, &bias, &d_y).0;
         assert!((&sum - &alone).iter().all(|v| (v - 0.5).abs() <= 1e-5));
     }
@@ -148,10 +159,14 @@ fn attention_inputs() {
         ctx
     };
     let back = |qkv: &Array2<f32>, d: &Array2<f32>| {
-        let mut d_qkv = Array2::zeros(qkv.raw_dim());
+        let mut d_qkv = Array3::zeros((3, 9, 16));
         let saved = Saved::F32(qkv.as_slice().unwrap());
         attention::backward(&NUM, heads, d.view(), saved, &offsets, d_qkv.view_mut());
-        d_qkv
+        let mut side_by_side = Array2::zeros(qkv.raw_dim());
+        for (i, part) in d_qkv.outer_iter().enumerate() {
+            side_by_side.slice_mut(s![.., i * 16..(i + 1) * 16]).assign(&part);
+        }
+        side_by_side
     };
     check("attention", &qkv, 8, run, back);
 
@@ -227,19 +242,20 @@ fn cross_entropy() {
     let labels = [0, 3, 1, 1, 2];
     let weights = [0.5, 2.0, 1.0, 1.5];
     for weights in [None, Some(&weights[..])] {
+        let total = loss::total_weight(&labels, weights);
         let value = |y: &Array2<f32>| {
-            let (l, _) = loss::cross_entropy(y.view(), &labels, weights);
+            let (l, _) = loss::cross_entropy(y.view(), &labels, weights, total);
             Array2::from_elem((1, 1), l as f32)
         };
         let back = |y: &Array2<f32>, d: &Array2<f32>| {
-            loss::cross_entropy(y.view(), &labels, weights).1.mapv(|v| v * d[[0, 0]])
+            loss::cross_entropy(y.view(), &labels, weights, total).1.mapv(|v| v * d[[0, 0]])
         };
         check("cross entropy", &logits, 17, value, back);
-        let (_, d) = loss::cross_entropy(logits.view(), &labels, weights);
+        let (_, d) = loss::cross_entropy(logits.view(), &labels, weights, total);
         for row in d.rows() {
             assert!(row.sum().abs() <= 1e-6, "probabilities sum to 1, so the gradient of a row sums to 0");
         }
     }
     let broken = Array2::from_elem((5, 4), f32::NAN);
-    assert!(loss::cross_entropy(broken.view(), &labels, None).0.is_nan(), "NaN must show in the loss");
+    assert!(loss::cross_entropy(broken.view(), &labels, None, 5.0).0.is_nan(), "NaN must show in the loss");
 }

@@ -67,14 +67,14 @@ pub fn forward(
     }
 }
 
-/// Shapes: `d_ctx: [rows, hidden]`, saved `qkv: [rows, 3·hidden]`, `d_qkv: [rows, 3·hidden]`.
+/// Shapes: `d_ctx: [rows, hidden]`, saved `qkv: [rows, 3·hidden]`, `d_qkv: [3, rows, hidden]`.
 pub fn backward(
     num: &Numerics,
     h: Heads,
     d_ctx: ArrayView2<f32>,
     qkv: Saved,
     offsets: &[i32],
-    mut d_qkv: ArrayViewMut2<f32>,
+    mut d_qkv: ArrayViewMut3<f32>,
 ) {
     match (num, qkv) {
         (Numerics::Int8(k), Saved::F16(qkv)) => {
@@ -98,8 +98,8 @@ pub fn backward(
                     d.zip_mut_with(&p, |d, p| *d = p * (*d - sum as f32) * h.scale());
                 }
                 for (i, grad) in [d_s.dot(&k), d_s.t().dot(&q), p.t().dot(&d_ctx)].into_iter().enumerate() {
-                    let col = i * h.hidden() + head * h.dim;
-                    d_qkv.slice_mut(s![text.clone(), col..col + h.dim]).assign(&grad);
+                    let cols = head * h.dim..(head + 1) * h.dim;
+                    d_qkv.slice_mut(s![i, text.clone(), cols]).assign(&grad);
                 }
             }
         }
@@ -192,7 +192,7 @@ fn transposed<'a>(len: usize, dim: usize, cols: usize, row: impl Fn(usize) -> &'
 }
 
 /// Runs `task(text's rows, head, out: [parts, T, dim])` for every text and head in parallel, then lays the
-/// results out as `[rows, parts · hidden]`.
+/// results out as `[parts, rows, hidden]`.
 fn by_head(
     h: Heads,
     offsets: &[i32],
@@ -210,23 +210,22 @@ fn by_head(
     }
     tasks.into_par_iter().for_each(|(text, head, out)| task(text, head, out));
 
-    let ld = parts * h.hidden();
-    let mut rows = result;
-    let mut texts = Vec::new();
-    for o in offsets.windows(2) {
-        let (text, tail) = rows.split_at_mut((o[1] - o[0]) as usize * ld);
-        texts.push((o[0] as usize, text));
-        rows = tail;
+    let mut places = Vec::new();
+    let mut rest = result;
+    for part in 0..parts {
+        for o in offsets.windows(2) {
+            let (rows, tail) = rest.split_at_mut((o[1] - o[0]) as usize * h.hidden());
+            places.push((part, o[0] as usize, rows));
+            rest = tail;
+        }
     }
-    texts.into_par_iter().for_each(|(first, text)| {
-        let len = text.len() / ld;
-        let heads = buffer[first * ld..][..text.len()].chunks_exact(parts * len * h.dim);
-        for (head, values) in heads.enumerate() {
-            for (part, values) in values.chunks_exact(len * h.dim).enumerate() {
-                let col = part * h.hidden() + head * h.dim;
-                for (row, values) in text.chunks_exact_mut(ld).zip(values.chunks_exact(h.dim)) {
-                    row[col..col + h.dim].copy_from_slice(values);
-                }
+    places.into_par_iter().for_each(|(part, first, rows)| {
+        let size = rows.len() / h.heads; // of one head's [T, dim]
+        let text = &buffer[first * parts * h.hidden()..][..rows.len() * parts];
+        for (head, values) in text.chunks_exact(parts * size).enumerate() {
+            let values = values[part * size..][..size].chunks_exact(h.dim);
+            for (row, values) in rows.chunks_exact_mut(h.hidden()).zip(values) {
+                row[head * h.dim..][..h.dim].copy_from_slice(values);
             }
         }
     });

@@ -120,39 +120,37 @@ pub enum InputGrad<'a> {
     Add(ArrayViewMut2<'a, f32>),
 }
 
-/// Shapes as in [`forward`]. `d_y: [rows, Σ out]` is used up: with GELU it becomes the gradient before it.
+/// GELU's backward in place: `d: [rows, out]` becomes the gradient before it.
+pub fn gelu_backward(num: &Numerics, mut d: ArrayViewMut2<f32>, derivative: Saved) {
+    let task = TASK_ROWS * d.ncols();
+    let d = d.as_slice_mut().expect("row-major tensor");
+    match (num, derivative) {
+        (Numerics::Int8(k), Saved::U8(code)) => d
+            .par_chunks_mut(task)
+            .zip(code.par_chunks(task))
+            .for_each(|(d, code)| k.gelu_backward(d, code)),
+        (Numerics::Reference, Saved::F32(g)) => d.iter_mut().zip(g).for_each(|(d, g)| *d *= g),
+        _ => panic!("gelu saves bytes in int8 mode and f32 in reference mode"),
+    }
+}
+
+/// One gradient a part, `d_y: [rows, out]`, that of the output before any GELU; `d_x: [rows, in]`.
 ///
 /// `d_b` has one entry a part: the bias gradient `[out]` to add to, where it is wanted.
 pub fn backward(
     num: &Numerics,
     l: &Linear,
-    mut d_y: Array2<f32>,
-    gelu: Option<Saved>,
+    d_y: &[ArrayView2<f32>],
     d_b: &mut [Option<&mut [f32]>],
     d_x: InputGrad,
 ) {
-    let ld = l.out();
-    if l.gelu.is_some() {
-        let d = d_y.as_slice_mut().expect("row-major tensor");
-        match (num, gelu) {
-            (Numerics::Int8(k), Some(Saved::U8(code))) => d
-                .par_chunks_mut(TASK_ROWS * ld)
-                .zip(code.par_chunks(TASK_ROWS * ld))
-                .for_each(|(d, code)| k.gelu_backward(d, code)),
-            (Numerics::Reference, Some(Saved::F32(g))) => d.iter_mut().zip(g).for_each(|(d, g)| *d *= g),
-            _ => panic!("gelu saves bytes in int8 mode and f32 in reference mode"),
-        }
-    }
     let (mut d_x, mut add) = match d_x {
         InputGrad::None => (None, false),
         InputGrad::Set(d) => (Some(d), false),
         InputGrad::Add(d) => (Some(d), true),
     };
-    let mut col = 0;
-    for (w, d_b) in l.parts.iter().zip(d_b) {
-        let part = d_y.slice(s![.., col..col + w.rows()]);
-        let part = part.as_standard_layout(); // borrows where there is one part
-        let rows = part.as_slice().expect("standard layout");
+    for ((w, d_y), d_b) in l.parts.iter().zip(d_y).zip(d_b) {
+        let rows = flat(d_y);
         if let Some(d_b) = d_b {
             add_rows(num, rows, d_b);
         }
@@ -166,7 +164,7 @@ pub fn backward(
             }
             (Numerics::Reference, Some(d_x)) => {
                 let dense = Array2::from_shape_vec((w.rows(), w.cols()), w.dequantize()).expect("its shape");
-                let grad = part.dot(&dense);
+                let grad = d_y.dot(&dense);
                 if add {
                     *d_x += &grad;
                 } else {
@@ -175,7 +173,6 @@ pub fn backward(
             }
         }
         add = true;
-        col += w.rows();
     }
 }
 

@@ -18,21 +18,26 @@ pub fn negative_log_likelihood(logits: &[f32], label: usize) -> f64 {
     surprise(softmax(logits)[label])
 }
 
-/// The batch's loss and its gradient.
+/// `Σ_b c_b` of a batch; the number of texts without class weights.
+pub fn total_weight(labels: &[usize], class_weights: Option<&[f32]>) -> f64 {
+    labels.iter().map(|&l| class_weights.map_or(1.0, |c| f64::from(c[l]))).sum()
+}
+
+/// The loss and its gradient, of a batch or of a part of one.
 ///
-/// Shapes: `logits: [batch, labels]`, `labels: [batch]`, `class_weights: [labels]` (all 1 where `None`).
+/// Shapes: `logits: [batch, labels]`, `labels: [batch]`, `class_weights: [labels]` (all 1 where `None`);
+/// `total` is the whole batch's [`total_weight`].
 pub fn cross_entropy(
     logits: ArrayView2<f32>,
     labels: &[usize],
     class_weights: Option<&[f32]>,
+    total: f64,
 ) -> (f64, Array2<f32>) {
-    let weight = |label: usize| class_weights.map_or(1.0, |c| f64::from(c[label]));
-    let total: f64 = labels.iter().map(|&l| weight(l)).sum();
     let mut d = Array2::zeros(logits.raw_dim());
     let mut loss = 0.0;
     for ((y, &label), mut d) in logits.rows().into_iter().zip(labels).zip(d.rows_mut()) {
         let p = softmax(y.to_slice().expect("row-major tensor"));
-        let c = weight(label) / total;
+        let c = class_weights.map_or(1.0, |c| f64::from(c[label])) / total;
         loss += c * surprise(p[label]);
         for (o, (d, p)) in d.iter_mut().zip(&p).enumerate() {
             *d = (c * (p - f64::from(u8::from(o == label)))) as f32;

@@ -9,7 +9,7 @@ use crate::ops::linear::InputGrad;
 use crate::ops::{add_norm, add_rows, attention, head, linear, pooler};
 use crate::params::{Layout, Role, Term, Terms};
 use std::ops::Range;
-use tract_core::prelude::tract_ndarray::Array2;
+use tract_core::prelude::tract_ndarray::{Array2, Array3};
 
 /// Which biases are trained. The head always is.
 #[derive(Clone, Debug)]
@@ -117,9 +117,14 @@ pub(crate) fn backward(
     let hidden = f.pooled.ncols();
     let lowest = selection.lowest;
     let zeros = |rows: usize, cols: usize| Array2::<f32>::zeros((rows, cols));
-    let mask = |node: &NormNode, d: &mut Array2<f32>| {
-        let d = d.as_slice_mut().expect("row-major tensor");
-        node.dropout.apply_rows(batch.keys(), offsets, hidden, d);
+    // What dropout lets through of a gradient; the gradient itself where nothing drops.
+    let masked = |node: &NormNode, d: &Array2<f32>| -> Option<Array2<f32>> {
+        (node.dropout.p > 0.0).then(|| {
+            let mut d = d.clone();
+            let rows = d.as_slice_mut().expect("row-major tensor");
+            node.dropout.apply_rows(batch.keys(), offsets, hidden, rows);
+            d
+        })
     };
 
     // logits = drop(pooled) Wᵀ + b
@@ -164,22 +169,23 @@ pub(crate) fn backward(
         }
 
         // o = f W_m3ᵀ + b_m3
-        let mut d_o = d_s.clone();
-        mask(&ops.ln2, &mut d_o);
+        let dropped = masked(&ops.ln2, &d_s);
+        let d_o = dropped.as_ref().unwrap_or(&d_s).view();
         let mut d_f = zeros(batch.rows(), ops.m2.linear.out());
         let below = if lowest < at(Term::M3) { InputGrad::Set(d_f.view_mut()) } else { InputGrad::None };
         let d_b = place(Term::M3).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m3.linear, d_o, None, &mut [d_b], below);
+        linear::backward(num, &ops.m3.linear, &[d_o], &mut [d_b], below);
         if lowest == at(Term::M3) {
             return;
         }
 
         // f = gelu(h W_m2ᵀ + b_m2); the residual of ln2 joins: d_h = d_s + d_f W_m2
+        linear::gelu_backward(num, d_f.view_mut(), saved(&kept.gelu));
+        drop(kept.gelu);
         let mut d_h = d_s;
         let below = if lowest < at(Term::M2) { InputGrad::Add(d_h.view_mut()) } else { InputGrad::None };
         let d_b = place(Term::M2).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m2.linear, d_f, Some(saved(&kept.gelu)), &mut [d_b], below);
-        drop(kept.gelu);
+        linear::backward(num, &ops.m2.linear, &[d_f.view()], &mut [d_b], below);
         if lowest == at(Term::M2) {
             return;
         }
@@ -195,18 +201,18 @@ pub(crate) fn backward(
         }
 
         // a = ctx W_m1ᵀ + b_m1
-        let mut d_a = d_s.clone();
-        mask(&ops.ln1, &mut d_a);
+        let dropped = masked(&ops.ln1, &d_s);
+        let d_a = dropped.as_ref().unwrap_or(&d_s).view();
         let mut d_ctx = d_h; // its values are used up; its memory is not
         let below = if lowest < at(Term::M1) { InputGrad::Set(d_ctx.view_mut()) } else { InputGrad::None };
         let d_b = place(Term::M1).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m1.linear, d_a, None, &mut [d_b], below);
+        linear::backward(num, &ops.m1.linear, &[d_a], &mut [d_b], below);
         if lowest == at(Term::M1) {
             return;
         }
 
         // ctx = attention(qkv)
-        let mut d_qkv = zeros(batch.rows(), 3 * hidden);
+        let mut d_qkv = Array3::<f32>::zeros((3, batch.rows(), hidden));
         let heads = ops.attention.heads;
         attention::backward(num, heads, d_ctx.view(), saved(&kept.qkv), offsets, d_qkv.view_mut());
         drop(kept.qkv);
@@ -220,14 +226,16 @@ pub(crate) fn backward(
             .zip([Term::Q, Term::K, Term::V])
             .map(|(d_b, term)| selection.wants(term, l).then_some(d_b))
             .collect();
-        linear::backward(num, &ops.qkv.linear, d_qkv, None, &mut d_b, below);
+        let parts: Vec<_> = d_qkv.outer_iter().collect();
+        linear::backward(num, &ops.qkv.linear, &parts, &mut d_b, below);
         if lowest >= at(Term::Q) {
             return;
         }
     }
 
     // x = drop(emb_ln(e)): the lowest bias of all, and nothing below to carry a gradient to
-    mask(&graph.emb_ln, &mut d_x);
+    let dropped = masked(&graph.emb_ln, &d_x);
+    let d_x = dropped.as_ref().unwrap_or(&d_x);
     let d_b = &mut grad[layout.bias(Term::EmbLn, 0)];
     add_rows(num, d_x.as_slice().expect("row-major tensor"), d_b);
 }

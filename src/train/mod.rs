@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod backward;
 pub mod batches;
+pub mod gradients;
 pub mod metrics;
 
 use crate::error::{Error, Result};
@@ -11,15 +12,12 @@ use crate::ops::{dropout, loss};
 use crate::params::{Role, Terms};
 use crate::tokenize::Encoded;
 use adamw::{AdamW, Group};
-use backward::{Selection, backward};
+use backward::Selection;
+use gradients::{Gradients, micro_batches};
 use metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
-use tract_core::prelude::tract_ndarray::Array2;
-
-/// Texts that an evaluation runs through the encoder at once.
-const EVAL_BATCH: usize = 32;
 
 /// An encoded text and its label's index.
 #[derive(Clone, Debug)]
@@ -198,7 +196,6 @@ pub fn train(
 ) -> Result<Report> {
     let layers = config.check(graph.layers())?;
     let selection = Selection::new(config.terms.clone(), layers, graph.layers());
-    let plan = selection.plan(graph)?;
     let layout = graph.layout();
     let groups = groups(graph, &selection, config);
     let ranges: Vec<Range<usize>> = groups.iter().map(|g| g.range.clone()).collect();
@@ -212,6 +209,7 @@ pub fn train(
     let mut grad = vec![0.0; theta.len()];
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
     let (trained_biases, trained_head) = selection.count(layout);
+    let gradients = Gradients::new(graph, selection, class_weights)?;
     let mut report = Report {
         epochs: vec![],
         kept: 0,
@@ -230,14 +228,10 @@ pub fn train(
         let start = Instant::now();
         let mut loss_sum = 0.0;
         for indices in batches::batches(&lengths, config.batch, config.seed, epoch) {
-            let keys = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
-            let batch = Batch::new(indices.iter().map(|&i| &data[i].text), Some(keys));
-            let labels: Vec<usize> = indices.iter().map(|&i| data[i].label).collect();
-
-            let f = graph.forward_training(&plan, &batch, theta)?;
-            let (loss, d_logits) = loss::cross_entropy(f.logits.view(), &labels, class_weights.as_deref());
+            let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
+            let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
             grad.fill(0.0);
-            backward(graph, &selection, f, &batch, theta, &d_logits, &mut grad);
+            let (loss, _) = gradients.add(theta, &batch, Some(&keys), &mut grad)?;
             let norm = adamw::clip(&mut grad, &ranges, config.clip);
             if !loss.is_finite() || !norm.is_finite() {
                 failed = Some(diverged(epoch, report.steps, loss, norm));
@@ -247,9 +241,9 @@ pub fn train(
             optimizer.update(theta, &grad, lr);
 
             report.steps += 1;
-            texts_done += labels.len();
-            loss_sum += loss * labels.len() as f64;
-            let step = Progress::Step { done: report.steps, total, loss, texts: labels.len() };
+            texts_done += batch.len();
+            loss_sum += loss * batch.len() as f64;
+            let step = Progress::Step { done: report.steps, total, loss, texts: batch.len() };
             if on_progress(step).is_break() {
                 report.interrupted = true;
                 report.train_s += start.elapsed().as_secs_f64();
@@ -318,26 +312,6 @@ fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Gro
         .collect()
 }
 
-/// Loss, logits `[batch, labels]` and gradient (with the layout of theta) of one batch, without dropout.
-///
-/// What a step of [`train`] computes, for those who bring their own optimizer or check ours.
-pub fn gradients(
-    graph: &Graph,
-    selection: &Selection,
-    theta: &[f32],
-    batch: &[Labelled],
-) -> Result<(f64, Array2<f32>, Vec<f32>)> {
-    let plan = selection.plan(graph)?;
-    let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
-    let batch = Batch::new(batch.iter().map(|d| &d.text), None);
-    let f = graph.forward_training(&plan, &batch, theta)?;
-    let logits = f.logits.clone();
-    let (loss, d_logits) = loss::cross_entropy(f.logits.view(), &labels, None);
-    let mut grad = vec![0.0; theta.len()];
-    backward(graph, selection, f, &batch, theta, &d_logits, &mut grad);
-    Ok((loss, logits, grad))
-}
-
 /// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.
 fn inverse_frequency(data: &[Labelled], labels: usize) -> Vec<f32> {
     let mut count = vec![0usize; labels];
@@ -353,7 +327,8 @@ pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<V
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| texts[i].ids.len());
     let mut out = vec![(vec![], vec![]); texts.len()];
-    for chunk in order.chunks(EVAL_BATCH) {
+    for part in micro_batches(order.iter().map(|&i| texts[i].ids.len())) {
+        let chunk = &order[part];
         let batch = Batch::new(chunk.iter().map(|&i| texts[i]), None);
         let (logits, pooled) = graph.forward(&batch, theta)?;
         for ((&i, logits), pooled) in chunk.iter().zip(logits.rows()).zip(pooled.rows()) {
