@@ -4,7 +4,7 @@
 
 use crate::ops::{Saved, SavedMut};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tract_core::internal::*;
 use tract_core::prelude::tract_ndarray::{ArrayView2, ArrayViewMut2, Ix2};
 
@@ -19,7 +19,44 @@ pub(super) type Outlet = (DatumType, TVec<TDim>);
 pub(super) trait FusedOp: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
     fn outlets(&self, save: bool) -> Vec<Outlet>;
+    /// Fills every value of the outputs; what stands there before is arbitrary.
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()>;
+}
+
+/// Tensors whose values are used up, for the next op whose output has their size.
+///
+/// The layers of an encoder have the same shapes, so most outputs find memory that is mapped and warm. What a
+/// run leaves is dropped when the number of rows changes.
+#[derive(Debug, Default)]
+pub(super) struct Recycled {
+    rows: usize,
+    tensors: Vec<Tensor>,
+}
+
+impl Recycled {
+    /// Forgets tensors of other sizes.
+    pub fn start(&mut self, rows: usize) {
+        if self.rows != rows {
+            self.tensors.clear();
+            self.rows = rows;
+        }
+    }
+
+    /// A tensor whose values are whatever they are, where one of this size is there.
+    fn take(&mut self, dt: DatumType, shape: &[usize]) -> TractResult<Tensor> {
+        let len: usize = shape.iter().product();
+        match self.tensors.iter().rposition(|t| t.datum_type() == dt && t.len() == len) {
+            Some(i) => self.tensors.swap_remove(i).into_shape(shape),
+            None => Tensor::zero_dt(dt, shape),
+        }
+    }
+
+    /// Takes over the memory of a value that nobody else holds.
+    pub fn put(&mut self, value: TValue) {
+        if value.is_exclusive() {
+            self.tensors.push(value.into_tensor());
+        }
+    }
 }
 
 /// An op instance in one plan. The inference plan and the training plan share the instance.
@@ -27,6 +64,13 @@ pub(super) trait FusedOp: fmt::Debug + Send + Sync {
 pub(super) struct Shim {
     pub op: Arc<dyn FusedOp>,
     pub save: bool,
+    pub recycled: Arc<Mutex<Recycled>>,
+}
+
+impl Shim {
+    fn recycled(&self) -> MutexGuard<'_, Recycled> {
+        self.recycled.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 // Equality by identity: tract merges ops that compare equal, and two Linears of one shape are not the same op.
@@ -56,9 +100,10 @@ impl EvalOp for Shim {
             for dim in &shape {
                 concrete.push(dim.eval(ctx.symbols).to_usize()?);
             }
-            outputs.push(Tensor::zero_dt(dt, &concrete)?);
+            outputs.push(self.recycled().take(dt, &concrete)?);
         }
         self.op.run(&inputs, &mut outputs)?;
+        inputs.into_iter().for_each(|value| self.recycled().put(value));
         Ok(outputs.into_iter().map(Tensor::into_tvalue).collect())
     }
 }

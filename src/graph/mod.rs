@@ -21,9 +21,9 @@ use crate::ops::{Numerics, Saved};
 use crate::params::{Layout, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
-use adapter::{FusedOp, Shim};
+use adapter::{FusedOp, Recycled, Shim};
 pub(crate) use nodes::*;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tract_core::internal::*;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
 
@@ -108,6 +108,7 @@ pub struct Graph {
     layout: Layout,
     numerics: Numerics,
     inference: Arc<TypedSimplePlan>,
+    recycled: Arc<Mutex<Recycled>>,
 }
 
 type TypedSimplePlan = SimplePlan<TypedFact, Box<dyn TypedOp>>;
@@ -136,6 +137,14 @@ pub(crate) struct Forward {
     pub pooled: Array2<f32>,
     /// One entry a layer, `None` below the lowest that saves.
     pub layers: Vec<Option<SavedLayer>>,
+}
+
+impl Graph {
+    /// Takes back a saved tensor that the backward is done with.
+    pub(crate) fn recycle(&self, saved: impl IntoIterator<Item = TValue>) {
+        let mut recycled = self.recycled.lock().unwrap_or_else(PoisonError::into_inner);
+        saved.into_iter().for_each(|value| recycled.put(value));
+    }
 }
 
 /// A saved tensor as the ops take it.
@@ -201,6 +210,7 @@ impl Graph {
             inference: SimplePlan::new(TypedModel::default()).map_err(internal)?,
             numerics,
             layout,
+            recycled: Arc::default(),
         };
         let (model, outlets) = graph.wire(&scope, NOTHING)?;
         let outputs = [outlets.logits, outlets.pooled];
@@ -294,6 +304,7 @@ impl Graph {
 
     fn run(&self, plan: &Arc<TypedSimplePlan>, batch: &Batch, theta: &[f32]) -> Result<TVec<TValue>> {
         self.check(batch, theta)?;
+        self.recycled.lock().unwrap_or_else(PoisonError::into_inner).start(batch.rows());
         let inputs = (|| {
             TractResult::Ok(tvec![
                 Tensor::from_shape(&[3, batch.rows()], &batch.tokens)?.into_tvalue(),
@@ -344,7 +355,7 @@ impl Graph {
             ))
         })();
         let (tokens, offsets, keys, theta) = sources.map_err(internal)?;
-        let mut w = Wiring { model, saved: Vec::new() };
+        let mut w = Wiring { model, recycled: self.recycled.clone(), saved: Vec::new() };
         let x = w.add("embed", &self.embed, false, &[tokens])?;
         let mut x = w.add("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?;
         let mut hidden = vec![x];
@@ -375,6 +386,7 @@ struct Outlets {
 
 struct Wiring {
     model: TypedModel,
+    recycled: Arc<Mutex<Recycled>>,
     saved: Vec<OutletId>,
 }
 
@@ -386,7 +398,7 @@ impl Wiring {
         save: bool,
         inputs: &[OutletId],
     ) -> Result<OutletId> {
-        let shim = Shim { op: op.clone(), save };
+        let shim = Shim { op: op.clone(), save, recycled: self.recycled.clone() };
         let outlets = self.model.wire_node(name.into(), shim, inputs).map_err(internal)?;
         self.saved.extend_from_slice(&outlets[1..]);
         Ok(outlets[0])

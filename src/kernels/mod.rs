@@ -25,6 +25,7 @@ mod float;
 pub mod gelu;
 mod gemm;
 mod gemm_f32;
+pub mod heap;
 mod isa;
 mod lanes;
 pub mod map;

@@ -163,7 +163,7 @@ pub(crate) fn backward(
         let n = (saved(&kept.ln2.0), saved_vector(&kept.ln2.1));
         let d_b = place(Term::Ln2).map(|r| &mut grad[r]);
         add_norm::backward(num, d_x.view(), n, &ops.ln2.gain, d_b, d_s.view_mut());
-        drop(kept.ln2);
+        graph.recycle([kept.ln2.0, kept.ln2.1]);
         if lowest == at(Term::Ln2) {
             return;
         }
@@ -181,7 +181,7 @@ pub(crate) fn backward(
 
         // f = gelu(h W_m2ᵀ + b_m2); the residual of ln2 joins: d_h = d_s + d_f W_m2
         linear::gelu_backward(num, d_f.view_mut(), saved(&kept.gelu));
-        drop(kept.gelu);
+        graph.recycle([kept.gelu]);
         let mut d_h = d_s;
         let below = if lowest < at(Term::M2) { InputGrad::Add(d_h.view_mut()) } else { InputGrad::None };
         let d_b = place(Term::M2).map(|r| &mut grad[r]);
@@ -195,7 +195,7 @@ pub(crate) fn backward(
         let n = (saved(&kept.ln1.0), saved_vector(&kept.ln1.1));
         let d_b = place(Term::Ln1).map(|r| &mut grad[r]);
         add_norm::backward(num, d_h.view(), n, &ops.ln1.gain, d_b, d_s.view_mut());
-        drop(kept.ln1);
+        graph.recycle([kept.ln1.0, kept.ln1.1]);
         if lowest == at(Term::Ln1) {
             return;
         }
@@ -215,7 +215,7 @@ pub(crate) fn backward(
         let mut d_qkv = Array3::<f32>::zeros((3, batch.rows(), hidden));
         let heads = ops.attention.heads;
         attention::backward(num, heads, d_ctx.view(), saved(&kept.qkv), offsets, d_qkv.view_mut());
-        drop(kept.qkv);
+        graph.recycle([kept.qkv]);
 
         // qkv = x W_qkvᵀ + b_qkv; the residual of ln1 joins: d_x = d_s + d_qkv W_qkv
         d_x = d_s;
