@@ -1,0 +1,26 @@
+//! Sentence embeddings: one JSON array of `hidden` floats a text, in the order of the file.
+//!
+//! `cargo run --release --example embed -- BASE DATA.tsv [N] > embeddings.jsonl`
+//!
+//! `tests/compare_embeddings.py` compares them with the fp32 model in PyTorch.
+
+use std::path::Path;
+use trimtab::data::{self, Columns};
+use trimtab::{Base, Error, Options, Personal, Result};
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [base, data, rest @ ..] = &args[..] else {
+        return Err(Error::Config("usage: embed BASE DATA.tsv [N]".into()));
+    };
+    let limit = rest.first().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
+    let mut texts = data::read_examples(Path::new(data), &Columns::default(), false)?;
+    texts.truncate(limit);
+    // The head is not used; any two labels do.
+    let model =
+        Personal::new(&Base::open(base)?, vec!["0".into(), "1".into()], &Options::default())?;
+    for vector in model.embed_all(&texts)? {
+        println!("{}", serde_json::json!(vector));
+    }
+    Ok(())
+}
