@@ -150,6 +150,7 @@ const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
 impl Int8 for Avx2 {
     const MR: usize = MR;
     const NR: usize = NR;
+    const PACK: usize = 4;
     const KU: usize = 2;
     type A = i16;
     type B = i16;

@@ -53,6 +53,18 @@ impl Lanes for Avx512Vnni {
         cpu!(_mm512_storeu_ps(to.as_mut_ptr(), v))
     }
     #[inline(always)]
+    fn load_part(self, x: &[f32], pad: f32) -> __m512 {
+        assert!(x.len() <= LANES);
+        // SAFETY: only the lanes within `x` are read; the CPU by `self`.
+        unsafe { _mm512_mask_loadu_ps(_mm512_set1_ps(pad), first(x.len()), x.as_ptr()) }
+    }
+    #[inline(always)]
+    fn store_part(self, v: __m512, to: &mut [f32]) {
+        assert!(to.len() <= LANES);
+        // SAFETY: only the lanes within `to` are written; the CPU by `self`.
+        unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         cpu!(_mm512_add_ps(a, b))
     }
@@ -126,6 +138,12 @@ impl Lanes for Avx512Vnni {
     }
 }
 
+/// The mask of the first `n` of 16 lanes.
+#[inline(always)]
+fn first(n: usize) -> u16 {
+    ((1u32 << n) - 1) as u16
+}
+
 const MR: usize = 12;
 const NR: usize = 32;
 /// Bytes of a panel for one group of 4 in the contraction.
@@ -135,6 +153,7 @@ const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
 impl Int8 for Avx512Vnni {
     const MR: usize = MR;
     const NR: usize = NR;
+    const PACK: usize = 2;
     const KU: usize = 4;
     const DOTS_ROWS: usize = 16;
     type A = u8;
@@ -150,50 +169,42 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [u8]) {
+        self.transpose_rows(q, k, 0x80, mr, to, mr * 4);
+    }
+
+    #[inline(always)]
     fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i8]) {
-        let k = w.cols;
-        for half in (0..NR).step_by(16) {
-            let rows = n.saturating_sub(half).min(16);
-            let mut p = 0;
-            // Blocks of 16 rows by 64 bytes in place, what is left by way of a zeroed copy.
-            while p < k {
-                let bytes = (k - p).min(64);
-                let groups = bytes.div_ceil(4);
-                let to = &mut to[p / 4 * STEP..][..groups * STEP];
-                if rows == 16 && bytes == 64 {
-                    let block = &w.data[(o + half) * k + p..][..15 * k + 64];
-                    self.transpose(block, k, &mut to[half * 4..], groups);
-                } else {
-                    let mut block = [0; 16 * 64];
-                    for (r, block) in block.chunks_exact_mut(64).take(rows).enumerate() {
-                        block[..bytes].copy_from_slice(&w.data[(o + half + r) * k + p..][..bytes]);
-                    }
-                    self.transpose(&block, 64, &mut to[half * 4..], groups);
-                }
-                p += bytes;
+        let to: &mut [u8] = bytemuck::cast_slice_mut(to);
+        for half in [0, 16] {
+            if half < n && w.cols > 0 {
+                self.transpose_rows(&w.data[(o + half) * w.cols..], w.cols, 0, 16, &mut to[half * 4..], STEP);
             }
         }
     }
 
     #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, n: usize, to: &mut [i8]) {
-        for (group, to) in to.chunks_exact_mut(STEP).enumerate() {
-            let p = group * 4;
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [i8]) {
+        // Dwords: lane L (128 bits) takes columns 4 L .. 4 L + 4 of each of 4 rows; then bytes within the lane.
+        // Hidden from LLVM 22, which else rewrites the two shuffles as ten.
+        let order = std::hint::black_box(cpu!((
+            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)),
+        )));
+        for p in (0..w.rows).step_by(4) {
             let rows = (w.rows - p).min(4);
-            for (half, to) in to.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-                let cols = n.saturating_sub(half * 16).min(16);
-                if rows == 4 && cols == 16 {
-                    let block = &w.data[p * w.cols + i + half * 16..][..3 * w.cols + 16];
-                    self.interleave(block, w.cols, to);
-                } else {
-                    let mut block = [0; 4 * 16];
-                    let rows = if cols == 0 { 0 } else { rows };
-                    for (r, block) in block.chunks_exact_mut(16).take(rows).enumerate() {
-                        block[..cols].copy_from_slice(&w.data[(p + r) * w.cols + i + half * 16..][..cols]);
-                    }
-                    self.interleave(&block, 16, to);
+            let to = &mut to[p / 4 * STEP..];
+            let (block, stride) = (&w.data[p * w.cols + i..], w.cols);
+            let mut padded = [0; 4 * 64];
+            let (block, stride) = if rows == 4 && n == 64 {
+                (&block[..3 * stride + 64], stride)
+            } else {
+                for (r, padded) in padded.chunks_exact_mut(64).take(rows).enumerate() {
+                    padded[..n].copy_from_slice(&block[r * stride..][..n]);
                 }
-            }
+                (&padded[..], 64)
+            };
+            self.interleave(block, stride, panel, to, order);
         }
     }
 
@@ -310,61 +321,90 @@ impl Avx512Vnni {
         }
     }
 
-    /// 16 rows of 64 bytes, `stride` apart, to groups of 4 bytes: group `g` of row `r` to `to[g * STEP + 4 r]`,
-    /// for the first `groups` groups.
+    /// The first `lanes` rows of `q: [_, k]`, groups of 4 bytes of them side by side: group `g` of row `r` goes,
+    /// each byte xor `flip`, to `to[g * step + 4 r]`. What pads `k` is `flip`; rows that `q` lacks hold anything.
     #[inline(always)]
-    fn transpose(self, block: &[i8], stride: usize, to: &mut [i8], groups: usize) {
-        assert!(block.len() >= 15 * stride + 64 && (1..=16).contains(&groups));
-        assert!(to.len() >= (groups - 1) * STEP + 64);
-        for c in 0..4 {
-            // SAFETY: 16 bytes at `16 c` of each row, in bounds by the assertion; the CPU by `self`.
-            let t: [__m512i; 4] = std::array::from_fn(|r| unsafe {
-                // Lane L (128 bits) holds row 4 L + r.
-                let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + c * 16).cast());
-                let v = _mm512_castsi128_si512(at(r));
-                let v = _mm512_inserti32x4::<1>(v, at(r + 4));
-                let v = _mm512_inserti32x4::<2>(v, at(r + 8));
-                _mm512_inserti32x4::<3>(v, at(r + 12))
-            });
-            let out = cpu!({
-                let (u0, u1) = (_mm512_unpacklo_epi32(t[0], t[1]), _mm512_unpackhi_epi32(t[0], t[1]));
-                let (u2, u3) = (_mm512_unpacklo_epi32(t[2], t[3]), _mm512_unpackhi_epi32(t[2], t[3]));
-                [
-                    _mm512_unpacklo_epi64(u0, u2),
-                    _mm512_unpackhi_epi64(u0, u2),
-                    _mm512_unpacklo_epi64(u1, u3),
-                    _mm512_unpackhi_epi64(u1, u3),
-                ]
-            });
-            for (d, out) in out.into_iter().enumerate() {
-                let group = c * 4 + d;
-                if group < groups {
-                    // SAFETY: 64 bytes at `group * STEP`, in bounds by the assertion.
-                    unsafe { _mm512_storeu_si512(to.as_mut_ptr().add(group * STEP).cast(), out) };
+    fn transpose_rows(self, q: &[i8], k: usize, flip: u8, lanes: usize, to: &mut [u8], step: usize) {
+        assert!(k > 0 && (1..=16).contains(&lanes));
+        let there = (q.len() / k).min(16);
+        assert!(there > 0 && to.len() >= (k.div_ceil(4) - 1) * step + lanes * 4);
+        let flip = cpu!(_mm512_set1_epi8(flip as i8));
+        let mask = first(lanes);
+        for p in (0..k).step_by(64) {
+            let bytes = (k - p).min(64);
+            let mut padded = [0; 16 * 64];
+            let (block, stride) = if there == 16 && bytes == 64 {
+                (&q[p..][..15 * k + 64], k)
+            } else {
+                for (r, padded) in padded.chunks_exact_mut(64).take(there).enumerate() {
+                    match q[r * k + p..].first_chunk::<64>() {
+                        // A copy of known length is two instructions.
+                        Some(whole) if bytes == 64 => padded.copy_from_slice(whole),
+                        _ => padded[..bytes].copy_from_slice(&q[r * k + p..][..bytes]),
+                    }
+                }
+                (&padded[..], 64)
+            };
+            let groups = bytes.div_ceil(4);
+            for c in 0..4 {
+                let t = self.transpose(block, stride, c);
+                for (d, t) in t.into_iter().enumerate() {
+                    if c * 4 + d < groups {
+                        // SAFETY: `lanes` dwords at group `p / 4 + 4 c + d`, in bounds by the assertion.
+                        unsafe {
+                            let to = to.as_mut_ptr().add((p / 4 + c * 4 + d) * step);
+                            _mm512_mask_storeu_epi32(to.cast(), mask, _mm512_xor_si512(t, flip));
+                        }
+                    }
                 }
             }
         }
     }
 
-    /// 4 rows of 16 bytes, `stride` apart, to 16 groups of 4: byte `c` of row `r` to `to[4 c + r]`.
+    /// Bytes `[16 c, 16 c + 16)` of 16 rows, `stride` apart: dword `d` of every row, in the order of the rows.
     #[inline(always)]
-    fn interleave(self, block: &[i8], stride: usize, to: &mut [i8; 64]) {
-        assert!(block.len() >= 3 * stride + 16);
-        // SAFETY: 16 bytes of each row, in bounds by the assertion; the CPU by `self`.
+    fn transpose(self, block: &[i8], stride: usize, c: usize) -> [__m512i; 4] {
+        assert!(block.len() >= 15 * stride + c * 16 + 16);
+        // SAFETY: 16 bytes at `16 c` of each row, in bounds by the assertion; the CPU by `self`.
         unsafe {
-            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride).cast());
-            let v = _mm512_castsi128_si512(at(0));
-            let v = _mm512_inserti32x4::<1>(v, at(1));
-            let v = _mm512_inserti32x4::<2>(v, at(2));
-            let v = _mm512_inserti32x4::<3>(v, at(3));
-            // Dwords: lane L takes columns 4 L .. 4 L + 4 of each row; then bytes within the lane.
-            let v = _mm512_permutexvar_epi32(
-                _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-                v,
-            );
-            let bytes = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-            let v = _mm512_shuffle_epi8(v, _mm512_broadcast_i32x4(bytes));
-            _mm512_storeu_si512(to.as_mut_ptr().cast(), v);
+            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + c * 16).cast());
+            let mut t = [_mm512_setzero_si512(); 4];
+            for (r, t) in t.iter_mut().enumerate() {
+                // Lane L (128 bits) holds row 4 L + r.
+                let v = _mm512_castsi128_si512(at(r));
+                let v = _mm512_inserti32x4::<1>(v, at(r + 4));
+                let v = _mm512_inserti32x4::<2>(v, at(r + 8));
+                *t = _mm512_inserti32x4::<3>(v, at(r + 12));
+            }
+            let (u0, u1) = (_mm512_unpacklo_epi32(t[0], t[1]), _mm512_unpackhi_epi32(t[0], t[1]));
+            let (u2, u3) = (_mm512_unpacklo_epi32(t[2], t[3]), _mm512_unpackhi_epi32(t[2], t[3]));
+            [
+                _mm512_unpacklo_epi64(u0, u2),
+                _mm512_unpackhi_epi64(u0, u2),
+                _mm512_unpacklo_epi64(u1, u3),
+                _mm512_unpackhi_epi64(u1, u3),
+            ]
+        }
+    }
+
+    /// 4 rows of 64 bytes, `stride` apart, to 64 groups of 4, byte `c` of row `r` to byte `4 c + r`: the first 32
+    /// groups to the start of `to`, the others `panel` further on.
+    #[inline(always)]
+    fn interleave(self, block: &[i8], stride: usize, panel: usize, to: &mut [i8], order: (__m512i, __m512i)) {
+        assert!(block.len() >= 3 * stride + 64 && to.len() >= panel + STEP);
+        for quarter in 0..4 {
+            // SAFETY: 16 bytes at `16 quarter` of each row and 64 bytes of `to`, in bounds by the assertion; the CPU
+            // by `self`.
+            unsafe {
+                let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + quarter * 16).cast());
+                let v = _mm512_castsi128_si512(at(0));
+                let v = _mm512_inserti32x4::<1>(v, at(1));
+                let v = _mm512_inserti32x4::<2>(v, at(2));
+                let v = _mm512_inserti32x4::<3>(v, at(3));
+                let v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order.0, v), order.1);
+                let to = to.as_mut_ptr().add(quarter / 2 * panel + quarter % 2 * 64);
+                _mm512_storeu_si512(to.cast(), v);
+            }
         }
     }
 }

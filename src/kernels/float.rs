@@ -116,13 +116,25 @@ impl Op for SoftmaxRows<'_> {
             // A NaN may be lost by `max`, but not by what follows: the whole row becomes NaN.
             let factor = l.splat(scale);
             let mut sum = l.splat(0.0);
-            for x in chunks.iter_mut() {
-                let e = math::exp(l, l.mul(l.sub(l.load(x), max), factor));
+            let (fours, ones) = chunks.as_chunks_mut::<4>();
+            for x in fours {
+                let mut e = [factor; 4];
+                for i in 0..4 {
+                    e[i] = l.mul(l.sub(l.load(&x[i]), max), factor);
+                }
+                let e = math::exp(l, e);
+                for i in 0..4 {
+                    sum = l.add(sum, e[i]);
+                    l.store(e[i], &mut x[i]);
+                }
+            }
+            for x in ones {
+                let [e] = math::exp(l, [l.mul(l.sub(l.load(x), max), factor)]);
                 sum = l.add(sum, e);
                 l.store(e, x);
             }
             if !tail.is_empty() {
-                let e = math::exp(l, l.mul(l.sub(l.load_part(tail, 0.0), max), factor));
+                let [e] = math::exp(l, [l.mul(l.sub(l.load_part(tail, 0.0), max), factor)]);
                 l.store_part(e, tail);
                 sum = l.add(sum, l.load_part(tail, 0.0));
             }
@@ -131,8 +143,8 @@ impl Op for SoftmaxRows<'_> {
             for x in chunks {
                 l.store(l.mul(l.load(x), inverse), x);
             }
-            let v = l.mul(l.load_part(tail, 0.0), inverse);
-            l.store_part(v, tail);
+            let last = l.mul(l.load_part(tail, 0.0), inverse);
+            l.store_part(last, tail);
         }
     }
 }

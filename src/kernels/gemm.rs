@@ -141,11 +141,12 @@ fn run<I: Isa>(
 
     let mut packed = ROWS.take();
     let threads = rayon::current_num_threads();
-    let panels = n.div_ceil(I::NR);
+    let width = I::NR * I::PACK;
+    let panels = n.div_ceil(width);
     if rows <= I::DOTS_ROWS && matches!(epilogue, Epilogue::Forward { .. }) {
         let x = isa.vectorize(ShiftRows { x, buffer: &mut packed });
         share(threads, panels, rows * k * n, |part| {
-            isa.vectorize(Dots { job, x, cols: part.start * I::NR..n.min(part.end * I::NR) });
+            isa.vectorize(Dots { job, x, cols: part.start * width..n.min(part.end * width) });
         });
     } else {
         let kp = k.next_multiple_of(I::KU);
@@ -155,7 +156,7 @@ fn run<I: Isa>(
             let a = isa.vectorize(PackRows { x, rows: rows.clone(), buffer: &mut packed });
             share(threads, panels, rows.len() * k * n, |part| {
                 let mut panel = PANEL.take();
-                let cols = part.start * I::NR..n.min(part.end * I::NR);
+                let cols = part.start * width..n.min(part.end * width);
                 isa.vectorize(Panels { job, rows: rows.clone(), a, cols, buffer: &mut panel });
                 PANEL.set(panel);
             });
@@ -223,7 +224,7 @@ impl<'b> Op for PackRows<'_, 'b> {
         let len = self.rows.len() * kp;
         let to = typed::<I::A>(self.buffer, len);
         for tile in tiles(self.rows.len(), I::MR) {
-            let q = &self.x.q[(self.rows.start + tile.start) * k..(self.rows.start + tile.end) * k];
+            let q = &self.x.q[(self.rows.start + tile.start) * k..];
             if k > 0 {
                 isa.pack_rows(q, k, tile.len(), &mut to[tile.start * kp..tile.end * kp]);
             }
@@ -248,18 +249,26 @@ impl Op for Panels<'_> {
         let Panels { job, rows, a, cols, buffer } = self;
         let a: &[I::A] = bytemuck::cast_slice(a);
         let kp = job.x.k.next_multiple_of(I::KU);
-        let b = typed::<I::B>(buffer, kp * I::NR);
+        let panel = kp * I::NR;
+        let b = typed::<I::B>(buffer, panel * I::PACK);
         let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
-        for col in cols.clone().step_by(I::NR) {
-            let n = I::NR.min(cols.end - col);
+        for col in cols.clone().step_by(I::NR * I::PACK) {
+            let n = (I::NR * I::PACK).min(cols.end - col);
             match job.epilogue {
-                Epilogue::Forward { .. } => isa.pack_outs(job.w, col, n, b),
-                Epilogue::Backward { .. } => isa.pack_ins(job.w, col, n, b),
+                Epilogue::Forward { .. } => {
+                    for c in (0..n).step_by(I::NR) {
+                        isa.pack_outs(job.w, col + c, I::NR.min(n - c), &mut b[c * kp..][..panel]);
+                    }
+                }
+                Epilogue::Backward { .. } => isa.pack_ins(job.w, col, n, panel, b),
             }
-            let col_sum = sums(job.w_sum, col, n);
-            for tile in tiles(rows.len(), I::MR) {
-                isa.tile(tile.len(), &a[tile.start * kp..tile.end * kp], b, &col_sum, &mut acc);
-                finish(isa, &job, rows.start + tile.start..rows.start + tile.end, col, n, &acc);
+            for c in (0..n).step_by(I::NR) {
+                let (b, n) = (&b[c * kp..][..panel], I::NR.min(n - c));
+                let col_sum = sums(job.w_sum, col + c, n);
+                for tile in tiles(rows.len(), I::MR) {
+                    isa.tile(tile.len(), &a[tile.start * kp..tile.end * kp], b, &col_sum, &mut acc);
+                    finish(isa, &job, rows.start + tile.start..rows.start + tile.end, col + c, n, &acc);
+                }
             }
         }
     }
@@ -325,29 +334,27 @@ impl Op for Dots<'_> {
 fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc: &Tile) {
     for c in (0..n).step_by(LANES) {
         let lanes = LANES.min(n - c);
-        let at = col + c;
         match job.epilogue {
             Epilogue::Forward { w_scale, bias, gelu } => {
-                let w_scale = l.load_part(&w_scale[at..at + lanes], 0.0);
-                let bias = l.load_part(&bias[at..at + lanes], 0.0);
-                for r in rows.clone() {
-                    let v = l.mul(load_acc(l, acc, r - rows.start, c), l.splat(job.x.scale[r]));
-                    let mut v = l.fma(v, w_scale, bias);
-                    // SAFETY: the GEMM's caller lends `y` and `code` for the whole call; this part lies in
-                    // columns that belong to this thread alone, and no other part of it is alive.
-                    let y = unsafe { job.y.part(r * job.ld + at, lanes) };
-                    if let Some(kind) = gelu {
-                        if let Some(code) = job.code {
-                            let (g, codes) = gelu::gelu::<_, true>(l, kind, v);
-                            // SAFETY: as above.
-                            let code = unsafe { code.part(r * job.n + at, lanes) };
-                            store_code(l, codes, code);
-                            v = g;
-                        } else {
-                            v = gelu::gelu::<_, false>(l, kind, v).0;
+                let linear = Linear {
+                    w_scale: l.load_part(&w_scale[col + c..][..lanes], 0.0),
+                    bias: l.load_part(&bias[col + c..][..lanes], 0.0),
+                };
+                match (gelu, I::WIDE) {
+                    (None, _) => {
+                        for r in rows.clone() {
+                            let v = linear.row(l, job, acc, &rows, c, r);
+                            // SAFETY: the GEMM's caller lends `y` for the whole call; this part lies in columns
+                            // that belong to this thread alone, and no other part of it is alive.
+                            store(l, v, unsafe { job.y.part(r * job.ld + col + c, lanes) });
                         }
                     }
-                    store(l, v, y);
+                    (Some(kind), true) => {
+                        finish_gelu::<I, 4>(l, job, &linear, kind, rows.clone(), col, c, lanes, acc)
+                    }
+                    (Some(kind), false) => {
+                        finish_gelu::<I, 2>(l, job, &linear, kind, rows.clone(), col, c, lanes, acc)
+                    }
                 }
             }
             Epilogue::Backward { accumulate } => {
@@ -355,10 +362,68 @@ fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc
                     let v = load_acc(l, acc, r - rows.start, c);
                     let scale = l.splat(job.x.scale[r]);
                     // SAFETY: as above.
-                    let y = unsafe { job.y.part(r * job.ld + at, lanes) };
+                    let y = unsafe { job.y.part(r * job.ld + col + c, lanes) };
                     let v = if accumulate { l.fma(v, scale, load(l, y)) } else { l.mul(v, scale) };
                     store(l, v, y);
                 }
+            }
+        }
+    }
+}
+
+/// Scales and biases of 16 columns.
+struct Linear<F> {
+    w_scale: F,
+    bias: F,
+}
+
+impl<F: Copy> Linear<F> {
+    /// Row `r` at column `c` of the tile that holds `rows`.
+    #[inline(always)]
+    fn row<L: Lanes<F = F>>(
+        &self,
+        l: L,
+        job: &Job,
+        acc: &Tile,
+        rows: &Range<usize>,
+        c: usize,
+        r: usize,
+    ) -> F {
+        let v = l.mul(load_acc(l, acc, r - rows.start, c), l.splat(job.x.scale[r]));
+        l.fma(v, self.w_scale, self.bias)
+    }
+}
+
+/// 16 columns of a tile with GELU behind, `N` rows at a time.
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn finish_gelu<I: Isa, const N: usize>(
+    l: I,
+    job: &Job,
+    linear: &Linear<I::F>,
+    kind: Gelu,
+    rows: Range<usize>,
+    col: usize,
+    c: usize,
+    lanes: usize,
+    acc: &Tile,
+) {
+    for first in rows.clone().step_by(N) {
+        // Past the tile's last row that row is computed again, and not stored again.
+        let mut v = [linear.bias; N];
+        for (i, v) in v.iter_mut().enumerate() {
+            *v = linear.row(l, job, acc, &rows, c, (first + i).min(rows.end - 1));
+        }
+        let (v, codes) = match job.code {
+            Some(_) => gelu::gelu::<_, true, N>(l, kind, v),
+            None => gelu::gelu::<_, false, N>(l, kind, v),
+        };
+        for (i, r) in (first..rows.end.min(first + N)).enumerate() {
+            // SAFETY: as in `finish`.
+            store(l, v[i], unsafe { job.y.part(r * job.ld + col + c, lanes) });
+            if let Some(code) = job.code {
+                // SAFETY: as in `finish`.
+                store_code(l, codes[i], unsafe { code.part(r * job.n + col + c, lanes) });
             }
         }
     }
@@ -388,7 +453,12 @@ fn store<L: Lanes>(l: L, v: L::F, to: &mut [f32]) {
 
 #[inline(always)]
 fn store_code<L: Lanes>(l: L, v: L::I, to: &mut [u8]) {
-    let mut all = [0; LANES];
-    l.store_u8(v, &mut all);
-    to.copy_from_slice(&all[..to.len()]);
+    match to.try_into() {
+        Ok(to) => l.store_u8(v, to),
+        Err(_) => {
+            let mut all = [0; LANES];
+            l.store_u8(v, &mut all);
+            to.copy_from_slice(&all[..to.len()]);
+        }
+    }
 }

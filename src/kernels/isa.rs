@@ -17,7 +17,8 @@ pub trait Op {
 pub trait Isa: Int8 {
     /// The name that `TRIMTAB_KERNEL` takes.
     const NAME: &'static str;
-    /// Whether the registers hold an f32 tile of 8 rows by 32 columns.
+    /// Whether there are 32 registers of 16 lanes: room for an f32 tile of 8 rows by 32 columns, and for four
+    /// chains of a polynomial side by side.
     const WIDE: bool = false;
 
     /// Runs `op` in a function compiled for this set.
@@ -27,12 +28,15 @@ pub trait Isa: Int8 {
 /// The int8 microkernel of a set: `acc[r][c] = Σ_p a[r, p] · b[p, c]` over packed operands, exact in i32.
 ///
 /// Both operands are packed in groups of `KU` values of the contraction, which is padded to a multiple of `KU`:
-/// rows to `[k / KU][mr][KU]`, a panel of columns to `[k / KU][NR][KU]`, zeros in the panel's padding.
+/// rows to `[k / KU][mr][KU]`, a panel of columns to `[k / KU][NR][KU]`, zeros where the panel pads `k`. Columns
+/// beyond the last may hold anything: their results are not read.
 pub trait Int8: Lanes {
     /// Most rows of a tile, at most [`super::gemm::MR_MAX`].
     const MR: usize;
     /// Columns of a panel, a multiple of 16, at most [`super::gemm::NR_MAX`].
     const NR: usize;
+    /// Panels that [`Int8::pack_ins`] packs in one go: enough for a cache line of a row of weights.
+    const PACK: usize;
     /// Values of the contraction that lie together.
     const KU: usize;
     /// Most rows for which [`Int8::dots`] beats packing the weights; 0 if the set has no such path.
@@ -47,17 +51,17 @@ pub trait Int8: Lanes {
     /// The weight as the microkernel wants it.
     fn lift_b(w: i8) -> Self::B;
 
-    /// Packs `mr` rows, `q: [mr, k]`, to `[k / KU][mr][KU]`. Padding may hold anything.
+    /// Packs `mr` rows of `q: [_, k]` to `[k / KU][mr][KU]`; `q` may go on behind them. Padding may hold anything.
     #[inline(always)]
     fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [Self::A]) {
-        for (r, row) in q.chunks_exact(k).enumerate() {
+        for (r, row) in q.chunks_exact(k).take(mr).enumerate() {
             for (p, &q) in row.iter().enumerate() {
                 to[(p / Self::KU * mr + r) * Self::KU + p % Self::KU] = Self::lift_a(q);
             }
         }
     }
 
-    /// Packs rows `[o, o + n)` of `w` as the columns of a panel that contracts over `w.cols`; `n <= NR`.
+    /// Packs rows `[o, o + n)` of `w` as the columns of a panel that contracts over `w.cols`; `0 < n <= NR`.
     #[inline(always)]
     fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [Self::B]) {
         to.fill(Self::lift_b(0));
@@ -68,13 +72,15 @@ pub trait Int8: Lanes {
         }
     }
 
-    /// Packs columns `[i, i + n)` of `w` as the columns of a panel that contracts over `w.rows`; `n <= NR`.
+    /// Packs columns `[i, i + n)` of `w` as the columns of `PACK` panels, one after the other, that contract over
+    /// `w.rows`; `0 < n <= PACK · NR`. A panel is `panel` values long.
     #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, n: usize, to: &mut [Self::B]) {
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [Self::B]) {
         to.fill(Self::lift_b(0));
         for p in 0..w.rows {
             for (c, &v) in w.data[p * w.cols + i..][..n].iter().enumerate() {
-                to[(p / Self::KU * Self::NR + c) * Self::KU + p % Self::KU] = Self::lift_b(v);
+                let to = &mut to[c / Self::NR * panel..];
+                to[(p / Self::KU * Self::NR + c % Self::NR) * Self::KU + p % Self::KU] = Self::lift_b(v);
             }
         }
     }

@@ -111,6 +111,7 @@ const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
 impl Int8 for Portable {
     const MR: usize = MR;
     const NR: usize = NR;
+    const PACK: usize = 1;
     const KU: usize = 1;
     // 16 bits already in the panel: widening multiplies of i16 are what baselines have.
     type A = i16;
