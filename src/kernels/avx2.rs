@@ -3,6 +3,7 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
+use super::BLOCK;
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -165,14 +166,25 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, a: &[i16], b: &[i16], _col_sum: &[i32], acc: &mut Tile) {
+    fn tile(
+        self,
+        mr: usize,
+        a: &[i16],
+        b: &[i16],
+        scale: &[f32],
+        blocks: usize,
+        _sums: &[i32],
+        acc: &mut Tile,
+    ) {
         let groups = b.len() / (2 * NR);
-        assert!(a.len() == groups * mr * 2);
+        assert!(a.len() == groups * mr * 2 && blocks == groups.div_ceil(BLOCK / 2) && scale.len() == mr * blocks);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
-                    // SAFETY: `a` holds `groups` times `mr * 2` values, `b` `groups` times `2 NR`, by the assertion.
-                    $($m => unsafe { self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), acc) },)*
+                    // SAFETY: the lengths are those `tile_of` asks for, by the assertion.
+                    $($m => unsafe {
+                        self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), scale.as_ptr(), acc)
+                    },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
             };
@@ -183,30 +195,46 @@ impl Int8 for Avx2 {
 
 impl Avx2 {
     /// # Safety
-    /// `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`.
+    /// With `blocks = ⌈groups / (BLOCK / 2)⌉`: `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`,
+    /// `scale` to `M * blocks`.
     #[inline(always)]
-    unsafe fn tile_of<const M: usize>(self, groups: usize, a: *const i16, b: *const i16, acc: &mut Tile) {
-        let mut sums = [[cpu!(_mm256_setzero_si256()); 2]; M];
-        for g in 0..groups {
-            // SAFETY: group `g` of both operands, in bounds by the caller's word; the CPU by `self`.
+    unsafe fn tile_of<const M: usize>(
+        self,
+        groups: usize,
+        a: *const i16,
+        b: *const i16,
+        scale: *const f32,
+        acc: &mut Tile,
+    ) {
+        const GROUPS: usize = BLOCK / 2;
+        let blocks = groups.div_ceil(GROUPS);
+        for block in 0..blocks {
+            // SAFETY: the groups and scales of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
-                let b = b.add(g * 2 * NR).cast::<__m256i>();
-                let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
-                let a = a.add(g * M * 2).cast::<i32>();
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm256_set1_epi32(a.add(r).read_unaligned());
-                    sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(x, b0));
-                    sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(x, b1));
+                let mut sums = [[_mm256_setzero_si256(); 2]; M];
+                for g in block * GROUPS..groups.min((block + 1) * GROUPS) {
+                    let b = b.add(g * 2 * NR).cast::<__m256i>();
+                    let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
+                    let a = a.add(g * M * 2).cast::<i32>();
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm256_set1_epi32(a.add(r).read_unaligned());
+                        sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(x, b0));
+                        sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(x, b1));
+                    }
+                }
+                for (r, (sum, row)) in sums.iter().zip(&mut acc.0).enumerate() {
+                    let scale = _mm256_set1_ps(*scale.add(r * blocks + block));
+                    let row = row.as_mut_ptr();
+                    for (half, sum) in sum.iter().enumerate() {
+                        let (v, p) = (_mm256_cvtepi32_ps(*sum), row.add(half * 8));
+                        let v = match block {
+                            0 => _mm256_mul_ps(v, scale),
+                            _ => _mm256_fmadd_ps(v, scale, _mm256_loadu_ps(p)),
+                        };
+                        _mm256_storeu_ps(p, v);
+                    }
                 }
             }
-        }
-        for (sum, row) in sums.iter().zip(&mut acc.0) {
-            let row: &mut [i32; NR] = row.first_chunk_mut().expect("NR <= NR_MAX");
-            let p = row.as_mut_ptr().cast::<__m256i>();
-            cpu!({
-                _mm256_storeu_si256(p, sum[0]);
-                _mm256_storeu_si256(p.add(1), sum[1]);
-            });
         }
     }
 }

@@ -3,7 +3,7 @@
 //! `vpdpbusd` wants unsigned times signed, so activations are shifted to `q + 128` (`q xor 0x80`) and the
 //! accumulators end with `128 · col_sum` taken off. The instruction wraps and so does i32: exact.
 
-use super::MatI8;
+use super::{BLOCK, MatI8};
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -155,7 +155,6 @@ impl Int8 for Avx512Vnni {
     const NR: usize = NR;
     const PACK: usize = 2;
     const KU: usize = 4;
-    const DOTS_ROWS: usize = 16;
     type A = u8;
     type B = i8;
 
@@ -209,115 +208,103 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, a: &[u8], b: &[i8], col_sum: &[i32], acc: &mut Tile) {
+    fn panel_sums(self, b: &[i8], sums: &mut [i32]) {
+        let blocks = b.chunks(BLOCK / 4 * STEP).zip(sums.chunks_exact_mut(NR));
+        for (b, sums) in blocks {
+            let mut sum = cpu!([_mm512_setzero_si512(); 2]);
+            for group in b.chunks_exact(STEP) {
+                cpu!({
+                    let ones = _mm512_set1_epi8(1);
+                    let p = group.as_ptr();
+                    sum[0] = _mm512_dpbusd_epi32(sum[0], ones, _mm512_loadu_si512(p.cast()));
+                    sum[1] = _mm512_dpbusd_epi32(sum[1], ones, _mm512_loadu_si512(p.add(64).cast()));
+                });
+            }
+            let p = sums.as_mut_ptr();
+            cpu!({
+                _mm512_storeu_si512(p.cast(), sum[0]);
+                _mm512_storeu_si512(p.add(16).cast(), sum[1]);
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn tile(
+        self,
+        mr: usize,
+        a: &[u8],
+        b: &[i8],
+        scale: &[f32],
+        blocks: usize,
+        sums: &[i32],
+        acc: &mut Tile,
+    ) {
         let groups = b.len() / STEP;
-        assert!(a.len() == groups * mr * 4 && col_sum.len() >= NR);
+        assert!(a.len() == groups * mr * 4 && blocks == groups.div_ceil(BLOCK / 4));
+        assert!(scale.len() == mr * blocks && sums.len() == blocks * NR);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
-                    // SAFETY: `a` holds `groups` times `mr * 4` bytes, `b` `groups` times STEP, by the assertion.
-                    $($m => unsafe { self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), col_sum, acc) },)*
+                    // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
+                    $($m => unsafe {
+                        self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), scale.as_ptr(), sums.as_ptr(), acc)
+                    },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
             };
         }
         heights!(1 2 3 4 5 6 7 8 9 10 11 12)
     }
-
-    #[inline(always)]
-    fn dots(self, mr: usize, x: &[u8], w: MatI8, o: usize, n: usize, w_sum: &[i32], acc: &mut Tile) {
-        for c in (0..n).step_by(4) {
-            // Past the last column the last one is computed again; nobody reads it.
-            let row = |j: usize| &w.data[(o + (c + j).min(n - 1)) * w.cols..][..w.cols];
-            let w = [row(0), row(1), row(2), row(3)];
-            match mr {
-                1 => self.dots_of::<1>(x, w, c, w_sum, acc),
-                2 => self.dots_of::<2>(x, w, c, w_sum, acc),
-                3 => self.dots_of::<3>(x, w, c, w_sum, acc),
-                4 => self.dots_of::<4>(x, w, c, w_sum, acc),
-                _ => unreachable!("dots take 1 to 4 rows"),
-            }
-        }
-    }
 }
 
 impl Avx512Vnni {
     /// # Safety
-    /// `a` points to `groups * M * 4` bytes, `b` to `groups * STEP`.
+    /// With `blocks = ⌈groups / (BLOCK / 4)⌉`: `a` points to `groups * M * 4` bytes, `b` to `groups * STEP`,
+    /// `scale` to `M * blocks` values and `panel_sums` to `blocks * NR`.
     #[inline(always)]
     unsafe fn tile_of<const M: usize>(
         self,
         groups: usize,
         a: *const u8,
         b: *const i8,
-        col_sum: &[i32],
+        scale: *const f32,
+        panel_sums: *const i32,
         acc: &mut Tile,
     ) {
-        let mut sums = [[cpu!(_mm512_setzero_si512()); 2]; M];
-        for g in 0..groups {
-            // SAFETY: group `g` of both operands, in bounds by the caller's word; the CPU by `self`.
+        const GROUPS: usize = BLOCK / 4;
+        let blocks = groups.div_ceil(GROUPS);
+        for block in 0..blocks {
+            // SAFETY: the groups, scales and sums of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
-                let b = b.add(g * STEP);
-                let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
-                let a = a.add(g * M * 4).cast::<i32>();
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm512_set1_epi32(a.add(r).read_unaligned());
-                    sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
-                    sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                // Activations are shifted by 128 to be unsigned: start from minus 128 times the weights' sums.
+                let shift = |half: usize| {
+                    let sums = _mm512_loadu_si512(panel_sums.add(block * NR + half * 16).cast());
+                    _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(sums))
+                };
+                let mut sums = [[shift(0), shift(1)]; M];
+                for g in block * GROUPS..groups.min((block + 1) * GROUPS) {
+                    let b = b.add(g * STEP);
+                    let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
+                    let a = a.add(g * M * 4).cast::<i32>();
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = _mm512_set1_epi32(a.add(r).read_unaligned());
+                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
+                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                    }
                 }
-            }
-        }
-        for half in 0..2 {
-            let col_sum: &[i32; 16] = col_sum[half * 16..].first_chunk().expect("NR sums");
-            let shift = cpu!(_mm512_slli_epi32::<7>(_mm512_loadu_si512(col_sum.as_ptr().cast())));
-            for (sum, row) in sums.iter().zip(&mut acc.0) {
-                let row: &mut [i32; 16] = row[half * 16..].first_chunk_mut().expect("NR <= NR_MAX");
-                cpu!(_mm512_storeu_si512(row.as_mut_ptr().cast(), _mm512_sub_epi32(sum[half], shift)));
-            }
-        }
-    }
-
-    /// `M` rows of `x` by four rows of `w`, to columns `c ..` of `acc`.
-    #[inline(always)]
-    fn dots_of<const M: usize>(self, x: &[u8], w: [&[i8]; 4], c: usize, w_sum: &[i32], acc: &mut Tile) {
-        let k = w[0].len();
-        let kp = k.next_multiple_of(64);
-        assert!(x.len() == M * kp && w.iter().all(|w| w.len() == k));
-        let mut sums = [[cpu!(_mm512_setzero_si512()); 4]; M];
-        for p in (0..kp).step_by(64) {
-            let mask = if k - p >= 64 { !0 } else { (1u64 << (k - p)) - 1 };
-            // SAFETY: 64 bytes of each row of `x`, and of each row of `w` those the mask lets through.
-            unsafe {
-                let w = w.map(|w| w.as_ptr().add(p));
-                let w = [
-                    _mm512_maskz_loadu_epi8(mask, w[0]),
-                    _mm512_maskz_loadu_epi8(mask, w[1]),
-                    _mm512_maskz_loadu_epi8(mask, w[2]),
-                    _mm512_maskz_loadu_epi8(mask, w[3]),
-                ];
-                for (r, sum) in sums.iter_mut().enumerate() {
-                    let x = _mm512_loadu_si512(x.as_ptr().add(r * kp + p).cast());
-                    for j in 0..4 {
-                        sum[j] = _mm512_dpbusd_epi32(sum[j], x, w[j]);
+                for (r, (sum, row)) in sums.iter().zip(&mut acc.0).enumerate() {
+                    let scale = _mm512_set1_ps(*scale.add(r * blocks + block));
+                    let row = row.as_mut_ptr();
+                    for (half, sum) in sum.iter().enumerate() {
+                        let (v, p) = (_mm512_cvtepi32_ps(*sum), row.add(half * 16));
+                        let v = match block {
+                            0 => _mm512_mul_ps(v, scale),
+                            _ => _mm512_fmadd_ps(v, scale, _mm512_loadu_ps(p)),
+                        };
+                        _mm512_storeu_ps(p, v);
                     }
                 }
             }
-        }
-        let w_sum: &[i32; 4] = w_sum[c..].first_chunk().expect("a multiple of 4 sums");
-        for (s, row) in sums.iter().zip(&mut acc.0) {
-            let row: &mut [i32; 4] = row[c..].first_chunk_mut().expect("a multiple of 4 columns");
-            cpu!({
-                // Each step halves the values a sum is spread over; the four sums end side by side.
-                let t01 =
-                    _mm512_add_epi32(_mm512_unpacklo_epi32(s[0], s[1]), _mm512_unpackhi_epi32(s[0], s[1]));
-                let t23 =
-                    _mm512_add_epi32(_mm512_unpacklo_epi32(s[2], s[3]), _mm512_unpackhi_epi32(s[2], s[3]));
-                let u = _mm512_add_epi32(_mm512_unpacklo_epi64(t01, t23), _mm512_unpackhi_epi64(t01, t23));
-                let v = _mm256_add_epi32(_mm512_castsi512_si256(u), _mm512_extracti64x4_epi64::<1>(u));
-                let v = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
-                let shift = _mm_slli_epi32::<7>(_mm_loadu_si128(w_sum.as_ptr().cast()));
-                _mm_storeu_si128(row.as_mut_ptr().cast(), _mm_sub_epi32(v, shift));
-            });
         }
     }
 

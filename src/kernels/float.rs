@@ -4,6 +4,7 @@
 //! order depends on the length alone. Rows are `chunks_exact` of the slices; a wrong length is a bug in the
 //! caller and panics.
 
+use super::BLOCK;
 use super::isa::{Isa, Op};
 use super::lanes::{LANES, Lanes};
 use super::math;
@@ -24,22 +25,28 @@ impl Op for QuantizeRows<'_> {
     #[inline(always)]
     fn run<I: Isa>(self, l: I) {
         let QuantizeRows { x, k, fold, q, scale } = self;
-        assert!(x.len() == scale.len() * k && q.len() == x.len() && fold.is_none_or(|f| f.len() == k));
+        let blocks = k.div_ceil(BLOCK);
+        assert!(q.len() == x.len() && fold.is_none_or(|f| f.len() == k));
+        assert!(x.len() * blocks == scale.len() * k);
         if k == 0 {
-            return scale.fill(0.0);
+            return;
         }
         let q: &mut [u8] = bytemuck::cast_slice_mut(q);
-        for ((x, q), scale) in x.chunks_exact(k).zip(q.chunks_exact_mut(k)).zip(scale) {
-            *scale = match fold {
-                Some(fold) => quantize_row::<I, true>(l, x, fold, q),
-                None => quantize_row::<I, false>(l, x, x, q),
-            };
+        let rows = x.chunks_exact(k).zip(q.chunks_exact_mut(k)).zip(scale.chunks_exact_mut(blocks));
+        for ((x, q), scales) in rows {
+            let blocks = x.chunks(BLOCK).zip(fold.unwrap_or(x).chunks(BLOCK)).zip(q.chunks_mut(BLOCK));
+            for (((x, f), q), scale) in blocks.zip(scales) {
+                *scale = match fold {
+                    Some(_) => quantize_block::<I, true>(l, x, f, q),
+                    None => quantize_block::<I, false>(l, x, f, q),
+                };
+            }
         }
     }
 }
 
 #[inline(always)]
-fn quantize_row<L: Lanes, const FOLD: bool>(l: L, x: &[f32], fold: &[f32], q: &mut [u8]) -> f32 {
+fn quantize_block<L: Lanes, const FOLD: bool>(l: L, x: &[f32], fold: &[f32], q: &mut [u8]) -> f32 {
     let ((xs, x_tail), (fs, f_tail)) = (x.as_chunks::<LANES>(), fold.as_chunks::<LANES>());
     // The bits of |x| order as |x| does, with infinity and then NaN on top: no float maximum loses a NaN here.
     let magnitude = l.splat_i(i32::MAX);

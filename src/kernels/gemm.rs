@@ -3,17 +3,18 @@
 //! ```text
 //! for a block of rows that fits the second-level cache       pack it once: [k / KU][mr][KU] a tile
 //!   threads: for a panel of NR columns of the result         pack it: [k / KU][NR][KU]
-//!     for a tile of up to MR rows                            i32 accumulators in registers over all of k
-//!       f32 out of the accumulators, GELU behind it          while the tile is hot
+//!     for a tile of up to MR rows                            i32 accumulators in registers over a block of k
+//!       after each block of k: times its scale, added in f32
+//!       scales, bias and GELU                                while the tile is hot
 //! ```
 //!
 //! Forward contracts over the inputs, so a panel is rows of `w`, transposed; backward contracts over the outputs,
 //! so a panel is columns of `w`. Either is packed on the fly, which the rows of the batch pay for; no second copy
-//! of the weight is held. For a few rows packing does not pay: `Int8::dots` reads the rows of `w` in place.
+//! of the weight is held.
 
 use super::isa::{Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::{Gelu, GeluOut, MatI8, Out, RowsI8, gelu};
+use super::{BLOCK, Gelu, GeluOut, MatI8, Out, RowsI8, gelu};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
@@ -23,9 +24,9 @@ pub const MR_MAX: usize = 16;
 /// Most columns of a panel in any set.
 pub const NR_MAX: usize = 32;
 
-/// The accumulators of a tile: row `r`, column `c`.
+/// The results of a tile before weight scales and bias: row `r`, column `c`.
 #[repr(align(64))]
-pub struct Tile(pub [[i32; NR_MAX]; MR_MAX]);
+pub struct Tile(pub [[f32; NR_MAX]; MR_MAX]);
 
 /// Packed rows held at once: half of a small second-level cache.
 const ROWS_BYTES: usize = 512 << 10;
@@ -44,7 +45,6 @@ enum Epilogue<'a> {
 struct Job<'a> {
     x: RowsI8<'a>,
     w: MatI8<'a>,
-    w_sum: &'a [i32],
     /// Columns of the result.
     n: usize,
     epilogue: Epilogue<'a>,
@@ -95,24 +95,23 @@ pub(super) fn forward<I: Isa>(
     isa: I,
     x: RowsI8,
     w: MatI8,
-    w_sum: &[i32],
     w_scale: &[f32],
     bias: &[f32],
     gelu: Option<GeluOut>,
     y: Out,
 ) {
-    let (rows, n) = (x.scale.len(), w.rows);
+    let (rows, n) = (x.rows, w.rows);
     assert!(x.k == w.cols && w_scale.len() == n && bias.len() == n, "gemm_forward: shapes differ");
     let kind = gelu.as_ref().map(|g| g.kind);
     let code = gelu.and_then(|g| g.derivative);
     assert!(code.as_ref().is_none_or(|c| c.len() == rows * n), "gemm_forward: derivative is not [rows, n]");
     let epilogue = Epilogue::Forward { w_scale, bias, gelu: kind };
-    run(isa, x, w, w_sum, n, epilogue, y, code);
+    run(isa, x, w, n, epilogue, y, code);
 }
 
-pub(super) fn backward<I: Isa>(isa: I, d: RowsI8, w: MatI8, w_sum: &[i32], accumulate: bool, d_x: Out) {
+pub(super) fn backward<I: Isa>(isa: I, d: RowsI8, w: MatI8, accumulate: bool, d_x: Out) {
     assert!(d.k == w.rows, "gemm_backward: shapes differ");
-    run(isa, d, w, w_sum, w.cols, Epilogue::Backward { accumulate }, d_x, None);
+    run(isa, d, w, w.cols, Epilogue::Backward { accumulate }, d_x, None);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -120,15 +119,14 @@ fn run<I: Isa>(
     isa: I,
     x: RowsI8,
     w: MatI8,
-    w_sum: &[i32],
     n: usize,
     epilogue: Epilogue,
     y: Out,
     code: Option<&mut [u8]>,
 ) {
-    let (rows, k) = (x.scale.len(), x.k);
+    let (rows, k) = (x.rows, x.k);
     assert!(
-        x.q.len() == rows * k && w.data.len() == w.rows * w.cols && w_sum.len() == n,
+        x.q.len() == rows * k && x.scale.len() == rows * k.div_ceil(BLOCK) && w.data.len() == w.rows * w.cols,
         "gemm: shapes differ"
     );
     assert!(y.col + n <= y.ld && y.data.len() >= rows * y.ld, "gemm: the output is too small");
@@ -137,30 +135,23 @@ fn run<I: Isa>(
     }
     let y_len = (rows - 1) * y.ld + n;
     let first = Shared::new(&mut y.data[y.col..][..y_len]);
-    let job = Job { x, w, w_sum, n, epilogue, y: first, ld: y.ld, code: code.map(Shared::new) };
+    let job = Job { x, w, n, epilogue, y: first, ld: y.ld, code: code.map(Shared::new) };
 
     let mut packed = ROWS.take();
     let threads = rayon::current_num_threads();
     let width = I::NR * I::PACK;
     let panels = n.div_ceil(width);
-    if rows <= I::DOTS_ROWS && matches!(epilogue, Epilogue::Forward { .. }) {
-        let x = isa.vectorize(ShiftRows { x, buffer: &mut packed });
-        share(threads, panels, rows * k * n, |part| {
-            isa.vectorize(Dots { job, x, cols: part.start * width..n.min(part.end * width) });
+    let kp = k.next_multiple_of(I::KU);
+    let block = (ROWS_BYTES / (kp * size_of::<I::A>()).max(1)).max(8 * I::MR).next_multiple_of(I::MR);
+    for first in (0..rows).step_by(block) {
+        let rows = first..rows.min(first + block);
+        let a = isa.vectorize(PackRows { x, rows: rows.clone(), buffer: &mut packed });
+        share(threads, panels, rows.len() * k * n, |part| {
+            let mut panel = PANEL.take();
+            let cols = part.start * width..n.min(part.end * width);
+            isa.vectorize(Panels { job, rows: rows.clone(), a, cols, buffer: &mut panel });
+            PANEL.set(panel);
         });
-    } else {
-        let kp = k.next_multiple_of(I::KU);
-        let block = (ROWS_BYTES / (kp * size_of::<I::A>()).max(1)).max(8 * I::MR).next_multiple_of(I::MR);
-        for first in (0..rows).step_by(block) {
-            let rows = first..rows.min(first + block);
-            let a = isa.vectorize(PackRows { x, rows: rows.clone(), buffer: &mut packed });
-            share(threads, panels, rows.len() * k * n, |part| {
-                let mut panel = PANEL.take();
-                let cols = part.start * width..n.min(part.end * width);
-                isa.vectorize(Panels { job, rows: rows.clone(), a, cols, buffer: &mut panel });
-                PANEL.set(panel);
-            });
-        }
     }
     ROWS.set(packed);
 }
@@ -251,7 +242,9 @@ impl Op for Panels<'_> {
         let kp = job.x.k.next_multiple_of(I::KU);
         let panel = kp * I::NR;
         let b = typed::<I::B>(buffer, panel * I::PACK);
-        let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
+        let blocks = job.x.k.div_ceil(BLOCK);
+        let mut sums = vec![0; blocks * I::NR];
+        let mut acc = Tile([[0.0; NR_MAX]; MR_MAX]);
         for col in cols.clone().step_by(I::NR * I::PACK) {
             let n = (I::NR * I::PACK).min(cols.end - col);
             match job.epilogue {
@@ -264,72 +257,20 @@ impl Op for Panels<'_> {
             }
             for c in (0..n).step_by(I::NR) {
                 let (b, n) = (&b[c * kp..][..panel], I::NR.min(n - c));
-                let col_sum = sums(job.w_sum, col + c, n);
+                isa.panel_sums(b, &mut sums);
                 for tile in tiles(rows.len(), I::MR) {
-                    isa.tile(tile.len(), &a[tile.start * kp..tile.end * kp], b, &col_sum, &mut acc);
-                    finish(isa, &job, rows.start + tile.start..rows.start + tile.end, col + c, n, &acc);
+                    let a = &a[tile.start * kp..tile.end * kp];
+                    let tile = rows.start + tile.start..rows.start + tile.end;
+                    let scale = &job.x.scale[tile.start * blocks..tile.end * blocks];
+                    isa.tile(tile.len(), a, b, scale, blocks, &sums, &mut acc);
+                    finish(isa, &job, tile, col + c, n, &acc);
                 }
             }
         }
     }
 }
 
-/// The sums of columns `[col, col + n)`, padded to a whole panel.
-#[inline(always)]
-fn sums(w_sum: &[i32], col: usize, n: usize) -> [i32; NR_MAX] {
-    let mut all = [0; NR_MAX];
-    all[..n].copy_from_slice(&w_sum[col..col + n]);
-    all
-}
-
-/// Values of a row as `Int8::dots` reads it: whole steps of 64.
-const DOTS_STEP: usize = 64;
-
-/// Shifts all rows to unsigned for `Int8::dots`.
-struct ShiftRows<'a, 'b> {
-    x: RowsI8<'a>,
-    buffer: &'b mut Vec<Line>,
-}
-
-impl<'b> Op for ShiftRows<'_, 'b> {
-    type Out = &'b [u8];
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) -> &'b [u8] {
-        let kp = self.x.k.next_multiple_of(DOTS_STEP);
-        let to = typed::<u8>(self.buffer, self.x.scale.len() * kp);
-        if kp > 0 {
-            isa.shift_rows(self.x.q, self.x.k, kp, to);
-        }
-        to
-    }
-}
-
-/// Columns `cols` of a forward of a few rows, `w` read in place.
-struct Dots<'a> {
-    job: Job<'a>,
-    x: &'a [u8],
-    cols: Range<usize>,
-}
-
-impl Op for Dots<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, isa: I) {
-        let Dots { job, x, cols } = self;
-        let kp = job.x.k.next_multiple_of(DOTS_STEP);
-        let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
-        for col in cols.clone().step_by(I::NR) {
-            let n = I::NR.min(cols.end - col);
-            let col_sum = sums(job.w_sum, col, n);
-            for tile in tiles(job.x.scale.len(), 4) {
-                isa.dots(tile.len(), &x[tile.start * kp..tile.end * kp], job.w, col, n, &col_sum, &mut acc);
-                finish(isa, &job, tile, col, n, &acc);
-            }
-        }
-    }
-}
-
-/// From the integers of a tile to the f32 result.
+/// From the sums of a tile to the result.
 #[inline(always)]
 fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc: &Tile) {
     for c in (0..n).step_by(LANES) {
@@ -343,7 +284,7 @@ fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc
                 match (gelu, I::WIDE) {
                     (None, _) => {
                         for r in rows.clone() {
-                            let v = linear.row(l, job, acc, &rows, c, r);
+                            let v = linear.row(l, acc, &rows, c, r);
                             // SAFETY: the GEMM's caller lends `y` for the whole call; this part lies in columns
                             // that belong to this thread alone, and no other part of it is alive.
                             store(l, v, unsafe { job.y.part(r * job.ld + col + c, lanes) });
@@ -360,10 +301,9 @@ fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc
             Epilogue::Backward { accumulate } => {
                 for r in rows.clone() {
                     let v = load_acc(l, acc, r - rows.start, c);
-                    let scale = l.splat(job.x.scale[r]);
                     // SAFETY: as above.
                     let y = unsafe { job.y.part(r * job.ld + col + c, lanes) };
-                    let v = if accumulate { l.fma(v, scale, load(l, y)) } else { l.mul(v, scale) };
+                    let v = if accumulate { l.add(load(l, y), v) } else { v };
                     store(l, v, y);
                 }
             }
@@ -383,14 +323,12 @@ impl<F: Copy> Linear<F> {
     fn row<L: Lanes<F = F>>(
         &self,
         l: L,
-        job: &Job,
         acc: &Tile,
         rows: &Range<usize>,
         c: usize,
         r: usize,
     ) -> F {
-        let v = l.mul(load_acc(l, acc, r - rows.start, c), l.splat(job.x.scale[r]));
-        l.fma(v, self.w_scale, self.bias)
+        l.fma(load_acc(l, acc, r - rows.start, c), self.w_scale, self.bias)
     }
 }
 
@@ -412,7 +350,7 @@ fn finish_gelu<I: Isa, const N: usize>(
         // Past the tile's last row that row is computed again, and not stored again.
         let mut v = [linear.bias; N];
         for (i, v) in v.iter_mut().enumerate() {
-            *v = linear.row(l, job, acc, &rows, c, (first + i).min(rows.end - 1));
+            *v = linear.row(l, acc, &rows, c, (first + i).min(rows.end - 1));
         }
         let (v, codes) = match job.code {
             Some(_) => gelu::gelu::<_, true, N>(l, kind, v),
@@ -432,7 +370,7 @@ fn finish_gelu<I: Isa, const N: usize>(
 #[inline(always)]
 fn load_acc<L: Lanes>(l: L, acc: &Tile, r: usize, c: usize) -> L::F {
     let (chunks, _) = acc.0[r].as_chunks::<LANES>();
-    l.load_i32(&chunks[c / LANES])
+    l.load(&chunks[c / LANES])
 }
 
 #[inline(always)]

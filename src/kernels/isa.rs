@@ -39,8 +39,6 @@ pub trait Int8: Lanes {
     const PACK: usize;
     /// Values of the contraction that lie together.
     const KU: usize;
-    /// Most rows for which [`Int8::dots`] beats packing the weights; 0 if the set has no such path.
-    const DOTS_ROWS: usize = 0;
     /// A packed activation.
     type A: Pod + Send + Sync;
     /// A packed weight.
@@ -85,24 +83,22 @@ pub trait Int8: Lanes {
         }
     }
 
-    /// The tile of `mr` packed rows by one panel. `col_sum[c] = Σ_p w[p, c]`, for sets that shift activations.
-    fn tile(self, mr: usize, a: &[Self::A], b: &[Self::B], col_sum: &[i32], acc: &mut Tile);
-
-    /// Rows as [`Int8::dots`] wants them: bytes xor 0x80, each row padded with zeros to `kp` values.
+    /// The sums of a packed panel's columns, `[blocks][NR]`, for sets that shift activations to unsigned.
     #[inline(always)]
-    fn shift_rows(self, q: &[i8], k: usize, kp: usize, to: &mut [u8]) {
-        for (row, to) in q.chunks_exact(k).zip(to.chunks_exact_mut(kp)) {
-            to[k..].fill(0);
-            for (t, &q) in to.iter_mut().zip(row) {
-                *t = q as u8 ^ 0x80;
-            }
-        }
-    }
+    fn panel_sums(self, _b: &[Self::B], _sums: &mut [i32]) {}
 
-    /// The tile of `mr` rows from [`Int8::shift_rows`] by rows `[o, o + n)` of `w`, which stay where they are.
-    #[inline(always)]
+    /// The tile of `mr` packed rows by one panel: in `acc` the `f` of `Kernels::gemm_forward`.
+    ///
+    /// `scale` holds the rows' scales, `blocks` a row; `sums` is what [`Int8::panel_sums`] gave.
     #[allow(clippy::too_many_arguments)]
-    fn dots(self, _mr: usize, _x: &[u8], _w: MatI8, _o: usize, _n: usize, _w_sum: &[i32], _acc: &mut Tile) {
-        unreachable!("DOTS_ROWS is 0")
-    }
+    fn tile(
+        self,
+        mr: usize,
+        a: &[Self::A],
+        b: &[Self::B],
+        scale: &[f32],
+        blocks: usize,
+        sums: &[i32],
+        acc: &mut Tile,
+    );
 }

@@ -1,5 +1,6 @@
 //! The definition: arrays and plain loops, which any compiler vectorizes as far as the CPU goes.
 
+use super::BLOCK;
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -127,15 +128,32 @@ impl Int8 for Portable {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, a: &[i16], b: &[i16], _col_sum: &[i32], acc: &mut Tile) {
+    fn tile(
+        self,
+        mr: usize,
+        a: &[i16],
+        b: &[i16],
+        scale: &[f32],
+        blocks: usize,
+        _sums: &[i32],
+        acc: &mut Tile,
+    ) {
         for row in &mut acc.0[..mr] {
-            row[..NR].fill(0);
+            row[..NR].fill(0.0);
         }
-        for (a, b) in a.chunks_exact(mr).zip(b.as_chunks::<NR>().0) {
-            for (&a, row) in a.iter().zip(&mut acc.0) {
-                let row: &mut [i32; NR] = row.first_chunk_mut().expect("NR <= NR_MAX");
-                for (acc, &b) in row.iter_mut().zip(b) {
-                    *acc += i32::from(a) * i32::from(b);
+        for (block, (a, b)) in a.chunks(BLOCK * mr).zip(b.chunks(BLOCK * NR)).enumerate() {
+            let mut sums = [[0i32; NR]; MR];
+            for (a, b) in a.chunks_exact(mr).zip(b.as_chunks::<NR>().0) {
+                for (&a, row) in a.iter().zip(&mut sums) {
+                    for (sum, &b) in row.iter_mut().zip(b) {
+                        *sum += i32::from(a) * i32::from(b);
+                    }
+                }
+            }
+            for (r, (sums, row)) in sums.iter().zip(&mut acc.0[..mr]).enumerate() {
+                let scale = scale[r * blocks + block];
+                for (f, &sum) in row.iter_mut().zip(sums) {
+                    *f = if block == 0 { sum as f32 * scale } else { (sum as f32).mul_add(scale, *f) };
                 }
             }
         }

@@ -17,17 +17,16 @@ impl<I: Isa> Kernels for I {
         &self,
         x: RowsI8,
         w: MatI8,
-        w_sum: &[i32],
         w_scale: &[f32],
         bias: &[f32],
         gelu: Option<GeluOut>,
         y: Out,
     ) {
-        gemm::forward(*self, x, w, w_sum, w_scale, bias, gelu, y);
+        gemm::forward(*self, x, w, w_scale, bias, gelu, y);
     }
 
-    fn gemm_backward(&self, d: RowsI8, w: MatI8, w_sum: &[i32], accumulate: bool, d_x: Out) {
-        gemm::backward(*self, d, w, w_sum, accumulate, d_x);
+    fn gemm_backward(&self, d: RowsI8, w: MatI8, accumulate: bool, d_x: Out) {
+        gemm::backward(*self, d, w, accumulate, d_x);
     }
 
     fn gemm_f32(

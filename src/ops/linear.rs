@@ -3,16 +3,16 @@
 //! Backward: `d_b = Σ_rows d_y`; `d_x = d_y W`. **Nothing is saved**: that is what training only biases buys;
 //! the weight's gradient would need `x`. With GELU, `d_y` is first multiplied by `gelu'`, kept in one byte.
 //!
-//! Int8: `x` is quantized per row, `y = s_x s_w (q_x W_qᵀ) + b`. Backward folds the output-channel scales
+//! Int8: `x` is quantized per row and block of columns, `y = s_w Σ_blocks s_x (q_x W_qᵀ) + b`. Backward folds the output-channel scales
 //! into `d_y` first, `d_x = ((d_y ∘ s_w)) W_q`, which leaves a pure int8 contraction over the output
-//! channels: quantize `d_y ∘ s_w` per row and run the integer kernel along the other axis.
+//! channels: quantize `d_y ∘ s_w` likewise and run the integer kernel along the other axis.
 //!
 //! A `Linear` may have several parts (q, k and v) that read one input: it is then quantized once, and the
 //! parts' outputs stand side by side.
 
 use super::{Numerics, Saved, SavedMut, TASK_ROWS, add_rows, flat, ndarray::*};
 use crate::config::Gelu;
-use crate::kernels::{GeluOut, Kernels, MatI8, Out, RowsI8};
+use crate::kernels::{BLOCK, GeluOut, Kernels, MatI8, Out, RowsI8};
 use crate::quant::QMatrix;
 use rayon::prelude::*;
 
@@ -36,22 +36,24 @@ impl Linear {
 struct Quantized {
     q: Vec<i8>,
     scale: Vec<f32>,
+    rows: usize,
     k: usize,
 }
 
 impl Quantized {
     fn new(kernels: &dyn Kernels, x: &[f32], k: usize, fold: Option<&[f32]>) -> Quantized {
         let rows = x.len() / k;
-        let (mut q, mut scale) = (vec![0; x.len()], vec![0.0; rows]);
+        let blocks = k.div_ceil(BLOCK);
+        let (mut q, mut scale) = (vec![0; x.len()], vec![0.0; rows * blocks]);
         q.par_chunks_mut(TASK_ROWS * k)
-            .zip(scale.par_chunks_mut(TASK_ROWS))
+            .zip(scale.par_chunks_mut(TASK_ROWS * blocks))
             .zip(x.par_chunks(TASK_ROWS * k))
             .for_each(|((q, scale), x)| kernels.quantize_rows(x, k, fold, q, scale));
-        Quantized { q, scale, k }
+        Quantized { q, scale, rows, k }
     }
 
     fn rows(&self) -> RowsI8<'_> {
-        RowsI8 { q: &self.q, scale: &self.scale, k: self.k }
+        RowsI8 { q: &self.q, scale: &self.scale, rows: self.rows, k: self.k }
     }
 }
 
@@ -84,7 +86,7 @@ pub fn forward(
             let mut col = 0;
             for (w, b) in l.parts.iter().zip(biases) {
                 let out = Out { data: &mut *y, ld, col };
-                k.gemm_forward(q.rows(), mat(w), w.row_sum(), w.scale(), b, gelu.take(), out);
+                k.gemm_forward(q.rows(), mat(w), w.scale(), b, gelu.take(), out);
                 col += w.rows();
             }
         }
@@ -160,7 +162,7 @@ pub fn backward(
                 let q = Quantized::new(&**k, rows, w.rows(), Some(w.scale()));
                 let ld = w.cols();
                 let out = Out { data: d_x.as_slice_mut().expect("row-major tensor"), ld, col: 0 };
-                k.gemm_backward(q.rows(), mat(w), w.col_sum(), add, out);
+                k.gemm_backward(q.rows(), mat(w), add, out);
             }
             (Numerics::Reference, Some(d_x)) => {
                 let dense = Array2::from_shape_vec((w.rows(), w.cols()), w.dequantize()).expect("its shape");

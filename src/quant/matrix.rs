@@ -3,7 +3,7 @@
 use crate::kernels::map::FileMap;
 use std::fmt;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 /// Frozen int8 matrix `[rows, cols]`, row-major: `w[r, c] ≈ data[r, c] · scale[r]`. Clones share everything.
 #[derive(Clone)]
@@ -13,8 +13,6 @@ struct Inner {
     rows: usize,
     cols: usize,
     source: Source,
-    row_sum: OnceLock<Vec<i32>>,
-    col_sum: OnceLock<Vec<i32>>,
 }
 
 enum Source {
@@ -63,7 +61,7 @@ impl QMatrix {
     }
 
     fn new(rows: usize, cols: usize, source: Source) -> QMatrix {
-        QMatrix(Arc::new(Inner { rows, cols, source, row_sum: OnceLock::new(), col_sum: OnceLock::new() }))
+        QMatrix(Arc::new(Inner { rows, cols, source }))
     }
 
     /// Output channels of a Linear, entries of a table.
@@ -90,25 +88,6 @@ impl QMatrix {
             Source::Map { map, scale, .. } => bytemuck::cast_slice(&map.bytes()[scale.clone()]),
             Source::Owned { scale, .. } => scale,
         }
-    }
-
-    /// `Σ_c data[r, c]`, `[rows]`; computed on first use.
-    pub fn row_sum(&self) -> &[i32] {
-        self.0.row_sum.get_or_init(|| {
-            let rows = self.data().chunks_exact(self.cols().max(1));
-            rows.map(|row| row.iter().map(|q| i32::from(*q)).sum()).collect()
-        })
-    }
-
-    /// `Σ_r data[r, c]`, `[cols]`; computed on first use.
-    pub fn col_sum(&self) -> &[i32] {
-        self.0.col_sum.get_or_init(|| {
-            let mut sum = vec![0i32; self.cols()];
-            for row in self.data().chunks_exact(self.cols().max(1)) {
-                sum.iter_mut().zip(row).for_each(|(s, q)| *s += i32::from(*q));
-            }
-            sum
-        })
     }
 
     /// The whole matrix in f32, `[rows, cols]`, row-major.
@@ -148,8 +127,6 @@ mod tests {
     #[test]
     fn sums_and_values_of_a_small_matrix() {
         let m = QMatrix::from_parts(2, 3, vec![1, -2, 3, -127, 127, 5], vec![0.5, 2.0]);
-        assert_eq!(m.row_sum(), [2, 5]);
-        assert_eq!(m.col_sum(), [-126, 125, 8]);
         assert_eq!(m.dequantize(), [0.5, -1.0, 1.5, -254.0, 254.0, 10.0]);
         let mut row = [0.0; 3];
         m.dequantize_row(1, &mut row);

@@ -1,6 +1,6 @@
 //! The f32 kernels: every set gives portable's bits.
 
-use super::super::{Kernels, gelu, portable::Portable};
+use super::super::{BLOCK, Kernels, gelu, portable::Portable};
 use super::{Failures, Rng, others};
 use half::f16;
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ fn run(
     let mut all = Vec::new();
 
     for fold in [None, Some(&gain[..])] {
-        let (mut q, mut scale) = (vec![99; rows * cols], vec![f32::NAN; rows]);
+        let (mut q, mut scale) = (vec![99; rows * cols], vec![f32::NAN; rows * cols.div_ceil(BLOCK)]);
         k.quantize_rows(&x, cols, fold, &mut q, &mut scale);
         all.push(q.iter().map(|&q| q as f32).collect());
         all.push(scale);

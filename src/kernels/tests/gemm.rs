@@ -1,6 +1,6 @@
 //! The products: int8 against a naive i64 loop, f32 against a naive chain of `mul_add`.
 
-use super::super::{Gelu, GeluOut, Kernels, MatI8, Out, RowsI8, Strided, available, portable::Portable};
+use super::super::{BLOCK, Gelu, GeluOut, Kernels, MatI8, Out, RowsI8, Strided, available, portable::Portable};
 use super::{Failures, Rng, others};
 use proptest::prelude::*;
 
@@ -41,7 +41,7 @@ impl Case {
             x: g.int8(rows * ins),
             d: g.int8(rows * outs),
             w: g.int8(outs * ins),
-            scale: g.floats(rows, 1e-2),
+            scale: g.floats(rows * outs.max(ins).div_ceil(BLOCK), 1e-2),
             w_scale: g.floats(outs, 1e-2),
             bias: g.floats(outs, 1.0),
         }
@@ -52,11 +52,10 @@ impl Case {
     }
 
     fn run(&self, k: &dyn Kernels, kind: Gelu) -> Results {
-        let w = |o: usize, i: usize| self.w[o * self.ins + i] as i32;
-        let out_sum: Vec<i32> = (0..self.outs).map(|o| (0..self.ins).map(|i| w(o, i)).sum()).collect();
-        let in_sum: Vec<i32> = (0..self.ins).map(|i| (0..self.outs).map(|o| w(o, i)).sum()).collect();
-        let x = RowsI8 { q: &self.x, scale: &self.scale, k: self.ins };
-        let d = RowsI8 { q: &self.d, scale: &self.scale, k: self.outs };
+        let rows = self.rows;
+        let scale = |k: usize| &self.scale[..rows * k.div_ceil(BLOCK)];
+        let x = RowsI8 { q: &self.x, scale: scale(self.ins), rows, k: self.ins };
+        let d = RowsI8 { q: &self.d, scale: scale(self.outs), rows, k: self.outs };
         let matrix = |n: usize, v: f32| vec![v; self.rows * (AROUND.0 + n + AROUND.1)];
         let out = |data, n| Out { data, ld: AROUND.0 + n + AROUND.1, col: AROUND.0 };
         let (outs, ins) = (self.outs, self.ins);
@@ -69,13 +68,13 @@ impl Case {
             backward: matrix(ins, f32::NAN),
             accumulated: matrix(ins, 0.25),
         };
-        k.gemm_forward(x, self.w(), &out_sum, &self.w_scale, &self.bias, None, out(&mut r.forward, outs));
+        k.gemm_forward(x, self.w(), &self.w_scale, &self.bias, None, out(&mut r.forward, outs));
         let gelu = Some(GeluOut { kind, derivative: Some(&mut r.codes) });
-        k.gemm_forward(x, self.w(), &out_sum, &self.w_scale, &self.bias, gelu, out(&mut r.gelu, outs));
+        k.gemm_forward(x, self.w(), &self.w_scale, &self.bias, gelu, out(&mut r.gelu, outs));
         let gelu = Some(GeluOut { kind, derivative: None });
-        k.gemm_forward(x, self.w(), &out_sum, &self.w_scale, &self.bias, gelu, out(&mut r.inference, outs));
-        k.gemm_backward(d, self.w(), &in_sum, false, out(&mut r.backward, ins));
-        k.gemm_backward(d, self.w(), &in_sum, true, out(&mut r.accumulated, ins));
+        k.gemm_forward(x, self.w(), &self.w_scale, &self.bias, gelu, out(&mut r.inference, outs));
+        k.gemm_backward(d, self.w(), false, out(&mut r.backward, ins));
+        k.gemm_backward(d, self.w(), true, out(&mut r.accumulated, ins));
         r
     }
 
@@ -90,24 +89,26 @@ impl Case {
             (0..self.rows).flat_map(row).collect::<Vec<_>>()
         };
         let w = |o: usize, i: usize| self.w[o * self.ins + i] as i64;
+        // Σ over blocks of k: exact within a block, then one fma with the block's scale.
+        let blocks = |r: usize, k: usize, product: &dyn Fn(usize) -> i64| {
+            let scale = &self.scale[r * k.div_ceil(BLOCK)..];
+            (0..k.div_ceil(BLOCK)).fold(0f32, |f, b| {
+                let acc: i64 = (b * BLOCK..k.min((b + 1) * BLOCK)).map(product).sum();
+                if b == 0 { acc as f32 * scale[0] } else { (acc as f32).mul_add(scale[b], f) }
+            })
+        };
         let forward = |r: usize, o: usize| {
-            let acc: i64 = (0..self.ins).map(|i| self.x[r * self.ins + i] as i64 * w(o, i)).sum();
-            (acc as f32 * self.scale[r]).mul_add(self.w_scale[o], self.bias[o])
+            let product = |i: usize| self.x[r * self.ins + i] as i64 * w(o, i);
+            blocks(r, self.ins, &product).mul_add(self.w_scale[o], self.bias[o])
         };
         let backward = |r: usize, i: usize| {
-            let acc: i64 = (0..self.outs).map(|o| self.d[r * self.outs + o] as i64 * w(o, i)).sum();
-            (acc as f32, self.scale[r])
+            let product = |o: usize| self.d[r * self.outs + o] as i64 * w(o, i);
+            blocks(r, self.outs, &product)
         };
         Results {
             forward: frame(self.outs, f32::NAN, &forward),
-            backward: frame(self.ins, f32::NAN, &|r, i| {
-                let (acc, scale) = backward(r, i);
-                acc * scale
-            }),
-            accumulated: frame(self.ins, 0.25, &|r, i| {
-                let (acc, scale) = backward(r, i);
-                acc.mul_add(scale, 0.25)
-            }),
+            backward: frame(self.ins, f32::NAN, &backward),
+            accumulated: frame(self.ins, 0.25, &|r, i| 0.25 + backward(r, i)),
             ..Results::default()
         }
     }
