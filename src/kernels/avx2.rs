@@ -51,6 +51,49 @@ impl Lanes for Avx2 {
         })
     }
     #[inline(always)]
+    fn sum(self, v: Self::F) -> f32 {
+        cpu!({
+            let v = _mm256_add_ps(v[0], v[1]);
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::F) -> f32 {
+        cpu!({
+            let v = _mm256_max_ps(v[0], v[1]);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn load_part(self, x: &[f32], pad: f32) -> Self::F {
+        assert!(x.len() <= LANES);
+        let mask = self.first(x.len());
+        let pad = cpu!(_mm256_set1_ps(pad));
+        // SAFETY: only the lanes within `x` are read; the pointer past its end is not. The CPU by `self`.
+        unsafe {
+            let low = _mm256_maskload_ps(x.as_ptr(), mask[0]);
+            let high = _mm256_maskload_ps(x.as_ptr().wrapping_add(8), mask[1]);
+            [
+                _mm256_blendv_ps(pad, low, _mm256_castsi256_ps(mask[0])),
+                _mm256_blendv_ps(pad, high, _mm256_castsi256_ps(mask[1])),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn store_part(self, v: Self::F, to: &mut [f32]) {
+        assert!(to.len() <= LANES);
+        let mask = self.first(to.len());
+        // SAFETY: only the lanes within `to` are written; the CPU by `self`.
+        unsafe {
+            _mm256_maskstore_ps(to.as_mut_ptr(), mask[0], v[0]);
+            _mm256_maskstore_ps(to.as_mut_ptr().wrapping_add(8), mask[1], v[1]);
+        }
+    }
+    #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
         cpu!([_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])])
     }
@@ -182,6 +225,18 @@ impl Int8 for Avx2 {
 }
 
 impl Avx2 {
+    /// All ones in the first `n` of 16 lanes.
+    #[inline(always)]
+    fn first(self, n: usize) -> [__m256i; 2] {
+        cpu!({
+            let n = _mm256_set1_epi32(n as i32);
+            [
+                _mm256_cmpgt_epi32(n, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+                _mm256_cmpgt_epi32(n, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
+            ]
+        })
+    }
+
     /// # Safety
     /// `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`.
     #[inline(always)]

@@ -64,6 +64,25 @@ impl Lanes for Avx512Vnni {
         // SAFETY: only the lanes within `to` are written; the CPU by `self`.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
     }
+    // `_mm512_reduce_add_ps` promises no order; these follow the tree of `Lanes`.
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        cpu!({
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        cpu!({
+            let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         cpu!(_mm512_add_ps(a, b))
@@ -155,7 +174,7 @@ impl Int8 for Avx512Vnni {
     const NR: usize = NR;
     const PACK: usize = 2;
     const KU: usize = 4;
-    const DOTS_ROWS: usize = 16;
+    const DOTS_ROWS: usize = 8;
     type A = u8;
     type B = i8;
 

@@ -252,8 +252,9 @@ impl Op for Panels<'_> {
         let panel = kp * I::NR;
         let b = typed::<I::B>(buffer, panel * I::PACK);
         let mut acc = Tile([[0; NR_MAX]; MR_MAX]);
-        for col in cols.clone().step_by(I::NR * I::PACK) {
-            let n = (I::NR * I::PACK).min(cols.end - col);
+        let width = I::NR * I::PACK;
+        for col in cols.clone().step_by(width) {
+            let n = width.min(cols.end - col);
             match job.epilogue {
                 Epilogue::Forward { .. } => {
                     for c in (0..n).step_by(I::NR) {
