@@ -3,6 +3,7 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
+use super::MatI8;
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -208,6 +209,49 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
+    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i16]) {
+        let (q, k) = (&w.data[o * w.cols..(o + n) * w.cols], w.cols);
+        for p in (0..k).step_by(16) {
+            let bytes = (k - p).min(16);
+            let mut padded = [0; 16 * 16];
+            let (block, stride) = if n == 16 && bytes == 16 {
+                (&q[p..][..15 * k + 16], k)
+            } else {
+                for (c, padded) in padded.chunks_exact_mut(16).take(n).enumerate() {
+                    padded[..bytes].copy_from_slice(&q[c * k + p..][..bytes]);
+                }
+                (&padded[..], 16)
+            };
+            for (g, pairs) in self.transpose(block, stride).into_iter().enumerate().take(bytes.div_ceil(2)) {
+                self.widen(pairs, &mut to[(p / 2 + g) * 2 * NR..]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [i16]) {
+        for p in (0..w.rows).step_by(2) {
+            for block in 0..n.div_ceil(NR) {
+                let (at, cols) = (p * w.cols + i + block * NR, (n - block * NR).min(NR));
+                let mut rows = [[0; NR]; 2];
+                for (r, row) in rows.iter_mut().enumerate().take(w.rows - p) {
+                    match w.data[at + r * w.cols..].first_chunk() {
+                        // A copy of known length is two instructions.
+                        Some(whole) if cols == NR => *row = *whole,
+                        _ => row[..cols].copy_from_slice(&w.data[at + r * w.cols..][..cols]),
+                    }
+                }
+                let pairs = cpu!({
+                    let (a, b) =
+                        (_mm_loadu_si128(rows[0].as_ptr().cast()), _mm_loadu_si128(rows[1].as_ptr().cast()));
+                    _mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b))
+                });
+                self.widen(pairs, &mut to[block * panel + p * NR..]);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn tile(self, mr: usize, a: &[i16], b: &[i16], _col_sum: &[i32], acc: &mut Tile) {
         let groups = b.len() / (2 * NR);
         assert!(a.len() == groups * mr * 2);
@@ -235,6 +279,49 @@ impl Avx2 {
                 _mm256_cmpgt_epi32(n, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
             ]
         })
+    }
+
+    /// 16 rows of 16 bytes, `stride` apart: pair of bytes `g` of every row, in the order of the rows.
+    #[inline(always)]
+    fn transpose(self, block: &[i8], stride: usize) -> [__m256i; 8] {
+        assert!(block.len() >= 15 * stride + 16);
+        // SAFETY: 16 bytes of each row, in bounds by the assertion; the CPU by `self`.
+        unsafe {
+            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride).cast());
+            let mut r = [_mm256_setzero_si256(); 8];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm256_set_m128i(at(i + 8), at(i));
+            }
+            // Three rounds of interleaving: words, pairs of words, fours.
+            let mut a = r;
+            for i in 0..4 {
+                a[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+                a[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+            }
+            let mut b = a;
+            for (i, (x, y)) in [(0, 2), (1, 3), (4, 6), (5, 7)].into_iter().enumerate() {
+                b[2 * i] = _mm256_unpacklo_epi32(a[x], a[y]);
+                b[2 * i + 1] = _mm256_unpackhi_epi32(a[x], a[y]);
+            }
+            let mut c = b;
+            for i in 0..4 {
+                c[2 * i] = _mm256_unpacklo_epi64(b[i], b[i + 4]);
+                c[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 4]);
+            }
+            c
+        }
+    }
+
+    /// Stores 32 bytes as i16.
+    #[inline(always)]
+    fn widen(self, bytes: __m256i, to: &mut [i16]) {
+        assert!(to.len() >= 2 * NR);
+        // SAFETY: 32 values fit by the assertion; the CPU by `self`.
+        unsafe {
+            let to = to.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)));
+            _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(bytes)));
+        }
     }
 
     /// # Safety
