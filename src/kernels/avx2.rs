@@ -3,7 +3,7 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
-use super::BLOCK;
+use super::{BLOCK, MatI8};
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -50,6 +50,49 @@ impl Lanes for Avx2 {
             _mm256_storeu_ps(to.as_mut_ptr(), v[0]);
             _mm256_storeu_ps(to.as_mut_ptr().add(8), v[1]);
         })
+    }
+    #[inline(always)]
+    fn sum(self, v: Self::F) -> f32 {
+        cpu!({
+            let v = _mm256_add_ps(v[0], v[1]);
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: Self::F) -> f32 {
+        cpu!({
+            let v = _mm256_max_ps(v[0], v[1]);
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn load_part(self, x: &[f32], pad: f32) -> Self::F {
+        assert!(x.len() <= LANES);
+        let mask = self.first(x.len());
+        let pad = cpu!(_mm256_set1_ps(pad));
+        // SAFETY: only the lanes within `x` are read; the pointer past its end is not. The CPU by `self`.
+        unsafe {
+            let low = _mm256_maskload_ps(x.as_ptr(), mask[0]);
+            let high = _mm256_maskload_ps(x.as_ptr().wrapping_add(8), mask[1]);
+            [
+                _mm256_blendv_ps(pad, low, _mm256_castsi256_ps(mask[0])),
+                _mm256_blendv_ps(pad, high, _mm256_castsi256_ps(mask[1])),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn store_part(self, v: Self::F, to: &mut [f32]) {
+        assert!(to.len() <= LANES);
+        let mask = self.first(to.len());
+        // SAFETY: only the lanes within `to` are written; the CPU by `self`.
+        unsafe {
+            _mm256_maskstore_ps(to.as_mut_ptr(), mask[0], v[0]);
+            _mm256_maskstore_ps(to.as_mut_ptr().wrapping_add(8), mask[1], v[1]);
+        }
     }
     #[inline(always)]
     fn add(self, a: Self::F, b: Self::F) -> Self::F {
@@ -166,6 +209,49 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
+    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i16]) {
+        let (q, k) = (&w.data[o * w.cols..(o + n) * w.cols], w.cols);
+        for p in (0..k).step_by(16) {
+            let bytes = (k - p).min(16);
+            let mut padded = [0; 16 * 16];
+            let (block, stride) = if n == 16 && bytes == 16 {
+                (&q[p..][..15 * k + 16], k)
+            } else {
+                for (c, padded) in padded.chunks_exact_mut(16).take(n).enumerate() {
+                    padded[..bytes].copy_from_slice(&q[c * k + p..][..bytes]);
+                }
+                (&padded[..], 16)
+            };
+            for (g, pairs) in self.transpose(block, stride).into_iter().enumerate().take(bytes.div_ceil(2)) {
+                self.widen(pairs, &mut to[(p / 2 + g) * 2 * NR..]);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [i16]) {
+        for p in (0..w.rows).step_by(2) {
+            for block in 0..n.div_ceil(NR) {
+                let (at, cols) = (p * w.cols + i + block * NR, (n - block * NR).min(NR));
+                let mut rows = [[0; NR]; 2];
+                for (r, row) in rows.iter_mut().enumerate().take(w.rows - p) {
+                    match w.data[at + r * w.cols..].first_chunk() {
+                        // A copy of known length is two instructions.
+                        Some(whole) if cols == NR => *row = *whole,
+                        _ => row[..cols].copy_from_slice(&w.data[at + r * w.cols..][..cols]),
+                    }
+                }
+                let pairs = cpu!({
+                    let (a, b) =
+                        (_mm_loadu_si128(rows[0].as_ptr().cast()), _mm_loadu_si128(rows[1].as_ptr().cast()));
+                    _mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b))
+                });
+                self.widen(pairs, &mut to[block * panel + p * NR..]);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn tile(
         self,
         mr: usize,
@@ -194,6 +280,61 @@ impl Int8 for Avx2 {
 }
 
 impl Avx2 {
+    /// All ones in the first `n` of 16 lanes.
+    #[inline(always)]
+    fn first(self, n: usize) -> [__m256i; 2] {
+        cpu!({
+            let n = _mm256_set1_epi32(n as i32);
+            [
+                _mm256_cmpgt_epi32(n, _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)),
+                _mm256_cmpgt_epi32(n, _mm256_setr_epi32(8, 9, 10, 11, 12, 13, 14, 15)),
+            ]
+        })
+    }
+
+    /// 16 rows of 16 bytes, `stride` apart: pair of bytes `g` of every row, in the order of the rows.
+    #[inline(always)]
+    fn transpose(self, block: &[i8], stride: usize) -> [__m256i; 8] {
+        assert!(block.len() >= 15 * stride + 16);
+        // SAFETY: 16 bytes of each row, in bounds by the assertion; the CPU by `self`.
+        unsafe {
+            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride).cast());
+            let mut r = [_mm256_setzero_si256(); 8];
+            for (i, r) in r.iter_mut().enumerate() {
+                *r = _mm256_set_m128i(at(i + 8), at(i));
+            }
+            // Three rounds of interleaving: words, pairs of words, fours.
+            let mut a = r;
+            for i in 0..4 {
+                a[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
+                a[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
+            }
+            let mut b = a;
+            for (i, (x, y)) in [(0, 2), (1, 3), (4, 6), (5, 7)].into_iter().enumerate() {
+                b[2 * i] = _mm256_unpacklo_epi32(a[x], a[y]);
+                b[2 * i + 1] = _mm256_unpackhi_epi32(a[x], a[y]);
+            }
+            let mut c = b;
+            for i in 0..4 {
+                c[2 * i] = _mm256_unpacklo_epi64(b[i], b[i + 4]);
+                c[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 4]);
+            }
+            c
+        }
+    }
+
+    /// Stores 32 bytes as i16.
+    #[inline(always)]
+    fn widen(self, bytes: __m256i, to: &mut [i16]) {
+        assert!(to.len() >= 2 * NR);
+        // SAFETY: 32 values fit by the assertion; the CPU by `self`.
+        unsafe {
+            let to = to.as_mut_ptr().cast::<__m256i>();
+            _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)));
+            _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(bytes)));
+        }
+    }
+
     /// # Safety
     /// With `blocks = ⌈groups / (BLOCK / 2)⌉`: `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`,
     /// `scale` to `M * blocks`.

@@ -1,7 +1,7 @@
 //! AVX-512 with VNNI: one register holds the 16 lanes, `vpdpbusd` multiplies 64 pairs of bytes.
 //!
 //! `vpdpbusd` wants unsigned times signed, so activations are shifted to `q + 128` (`q xor 0x80`) and the
-//! accumulators end with `128 · col_sum` taken off. The instruction wraps and so does i32: exact.
+//! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact.
 
 use super::{BLOCK, MatI8};
 use super::gemm::{MR_MAX, NR_MAX, Tile};
@@ -63,6 +63,25 @@ impl Lanes for Avx512Vnni {
         assert!(to.len() <= LANES);
         // SAFETY: only the lanes within `to` are written; the CPU by `self`.
         unsafe { _mm512_mask_storeu_ps(to.as_mut_ptr(), first(to.len()), v) }
+    }
+    // `_mm512_reduce_add_ps` promises no order; these follow the tree of `Lanes`.
+    #[inline(always)]
+    fn sum(self, v: __m512) -> f32 {
+        cpu!({
+            let v = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_add_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_add_ss(v, _mm_movehdup_ps(v)))
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        cpu!({
+            let v = _mm256_max_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+            let v = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let v = _mm_max_ps(v, _mm_movehl_ps(v, v));
+            _mm_cvtss_f32(_mm_max_ss(v, _mm_movehdup_ps(v)))
+        })
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -28,11 +28,10 @@ pub(super) fn decode_lanes<L: Lanes>(l: L, code: L::F) -> L::F {
     l.mul(l.sub(code, l.splat(ZERO)), l.splat(1.0 / STEPS))
 }
 
-/// The codes, in the low byte of every lane. `g` is within the range; a NaN's code is arbitrary but fixed.
+/// The codes, in the low byte of every lane: `203 g + 26 + 1.5 · 2²³`, rounded once. `g` is within the range (a NaN's
+/// code is arbitrary but fixed).
 #[inline(always)]
 fn encode_lanes<L: Lanes>(l: L, g: L::F) -> L::I {
-    // One rounding: `203 g + 26 + 1.5 · 2²³`, whose low byte is the code.
-    let g = l.min(l.splat(229.0 / STEPS), l.max(l.splat(-26.0 / STEPS), g));
     l.bits(l.fma(g, l.splat(STEPS), l.splat(ROUND + ZERO)))
 }
 

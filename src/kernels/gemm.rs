@@ -245,8 +245,9 @@ impl Op for Panels<'_> {
         let blocks = job.x.k.div_ceil(BLOCK);
         let mut sums = vec![0; blocks * I::NR];
         let mut acc = Tile([[0.0; NR_MAX]; MR_MAX]);
-        for col in cols.clone().step_by(I::NR * I::PACK) {
-            let n = (I::NR * I::PACK).min(cols.end - col);
+        let width = I::NR * I::PACK;
+        for col in cols.clone().step_by(width) {
+            let n = width.min(cols.end - col);
             match job.epilogue {
                 Epilogue::Forward { .. } => {
                     for c in (0..n).step_by(I::NR) {

@@ -53,8 +53,10 @@ pub trait Int8: Lanes {
     #[inline(always)]
     fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [Self::A]) {
         for (r, row) in q.chunks_exact(k).take(mr).enumerate() {
-            for (p, &q) in row.iter().enumerate() {
-                to[(p / Self::KU * mr + r) * Self::KU + p % Self::KU] = Self::lift_a(q);
+            for (g, group) in row.chunks(Self::KU).enumerate() {
+                for (u, &q) in group.iter().enumerate() {
+                    to[(g * mr + r) * Self::KU + u] = Self::lift_a(q);
+                }
             }
         }
     }
@@ -64,8 +66,10 @@ pub trait Int8: Lanes {
     fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [Self::B]) {
         to.fill(Self::lift_b(0));
         for c in 0..n {
-            for (p, &v) in w.data[(o + c) * w.cols..][..w.cols].iter().enumerate() {
-                to[(p / Self::KU * Self::NR + c) * Self::KU + p % Self::KU] = Self::lift_b(v);
+            for (g, group) in w.data[(o + c) * w.cols..][..w.cols].chunks(Self::KU).enumerate() {
+                for (u, &v) in group.iter().enumerate() {
+                    to[(g * Self::NR + c) * Self::KU + u] = Self::lift_b(v);
+                }
             }
         }
     }
@@ -76,9 +80,12 @@ pub trait Int8: Lanes {
     fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [Self::B]) {
         to.fill(Self::lift_b(0));
         for p in 0..w.rows {
-            for (c, &v) in w.data[p * w.cols + i..][..n].iter().enumerate() {
-                let to = &mut to[c / Self::NR * panel..];
-                to[(p / Self::KU * Self::NR + c % Self::NR) * Self::KU + p % Self::KU] = Self::lift_b(v);
+            let (g, u) = (p / Self::KU, p % Self::KU);
+            for (block, values) in w.data[p * w.cols + i..][..n].chunks(Self::NR).enumerate() {
+                let to = &mut to[block * panel + g * Self::NR * Self::KU..][..Self::NR * Self::KU];
+                for (to, &v) in to.chunks_exact_mut(Self::KU).zip(values) {
+                    to[u] = Self::lift_b(v);
+                }
             }
         }
     }
