@@ -129,7 +129,8 @@ impl Tiny {
     pub fn write_base(&self, dir: &Path) -> PathBuf {
         let (model, out) = (dir.join("tiny"), dir.join("tiny.q8.safetensors"));
         self.write(&model);
-        quantize(&Checkpoint::open(&model).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+        quantize(&Checkpoint::open(&model).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(()))
+            .unwrap();
         out
     }
 
