@@ -84,7 +84,10 @@ impl Personal {
     /// Errors: fewer than two labels; `cls` pooling on a base without a pooler; settings out of range.
     pub fn new(base: &Base, labels: Vec<String>, options: &Options) -> Result<Personal> {
         if labels.len() < 2 {
-            return Err(Error::Config(format!("a classifier needs two labels or more, not {}", labels.len())));
+            return Err(Error::Config(format!(
+                "a classifier needs two labels or more, not {}",
+                labels.len()
+            )));
         }
         let rates = [options.head_dropout, options.encoder_dropout];
         if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
@@ -102,8 +105,13 @@ impl Personal {
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
         let graph = Graph::new(base, numerics, pooling, labels.len(), rates)?;
         let config = base.config();
-        let encoder =
-            TextEncoder::from_bytes(base.tokenizer_bytes(), base.path(), max_len, config.vocab, config.types)?;
+        let encoder = TextEncoder::from_bytes(
+            base.tokenizer_bytes(),
+            base.path(),
+            max_len,
+            config.vocab,
+            config.types,
+        )?;
         let theta = graph.initial_theta(base)?;
         let threads = options.threads.unwrap_or(0); // rayon: 0 is every CPU
         let pool = rayon::ThreadPoolBuilder::new()
@@ -132,8 +140,7 @@ impl Personal {
     pub fn open(base: &Base, path: &Path, options: &Options) -> Result<Personal> {
         let file = BiasFile::open(path)?;
         file.check_base(path, base.path(), base.fingerprint())?;
-        let options =
-            Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
+        let options = Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
         let mut model = Personal::new(base, file.labels.clone(), &options)?;
         file.apply(path, model.graph.layout(), &mut model.theta)?;
         model.settings = file.settings;

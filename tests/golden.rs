@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
 use trimtab::graph::{Batch, DropoutRates, Graph};
 use trimtab::import::Checkpoint;
+use trimtab::kernels;
 use trimtab::ops::Numerics;
 use trimtab::params::{Role, Term, Terms};
 use trimtab::quant::{Base, quantize};
 use trimtab::tokenize::{Encoded, TextEncoder};
+use trimtab::train::Labelled;
 use trimtab::train::adamw::{AdamW, Group};
 use trimtab::train::backward::Selection;
-use trimtab::train::Labelled;
 use trimtab::train::gradients::Gradients;
-use trimtab::kernels;
 
 struct Golden {
     bytes: Vec<u8>,
@@ -122,7 +122,11 @@ fn assert_close(name: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
 fn reference(base: &Base, golden: &Golden, pooling: Pooling) {
     let (graph, theta) = setup(base, golden, Numerics::Reference, pooling);
     let (batch, mask, seq) = golden.batch();
-    assert_eq!(golden.metadata("int8_sha256"), base.weights_sha256(), "the int8 weights differ from PyTorch's");
+    assert_eq!(
+        golden.metadata("int8_sha256"),
+        base.weights_sha256(),
+        "the int8 weights differ from PyTorch's"
+    );
 
     let (loss, logits, grad) = gradients(&graph, &everything(graph.layers()), &theta, &batch).unwrap();
     assert_close("loss", &[loss as f32], &golden.f32("loss"), 1e-5);
@@ -184,7 +188,10 @@ fn int8(base: &Base, golden: &Golden, pooling: Pooling, least: f64) {
                 lowest = (c, p.name.clone());
             }
         }
-        println!("{name}: loss {loss:.6} (PyTorch {wanted:.6}), lowest gradient cosine {:.5} ({})", lowest.0, lowest.1);
+        println!(
+            "{name}: loss {loss:.6} (PyTorch {wanted:.6}), lowest gradient cosine {:.5} ({})",
+            lowest.0, lowest.1
+        );
         assert!(lowest.0 >= least, "{name}: gradient of {} has cosine {}", lowest.1, lowest.0);
         match &first {
             None => first = Some((logits, grad)),
@@ -303,7 +310,8 @@ fn every_place_to_stop() {
 fn minilm_against_pytorch() {
     let default = || Path::new(env!("CARGO_MANIFEST_DIR")).join("models/all-MiniLM-L6-v2");
     let dir = std::env::var_os("TRIMTAB_MINILM").map_or_else(default, PathBuf::from);
-    let Some(goldens) = std::env::var_os("TRIMTAB_GOLDEN").filter(|_| dir.join("config.json").exists()) else {
+    let Some(goldens) = std::env::var_os("TRIMTAB_GOLDEN").filter(|_| dir.join("config.json").exists())
+    else {
         eprintln!("SKIPPED: set TRIMTAB_GOLDEN, and TRIMTAB_MINILM or run models/get-minilm.py");
         return;
     };

@@ -70,7 +70,9 @@ fn parts_of(d_y: &Array2<f32>, kept: &[f32], gelu: Option<Gelu>) -> Vec<Array2<f
     if gelu.is_some() {
         linear::gelu_backward(&NUM, d_y.view_mut(), Saved::F32(kept));
     }
-    (0..d_y.ncols() / 20).map(|p| d_y.slice(s![.., p * 20..(p + 1) * 20]).as_standard_layout().to_owned()).collect()
+    (0..d_y.ncols() / 20)
+        .map(|p| d_y.slice(s![.., p * 20..(p + 1) * 20]).as_standard_layout().to_owned())
+        .collect()
 }
 
 #[test]

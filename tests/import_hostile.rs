@@ -162,12 +162,18 @@ fn targets_that_cannot_be_written() {
     Tiny::new(4).write(&dir);
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let missing = temp.path().join("no such folder").join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &missing, &mut |_, _| std::ops::ControlFlow::Continue(())), &["no such folder"]);
+    refused(
+        quantize(&checkpoint, &missing, &mut |_, _| std::ops::ControlFlow::Continue(())),
+        &["no such folder"],
+    );
     let folder = temp.path().join("folder");
     fs::create_dir(&folder).unwrap();
     refused(quantize(&checkpoint, &folder, &mut |_, _| std::ops::ControlFlow::Continue(())), &["folder"]);
     let below_a_file = dir.join("config.json").join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &below_a_file, &mut |_, _| std::ops::ControlFlow::Continue(())), &["out.q8.safetensors"]);
+    refused(
+        quantize(&checkpoint, &below_a_file, &mut |_, _| std::ops::ControlFlow::Continue(())),
+        &["out.q8.safetensors"],
+    );
     let mut left: Vec<_> = fs::read_dir(temp.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["folder", "tiny"]);
@@ -193,7 +199,10 @@ fn weights_that_change_after_they_were_opened() {
     let file = fs::OpenOptions::new().write(true).open(dir.join("model.safetensors")).unwrap();
     file.set_len(9000).unwrap();
     let out = temp.path().join("out.q8.safetensors");
-    refused(quantize(&checkpoint, &out, &mut |_, _| std::ops::ControlFlow::Continue(())), &["model.safetensors"]);
+    refused(
+        quantize(&checkpoint, &out, &mut |_, _| std::ops::ControlFlow::Continue(())),
+        &["model.safetensors"],
+    );
     assert!(!out.exists());
 }
 

@@ -15,7 +15,9 @@ use trimtab::quant::{Base, quantize};
 /// by `narrow` as the file's dtype does.
 fn check(tiny: &Tiny, dir: &Path, narrow: impl Fn(f32) -> f32) -> Base {
     let out = dir.join("out.q8.safetensors");
-    let report = quantize(&Checkpoint::open(dir).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+    let report =
+        quantize(&Checkpoint::open(dir).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(()))
+            .unwrap();
     let base = Base::open(&out).unwrap();
     base.verify().unwrap();
     assert_eq!(base.fingerprint(), report.fingerprint);

@@ -27,7 +27,8 @@ fn quantizes_to_the_bytes_of_pytorch() {
     let report = quantize(&checkpoint, &out, &mut |done, total| {
         last = (done, total);
         std::ops::ControlFlow::Continue(())
-    }).unwrap();
+    })
+    .unwrap();
     assert_eq!(last.0, last.1);
     assert_eq!(report.weights_sha256, INT8_SHA256);
     assert!(report.relative_error > 1e-4 && report.relative_error < 0.02, "{}", report.relative_error);

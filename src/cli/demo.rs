@@ -107,12 +107,7 @@ pub fn run(args: Args) -> Result<()> {
         );
     };
     row("before: frozen encoder + head", before.accuracy, before.macro_f1, head_only.trained_head);
-    row(
-        "after: biases + head",
-        after.accuracy,
-        after.macro_f1,
-        report.trained_biases + report.trained_head,
-    );
+    row("after: biases + head", after.accuracy, after.macro_f1, report.trained_biases + report.trained_head);
     let _ = writeln!(text, "\n{:<8} {:<8} {:<8} notification", "wanted", "before", "after");
     let changed = dev.iter().zip(answers_before.iter().zip(&answers_after));
     for (example, (before, after)) in changed.filter(|(_, (b, a))| b.label != a.label).take(8) {

@@ -70,10 +70,12 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         .filter_map(|term| {
             let of_term = |p: &&trimtab::params::Param| matches!(p.role, Role::Bias(t, _) if t == *term);
             let values: usize = layout.iter().filter(of_term).map(|p| p.range.len()).sum();
-            (values > 0).then(|| json!({ "term": term.symbol(), "values": values, "default": *term != Term::K }))
+            (values > 0)
+                .then(|| json!({ "term": term.symbol(), "values": values, "default": *term != Term::K }))
         })
         .collect();
-    let biases: usize = layout.iter().filter(|p| matches!(p.role, Role::Bias(..))).map(|p| p.range.len()).sum();
+    let biases: usize =
+        layout.iter().filter(|p| matches!(p.role, Role::Bias(..))).map(|p| p.range.len()).sum();
     let elements = |dtype: &str| -> usize {
         base.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.shape.iter().product::<usize>()).sum()
     };

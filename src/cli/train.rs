@@ -262,7 +262,8 @@ fn summary(args: &Args, model: &Personal, report: &Report) -> Result<String> {
         format!(", dev accuracy {:.1} %, macro F1 {:.3}", 100.0 * m.accuracy, m.macro_f1)
     });
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
-    let peak = terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
+    let peak =
+        terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
     Ok(format!(
         "{}: {}, epoch {} of {}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}",
         args.out.display(),
@@ -298,9 +299,10 @@ fn write_plots(dir: &Path, model: &Personal, report: &Report) -> Result<()> {
         }
     }
     rows.retain(|(_, values)| values.iter().any(Option::is_some));
-    for (name, svg) in
-        [("learning-curve.svg", plots::learning_curve(&curve)), ("bias-change.svg", plots::bias_change(layers, &rows))]
-    {
+    for (name, svg) in [
+        ("learning-curve.svg", plots::learning_curve(&curve)),
+        ("bias-change.svg", plots::bias_change(layers, &rows)),
+    ] {
         let path = dir.join(name);
         std::fs::write(&path, svg).map_err(io(&path))?;
     }

@@ -40,7 +40,9 @@ impl<'p, R: BufRead> Lines<'p, R> {
                 return Ok(None);
             }
             if self.keep_blank
-                || !self.buffer.iter().all(u8::is_ascii_whitespace) || self.buffer.contains(&b'\t') {
+                || !self.buffer.iter().all(u8::is_ascii_whitespace)
+                || self.buffer.contains(&b'\t')
+            {
                 break; // a line of tabs is not blank: it is a row of empty fields
             }
         }

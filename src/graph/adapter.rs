@@ -131,7 +131,7 @@ pub(super) fn matrix_mut(t: &mut Tensor) -> TractResult<ArrayViewMut2<'_, f32>> 
 /// A saved outlet being filled.
 pub(super) fn saved_mut(t: &mut Tensor) -> TractResult<SavedMut<'_>> {
     fn slice<T: Datum>(t: &mut Tensor) -> TractResult<&mut [T]> {
-        Ok(t.to_plain_array_view_mut::<T>()?.into_slice().context("row-major tensor")?)
+        t.to_plain_array_view_mut::<T>()?.into_slice().context("row-major tensor")
     }
     Ok(match t.datum_type() {
         DatumType::F32 => SavedMut::F32(slice(t)?),

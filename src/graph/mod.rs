@@ -270,7 +270,8 @@ impl Graph {
     ) -> Result<Forward> {
         let mut out = self.run(&plan.plan, batch, theta)?.into_iter();
         let (logits, pooled) = (take(&mut out)?, take(&mut out)?);
-        let mut next = || out.next().ok_or_else(|| Error::Internal("the training plan lacks an output".into()));
+        let mut next =
+            || out.next().ok_or_else(|| Error::Internal("the training plan lacks an output".into()));
         let mut layers = Vec::new();
         for layer in 0..self.layers.len() {
             layers.push(if layer >= plan.saved_from {
@@ -345,7 +346,8 @@ impl Graph {
     fn wire(&self, scope: &SymbolScope, saved_from: usize) -> Result<(TypedModel, Outlets)> {
         let s = &self.embed.shared;
         let mut model = TypedModel { symbols: scope.clone(), ..TypedModel::default() };
-        let mut source = |name: &str, dt: DatumType, shape: TVec<TDim>| model.add_source(name, dt.fact(shape));
+        let mut source =
+            |name: &str, dt: DatumType, shape: TVec<TDim>| model.add_source(name, dt.fact(shape));
         let sources = (|| {
             TractResult::Ok((
                 source("tokens", DatumType::I32, tvec![3.to_dim(), s.rows.clone()])?,

@@ -1,6 +1,7 @@
 //! Each op of `ops/` with its weights and its places in `theta`, as a node of the graph.
 
 use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, saved_mut, values};
+use crate::ops::Numerics;
 use crate::ops::add_norm;
 use crate::ops::attention::{self, Heads};
 use crate::ops::dropout::Dropout;
@@ -8,7 +9,6 @@ use crate::ops::embed::{self, Embed};
 use crate::ops::head;
 use crate::ops::linear::{self, Linear};
 use crate::ops::pooler::{self, Pooler};
-use crate::ops::Numerics;
 use std::fmt;
 use std::ops::Range;
 use tract_core::internal::*;

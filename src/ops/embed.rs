@@ -20,11 +20,8 @@ pub struct Embed {
 /// Shapes: `tokens: [3, rows]` (word, position and type ids, each inside its table), `x: [rows, hidden]`.
 pub fn forward(e: &Embed, tokens: ArrayView2<i32>, mut x: ArrayViewMut2<f32>) {
     let hidden = e.word.cols();
-    x.as_slice_mut()
-        .expect("row-major tensor")
-        .par_chunks_mut(TASK_ROWS * hidden)
-        .enumerate()
-        .for_each(|(task, rows)| {
+    x.as_slice_mut().expect("row-major tensor").par_chunks_mut(TASK_ROWS * hidden).enumerate().for_each(
+        |(task, rows)| {
             for (i, row) in rows.chunks_exact_mut(hidden).enumerate() {
                 let r = task * TASK_ROWS + i;
                 let at = |which: usize| tokens[[which, r]] as usize;
@@ -37,5 +34,6 @@ pub fn forward(e: &Embed, tokens: ArrayView2<i32>, mut x: ArrayViewMut2<f32>) {
                     *x = (f32::from(w) * ws + f32::from(t) * ts) + f32::from(p) * ps;
                 }
             }
-        });
+        },
+    );
 }

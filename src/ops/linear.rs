@@ -127,10 +127,9 @@ pub fn gelu_backward(num: &Numerics, mut d: ArrayViewMut2<f32>, derivative: Save
     let task = TASK_ROWS * d.ncols();
     let d = d.as_slice_mut().expect("row-major tensor");
     match (num, derivative) {
-        (Numerics::Int8(k), Saved::U8(code)) => d
-            .par_chunks_mut(task)
-            .zip(code.par_chunks(task))
-            .for_each(|(d, code)| k.gelu_backward(d, code)),
+        (Numerics::Int8(k), Saved::U8(code)) => {
+            d.par_chunks_mut(task).zip(code.par_chunks(task)).for_each(|(d, code)| k.gelu_backward(d, code))
+        }
         (Numerics::Reference, Saved::F32(g)) => d.iter_mut().zip(g).for_each(|(d, g)| *d *= g),
         _ => panic!("gelu saves bytes in int8 mode and f32 in reference mode"),
     }

@@ -138,7 +138,12 @@ impl Writer<'_> {
         self.raw(&format!("{name}{SCALE}"), bytemuck::cast_slice(&scales))
     }
 
-    fn vector(&mut self, checkpoint: &Checkpoint, name: &str, tick: &mut dyn FnMut(u64) -> Result<()>) -> Result<()> {
+    fn vector(
+        &mut self,
+        checkpoint: &Checkpoint,
+        name: &str,
+        tick: &mut dyn FnMut(u64) -> Result<()>,
+    ) -> Result<()> {
         self.start(name)?;
         checkpoint.read(name, &mut |values, bytes| {
             self.append(bytemuck::cast_slice(values), false)?;

@@ -108,6 +108,6 @@ mod tests {
         let mut g = [3.0, 100.0, 4.0];
         assert_eq!(clip(&mut g, &[0..1, 2..3], 1.0), 5.0);
         assert!((g[0] - 0.6).abs() < 1e-5 && (g[2] - 0.8).abs() < 1e-5);
-        assert!(clip(&mut [f32::NAN], &[0..1], 1.0).is_nan());
+        assert!(clip(&mut [f32::NAN, 0.0], &[0..1, 1..2], 1.0).is_nan());
     }
 }

@@ -5,19 +5,19 @@ pub mod backward;
 pub mod batches;
 pub mod gradients;
 pub mod metrics;
+pub mod step;
 
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
 use crate::ops::{dropout, loss};
-use crate::params::{Role, Terms};
+use crate::params::Terms;
 use crate::tokenize::Encoded;
-use adamw::{AdamW, Group};
-use backward::Selection;
-use gradients::{Gradients, micro_batches};
+use gradients::micro_batches;
 use metrics::Metrics;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
+use step::{Step, Trainer};
 
 /// An encoded text and its label's index.
 #[derive(Clone, Debug)]
@@ -194,22 +194,15 @@ pub fn train(
     config: &TrainConfig,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report> {
-    let layers = config.check(graph.layers())?;
-    let selection = Selection::new(config.terms.clone(), layers, graph.layers());
-    let layout = graph.layout();
-    let groups = groups(graph, &selection, config);
-    let ranges: Vec<Range<usize>> = groups.iter().map(|g| g.range.clone()).collect();
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
+    let mut trainer = Trainer::new(graph, config, class_weights)?;
     let lengths: Vec<usize> = data.iter().map(|d| d.text.ids.len()).collect();
     let per_epoch = data.len().div_ceil(config.batch);
     let total = per_epoch * config.epochs;
     let warmup = (config.warmup * total as f64) as usize;
 
-    let mut optimizer = AdamW::new(theta.len(), groups);
-    let mut grad = vec![0.0; theta.len()];
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
-    let (trained_biases, trained_head) = selection.count(layout);
-    let gradients = Gradients::new(graph, selection, class_weights)?;
+    let (trained_biases, trained_head) = trainer.trained();
     let mut report = Report {
         epochs: vec![],
         kept: 0,
@@ -230,21 +223,18 @@ pub fn train(
         for indices in batches::batches(&lengths, config.batch, config.seed, epoch) {
             let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
             let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
-            grad.fill(0.0);
-            let (loss, _) = gradients.add(theta, &batch, Some(&keys), &mut grad)?;
-            let norm = adamw::clip(&mut grad, &ranges, config.clip);
-            if !loss.is_finite() || !norm.is_finite() {
-                failed = Some(diverged(epoch, report.steps, loss, norm));
+            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
+            let step = trainer.step(theta, &batch, Some(&keys), lr)?;
+            if !step.is_finite() {
+                failed = Some(diverged(epoch, report.steps, step));
                 break 'epochs;
             }
-            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
-            optimizer.update(theta, &grad, lr);
 
             report.steps += 1;
             texts_done += batch.len();
-            loss_sum += loss * batch.len() as f64;
-            let step = Progress::Step { done: report.steps, total, loss, texts: batch.len() };
-            if on_progress(step).is_break() {
+            loss_sum += step.loss * batch.len() as f64;
+            let done = Progress::Step { done: report.steps, total, loss: step.loss, texts: batch.len() };
+            if on_progress(done).is_break() {
                 report.interrupted = true;
                 report.train_s += start.elapsed().as_secs_f64();
                 break 'epochs;
@@ -287,7 +277,7 @@ pub fn train(
     }
 }
 
-fn diverged(epoch: usize, step: usize, loss: f64, norm: f64) -> Error {
+fn diverged(epoch: usize, steps: usize, Step { loss, norm }: Step) -> Error {
     let what = if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
     let kept = if epoch > 0 {
         format!("the biases of the best of {epoch} finished epochs are kept")
@@ -297,19 +287,8 @@ fn diverged(epoch: usize, step: usize, loss: f64, norm: f64) -> Error {
     Error::Diverged(format!(
         "training diverged in epoch {} at step {}: {what}; {kept}. Try a lower learning rate (--lr)",
         epoch + 1,
-        step + 1
+        steps + 1
     ))
-}
-
-/// What the optimizer moves. Biases do not decay, as in BitFit.
-fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Group> {
-    let wanted = graph.layout().iter().filter(|p| selection.wants_role(p.role));
-    wanted
-        .map(|p| {
-            let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
-            Group { range: p.range.clone(), rate: 1.0, decay }
-        })
-        .collect()
 }
 
 /// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.

@@ -1,4 +1,4 @@
-//! A tiny random BERT directory, for tests that need a checkpoint but not a real one.
+//! A random BERT directory, for tests and benches that need a checkpoint but not a real one.
 #![allow(dead_code)] // each test file uses its part
 
 use half::{bf16, f16};
@@ -17,6 +17,27 @@ pub const LAYERS: usize = 2;
 pub const INTERMEDIATE: usize = 64;
 pub const POSITIONS: usize = 64;
 
+/// Sizes of a random encoder. Its vocabulary is always [`vocabulary`].
+#[derive(Clone, Copy)]
+pub struct Sizes {
+    pub hidden: usize,
+    pub heads: usize,
+    pub layers: usize,
+    pub intermediate: usize,
+    pub positions: usize,
+}
+
+impl Sizes {
+    /// Those of [`Tiny::new`].
+    pub const TINY: Sizes = Sizes {
+        hidden: HIDDEN,
+        heads: HEADS,
+        layers: LAYERS,
+        intermediate: INTERMEDIATE,
+        positions: POSITIONS,
+    };
+}
+
 /// A checkpoint in memory, to be changed and written in any dialect.
 #[derive(Clone)]
 pub struct Tiny {
@@ -29,15 +50,22 @@ pub struct Tiny {
 }
 
 impl Tiny {
-    /// Random weights: uniform, matrices about 1/√hidden, biases about 0.05, gains about 1.
+    /// A random checkpoint of [`Sizes::TINY`].
     pub fn new(seed: u64) -> Tiny {
+        Tiny::of_sizes(seed, Sizes::TINY)
+    }
+
+    /// Random weights: uniform, matrices about 1/√hidden, biases about 0.05, gains about 1.
+    pub fn of_sizes(seed: u64, sizes: Sizes) -> Tiny {
+        let Sizes { hidden, heads, layers, intermediate, positions } = sizes;
+        let matrix = 0.3 * (HIDDEN as f32 / hidden as f32).sqrt();
         let vocab = vocabulary().len();
         let mut tiny = Tiny {
             config: json!({
                 "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu",
-                "hidden_size": HIDDEN, "num_attention_heads": HEADS, "num_hidden_layers": LAYERS,
-                "intermediate_size": INTERMEDIATE, "vocab_size": vocab,
-                "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+                "hidden_size": hidden, "num_attention_heads": heads, "num_hidden_layers": layers,
+                "intermediate_size": intermediate, "vocab_size": vocab,
+                "max_position_embeddings": positions, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
                 "position_embedding_type": "absolute", "hidden_dropout_prob": 0.1
             }),
             pooling: None,
@@ -52,28 +80,28 @@ impl Tiny {
         let norm =
             |module: &str| [(format!("{module}.weight"), 1.0, 0.2), (format!("{module}.bias"), 0.0, 0.1)];
         let embeddings = "bert.embeddings";
-        for (table, rows) in [("word", vocab), ("position", POSITIONS), ("token_type", 2)] {
-            add(format!("{embeddings}.{table}_embeddings.weight"), &[rows, HIDDEN], 0.0, 0.3);
+        for (table, rows) in [("word", vocab), ("position", positions), ("token_type", 2)] {
+            add(format!("{embeddings}.{table}_embeddings.weight"), &[rows, hidden], 0.0, 0.3);
         }
         for (name, middle, spread) in norm(&format!("{embeddings}.LayerNorm")) {
-            add(name, &[HIDDEN], middle, spread);
+            add(name, &[hidden], middle, spread);
         }
-        let mut linears = vec![("bert.pooler.dense".to_owned(), HIDDEN, HIDDEN)];
-        for layer in 0..LAYERS {
+        let mut linears = vec![("bert.pooler.dense".to_owned(), hidden, hidden)];
+        for layer in 0..layers {
             let layer = format!("bert.encoder.layer.{layer}");
             for module in ["self.query", "self.key", "self.value", "output.dense"] {
-                linears.push((format!("{layer}.attention.{module}"), HIDDEN, HIDDEN));
+                linears.push((format!("{layer}.attention.{module}"), hidden, hidden));
             }
-            linears.push((format!("{layer}.intermediate.dense"), INTERMEDIATE, HIDDEN));
-            linears.push((format!("{layer}.output.dense"), HIDDEN, INTERMEDIATE));
+            linears.push((format!("{layer}.intermediate.dense"), intermediate, hidden));
+            linears.push((format!("{layer}.output.dense"), hidden, intermediate));
             for module in ["attention.output", "output"] {
                 for (name, middle, spread) in norm(&format!("{layer}.{module}.LayerNorm")) {
-                    add(name, &[HIDDEN], middle, spread);
+                    add(name, &[hidden], middle, spread);
                 }
             }
         }
         for (module, out, inner) in linears {
-            add(format!("{module}.weight"), &[out, inner], 0.0, 0.3);
+            add(format!("{module}.weight"), &[out, inner], 0.0, matrix);
             add(format!("{module}.bias"), &[out], 0.0, 0.1);
         }
         tiny
@@ -129,7 +157,8 @@ impl Tiny {
     pub fn write_base(&self, dir: &Path) -> PathBuf {
         let (model, out) = (dir.join("tiny"), dir.join("tiny.q8.safetensors"));
         self.write(&model);
-        quantize(&Checkpoint::open(&model).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(())).unwrap();
+        quantize(&Checkpoint::open(&model).unwrap(), &out, &mut |_, _| std::ops::ControlFlow::Continue(()))
+            .unwrap();
         out
     }
 

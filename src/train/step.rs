@@ -1,0 +1,93 @@
+//! One step of training: gradient, clip, AdamW.
+
+use super::adamw::{self, AdamW, Group};
+use super::backward::Selection;
+use super::gradients::Gradients;
+use super::{Labelled, TrainConfig};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::params::Role;
+use std::ops::Range;
+
+/// What moves theta, step by step: for those who write a loop of their own. [`super::train`] is one such loop.
+pub struct Trainer<'g> {
+    gradients: Gradients<'g>,
+    optimizer: AdamW,
+    /// Trained ranges of theta.
+    ranges: Vec<Range<usize>>,
+    clip: f32,
+    /// Gradient of the last step, with the layout of theta.
+    grad: Vec<f32>,
+    trained: (usize, usize),
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// Loss of the batch before the step.
+    pub loss: f64,
+    /// Norm of its gradient over all that is trained, before the clip.
+    pub norm: f64,
+}
+
+impl Step {
+    /// Whether loss and gradient are numbers. A step of which this is false has left theta as it was.
+    pub fn is_finite(&self) -> bool {
+        self.loss.is_finite() && self.norm.is_finite()
+    }
+}
+
+impl<'g> Trainer<'g> {
+    /// Plans the steps; takes terms, layers, clip and decay from `config`.
+    ///
+    /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range.
+    pub fn new(graph: &'g Graph, config: &TrainConfig, class_weights: Option<Vec<f32>>) -> Result<Self> {
+        let selection = Selection::new(config.terms.clone(), config.check(graph.layers())?, graph.layers());
+        let len = graph.layout().len();
+        let groups = groups(graph, &selection, config);
+        Ok(Trainer {
+            ranges: groups.iter().map(|g| g.range.clone()).collect(),
+            optimizer: AdamW::new(len, groups),
+            clip: config.clip,
+            grad: vec![0.0; len],
+            trained: selection.count(graph.layout()),
+            gradients: Gradients::new(graph, selection, class_weights)?,
+        })
+    }
+
+    /// Number of trained values: biases, head.
+    pub fn trained(&self) -> (usize, usize) {
+        self.trained
+    }
+
+    /// One step with learning rate `lr`. `keys: [batch]` are dropout keys; without them dropout is off.
+    ///
+    /// Where the loss or the gradient is not finite, theta and the optimizer stay as they were.
+    pub fn step(
+        &mut self,
+        theta: &mut [f32],
+        batch: &[&Labelled],
+        keys: Option<&[i64]>,
+        lr: f64,
+    ) -> Result<Step> {
+        self.grad.fill(0.0);
+        let (loss, _) = self.gradients.add(theta, batch, keys, &mut self.grad)?;
+        let norm = adamw::clip(&mut self.grad, &self.ranges, self.clip);
+        let step = Step { loss, norm };
+        if step.is_finite() {
+            self.optimizer.update(theta, &self.grad, lr);
+        }
+        Ok(step)
+    }
+}
+
+/// What the optimizer moves. Biases do not decay, as in BitFit.
+fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Group> {
+    let wanted = graph.layout().iter().filter(|p| selection.wants_role(p.role));
+    wanted
+        .map(|p| {
+            let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
+            Group { range: p.range.clone(), rate: 1.0, decay }
+        })
+        .collect()
+}
