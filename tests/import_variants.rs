@@ -40,13 +40,8 @@ fn check(tiny: &Tiny, dir: &Path, narrow: impl Fn(f32) -> f32) -> Base {
             let q: Vec<i8> =
                 row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect();
             assert_eq!(matrix.data()[r * shape[1]..][..shape[1]], q, "{name} row {r}");
-            assert_eq!(matrix.row_sum()[r], q.iter().map(|q| i32::from(*q)).sum::<i32>());
             matrix.dequantize_row(r, &mut dequantized);
             assert!(dequantized.iter().zip(row).all(|(a, b)| (a - b).abs() <= scale * 0.5001));
-        }
-        for (c, sum) in matrix.col_sum().iter().enumerate() {
-            let column = matrix.data().iter().skip(c).step_by(shape[1]);
-            assert_eq!(*sum, column.map(|q| i32::from(*q)).sum::<i32>(), "{name} column {c}");
         }
         assert_eq!(base.vector(&format!("{name}.scale")).unwrap(), matrix.scale());
     }

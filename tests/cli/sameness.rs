@@ -1,0 +1,91 @@
+//! The same seed, data and base give the same file, byte for byte, however they come and wherever they run.
+
+use crate::sandbox::{Sandbox, examples, tsv};
+use serde_json::json;
+
+/// The bias file that these flags give.
+fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
+    let line = format!("train --base base --data {data} --out x.bias --epochs 2 --batch 5 {flags}");
+    let output = s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap();
+    assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
+    s.read("x.bias")
+}
+
+#[test]
+fn formats() {
+    let s = Sandbox::new();
+    let pairs: Vec<_> = examples().into_iter().enumerate().collect();
+    let second = |i: usize| ["", "we love it", "a \"quoted\" box, never open"][i % 3];
+    let tsv: String = pairs.iter().map(|(i, (l, t))| format!("{t}\t{l}\t{}\n", second(*i))).collect();
+    let quoted = |t: &str| format!("\"{}\"", t.replace('"', "\"\""));
+    let csv: String =
+        pairs.iter().map(|(i, (l, t))| format!("{},{l},{}\r\n", quoted(t), quoted(second(*i)))).collect();
+    let jsonl: String = pairs
+        .iter()
+        .map(|(i, (l, t))| json!({ "label": l, "text_a": t, "text_b": second(*i) }).to_string() + "\n")
+        .collect();
+    s.write("x.tsv", format!("text_a\tlabel\ttext_b\n{tsv}"));
+    s.write("x.csv", format!("\u{feff}text_a,label,text_b\r\n{csv}"));
+    s.write("x.jsonl", jsonl);
+    let first = trained(&s, "x.tsv", "", "");
+    assert!(first == trained(&s, "x.csv", "", ""), "csv");
+    assert!(first == trained(&s, "x.jsonl", "", ""), "jsonl");
+}
+
+#[test]
+fn threads_and_kernels() {
+    let s = Sandbox::new();
+    let first = trained(&s, "train.tsv", "--threads 1", "");
+    assert!(first == trained(&s, "train.tsv", "--threads 1", ""), "again");
+    for threads in [2, 3] {
+        assert!(first == trained(&s, "train.tsv", &format!("--threads {threads}"), ""), "{threads} threads");
+    }
+    let machine = s.json("inspect --json");
+    let kernels: Vec<&str> = machine["kernels"].as_array().unwrap().iter().filter_map(|k| k.as_str()).collect();
+    assert!(kernels.contains(&"portable"), "{machine}");
+    for kernel in kernels {
+        println!("kernel set {kernel}");
+        assert!(first == trained(&s, "train.tsv", "--threads 2", kernel), "{kernel}");
+    }
+}
+
+#[test]
+fn where_it_is_written_and_what_stood_there() {
+    let s = Sandbox::new();
+    let first = trained(&s, "train.tsv", "", "");
+    std::fs::create_dir(s.path("folder")).unwrap();
+    s.ok("train --base ./base --data ./train.tsv --out folder/y.bias --epochs 2 --batch 5 --dev dev.tsv --keep last");
+    let tensors = |bytes: &[u8]| {
+        let file = safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let mut all: Vec<_> = file.tensors().into_iter().map(|(n, t)| (n, t.data().to_vec())).collect();
+        all.sort();
+        all
+    };
+    assert!(tensors(&first) == tensors(&s.read("folder/y.bias")), "scoring on dev changes nothing");
+}
+
+#[test]
+fn what_should_change_the_file_does() {
+    let s = Sandbox::new();
+    let first = trained(&s, "train.tsv", "", "");
+    for flags in ["--seed 1", "--lr 0.001", "--dropout 0", "--encoder-dropout 0.1", "--class-weights --dropout 0.2"] {
+        assert!(first != trained(&s, "train.tsv", flags, ""), "{flags}");
+    }
+    s.write("other.tsv", tsv(&examples()[1..]));
+    assert!(first != trained(&s, "other.tsv", "", ""), "one example less");
+}
+
+#[test]
+fn seeds_up_to_the_largest() {
+    let s = Sandbox::new();
+    let largest = trained(&s, "train.tsv", "--seed 18446744073709551615", "");
+    assert!(largest != trained(&s, "train.tsv", "--seed 18446744073709551614", ""));
+}
+
+/// Two runs of `quantize` give one base.
+#[test]
+fn quantize() {
+    let s = Sandbox::new();
+    s.ok(&format!("quantize {} --output again", crate::sandbox::TINY));
+    assert!(s.read("base") == s.read("again"));
+}

@@ -1,0 +1,152 @@
+//! Settings that make no sense, and those that make training diverge.
+
+use crate::sandbox::{DIVERGED, IO, Sandbox, TINY, USAGE};
+
+const TRAIN: &str = "train --base base --data train.tsv --out me.bias";
+
+fn refuses(flags: &str, words: &[&str]) {
+    Sandbox::new().refuses(&format!("{TRAIN} {flags}"), USAGE, words);
+}
+
+#[test]
+fn numbers_out_of_range() {
+    refuses("--epochs 0", &["epochs"]);
+    refuses("--epochs many", &["--epochs", "many"]);
+    refuses("--batch 0", &["batch"]);
+    refuses("--lr 0", &["learning rate", "0"]);
+    refuses("--lr=-1", &["learning rate", "-1"]);
+    refuses("--lr nan", &["learning rate", "NaN"]);
+    refuses("--lr inf", &["learning rate", "inf"]);
+    refuses("--max-len 0", &["max-len 0", "4 or more"]);
+    refuses("--max-len 1", &["max-len 1", "4 or more"]);
+    refuses("--threads 0", &["--threads", "1..=1024"]);
+    refuses("--warmup 2", &["warm-up", "between 0 and 1"]);
+    refuses("--clip nan", &["clip"]);
+    refuses("--dropout 1", &["dropout", "[0, 1)"]);
+    refuses("--dropout nan", &["dropout", "[0, 1)"]);
+    refuses("--weight-decay nan", &["weight decay"]);
+    refuses("--weight-decay=-1", &["weight decay"]);
+    refuses("--seed=-1", &["--seed", "-1"]);
+}
+
+#[test]
+fn large_max_len_is_the_models() {
+    let s = Sandbox::new();
+    s.ok(&format!("{TRAIN} --epochs 1 --max-len 100000"));
+    assert_eq!(s.json("inspect me.bias --json")["max_len"], 64, "the tiny model's positions");
+}
+
+#[test]
+fn terms_and_layers() {
+    refuses("--terms bogus", &["`bogus`", "emb_ln q k v m1 ln1 m2 m3 ln2 pooler", "none"]);
+    refuses("--terms= ", &["none"]);
+    for range in ["5..9", "1..1", "2..1", "0..3"] {
+        refuses(&format!("--layers {range}"), &[range, "0..2"]);
+    }
+    refuses("--layers 3", &["FROM..TO"]);
+    refuses("--layers=-1..2", &["FROM..TO"]);
+    refuses("--terms emb_ln --layers 1..2", &["emb_ln", "layers 1..2"]);
+    refuses("--terms pooler --pool mean", &["pooler", "mean"]);
+}
+
+#[test]
+fn training_b_k_is_explained() {
+    let done = Sandbox::new().ok(&format!("{TRAIN} --epochs 1 --terms k"));
+    assert!(done.stderr.contains("b_k cannot learn") && done.stderr.contains("softmax"), "{}", done.stderr);
+}
+
+#[test]
+fn pooling_without_a_pooler() {
+    let s = Sandbox::new();
+    let tensors = std::fs::read(format!("{TINY}/model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&tensors).unwrap();
+    let kept = tensors.iter().filter(|(name, _)| !name.contains("pooler"));
+    std::fs::create_dir(s.path("model")).unwrap();
+    s.write("model/model.safetensors", safetensors::serialize(kept, None).unwrap());
+    for name in ["config.json", "tokenizer.json"] {
+        s.write(&format!("model/{name}"), std::fs::read(format!("{TINY}/{name}")).unwrap());
+    }
+    s.ok("quantize model --output poolerless");
+    assert_eq!(s.json("inspect poolerless --json")["pooler"], false);
+    let train = "train --base poolerless --data train.tsv --out x.bias";
+    s.refuses(&format!("{train} --pool cls"), USAGE, &["poolerless", "pooler", "mean"]);
+    s.refuses(&format!("{train} --pool best"), USAGE, &["best", "auto", "cls", "mean"]);
+    s.ok(&format!("{train} --pool mean --epochs 1"));
+    s.ok("predict --base poolerless --bias x.bias hello");
+}
+
+#[test]
+fn target_that_cannot_be() {
+    let s = Sandbox::new();
+    let train = "train --base base --data train.tsv";
+    s.refuses(&format!("{train} --out none/x.bias"), USAGE, &["none/x.bias", "no directory"]);
+    std::fs::create_dir(s.path("folder")).unwrap();
+    s.refuses(&format!("{train} --out folder"), USAGE, &["folder", "is a directory"]);
+    s.refuses(&format!("quantize {TINY} --output none/x"), IO, &["none/x"]);
+    s.refuses(&format!("quantize {TINY} --output folder"), IO, &["folder", "directory"]);
+    // a file where the plots' folder should be is found before training, not after
+    s.refuses(&format!("{TRAIN} --plots base"), IO, &["base"]);
+}
+
+#[test]
+fn a_file_is_not_its_own_target() {
+    let s = Sandbox::new();
+    s.refuses("train --base base --data train.tsv --out base", USAGE, &["base", "--out"]);
+    s.refuses("train --base base --data train.tsv --out train.tsv", USAGE, &["train.tsv", "--out"]);
+    s.refuses("train --base base --data train.tsv --dev dev.tsv --out ./dev.tsv", USAGE, &["dev.tsv", "--out"]);
+}
+
+#[test]
+fn flags_that_need_another() {
+    refuses("--patience 2", &["--dev"]);
+    refuses("--keep mcc", &["--dev"]);
+    let s = Sandbox::new();
+    s.refuses("train --base base --data train.tsv", USAGE, &["--out"]);
+    s.refuses("train --base base --data train.tsv --out x --bogus", USAGE, &["--bogus"]);
+    s.refuses("retrain", USAGE, &["retrain"]);
+}
+
+#[test]
+fn unknown_kernel() {
+    let s = Sandbox::new();
+    for line in [
+        TRAIN,
+        "eval --base base --bias me.bias --data dev.tsv",
+        "predict --base base --bias me.bias hello",
+        "inspect",
+    ] {
+        let mut command = s.command(line);
+        command.env("TRIMTAB_KERNEL", "bogus");
+        s.refuses_with(command, line, USAGE, &["`bogus`", "portable"]);
+    }
+}
+
+#[test]
+fn huge_learning_rates_diverge() {
+    for flags in [
+        "--lr 1e30",
+        "--lr 1e30 --dev dev.tsv",
+        "--lr 1e30 --epochs 1 --batch 100", // the only update is the last
+        "--lr 1e30 --epochs 1 --batch 100 --dev dev.tsv",
+        "--lr 1e300",
+        "--lr 1e39 --terms pooler --epochs 1 --batch 100", // hidden by tanh
+    ] {
+        // an existing bias file is replaced by a good epoch only, and here there is none
+        let words = ["diverged in epoch 1", "no epoch was finished", "--lr"];
+        Sandbox::new().refuses(&format!("{TRAIN} {flags}"), DIVERGED, &words);
+    }
+}
+
+#[test]
+fn large_learning_rate_ends_one_way_or_the_other() {
+    let s = Sandbox::new();
+    let done = s.run(&format!("{TRAIN} --lr 1e9"));
+    match done.code {
+        Some(0) => s.json("eval --base base --bias me.bias --data dev.tsv --json"),
+        _ => {
+            done.failed("--lr 1e9", DIVERGED, &["diverged", "--lr"]);
+            s.json("inspect me.bias --json")
+        }
+    };
+    s.no_leftovers();
+}
