@@ -3,10 +3,10 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
-use super::{BLOCK, MatI8};
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
+use super::{BLOCK, MatI8};
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -263,7 +263,9 @@ impl Int8 for Avx2 {
         acc: &mut Tile,
     ) {
         let groups = b.len() / (2 * NR);
-        assert!(a.len() == groups * mr * 2 && blocks == groups.div_ceil(BLOCK / 2) && scale.len() == mr * blocks);
+        assert!(
+            a.len() == groups * mr * 2 && blocks == groups.div_ceil(BLOCK / 2) && scale.len() == mr * blocks
+        );
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {

@@ -3,10 +3,10 @@
 //! `vpdpbusd` wants unsigned times signed, so activations are shifted to `q + 128` (`q xor 0x80`) and the
 //! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact.
 
-use super::{BLOCK, MatI8};
 use super::gemm::{MR_MAX, NR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
+use super::{BLOCK, MatI8};
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -248,16 +248,7 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(
-        self,
-        mr: usize,
-        a: &[u8],
-        b: &[i8],
-        scale: &[f32],
-        blocks: usize,
-        sums: &[i32],
-        acc: &mut Tile,
-    ) {
+    fn tile(self, mr: usize, a: &[u8], b: &[i8], scale: &[f32], blocks: usize, sums: &[i32], acc: &mut Tile) {
         let groups = b.len() / STEP;
         assert!(a.len() == groups * mr * 4 && blocks == groups.div_ceil(BLOCK / 4));
         assert!(scale.len() == mr * blocks && sums.len() == blocks * NR);

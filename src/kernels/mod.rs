@@ -21,6 +21,7 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod epilogue;
 mod float;
 pub mod gelu;
 mod gemm;
@@ -148,15 +149,7 @@ pub trait Kernels: Send + Sync {
     /// `f` goes over the blocks of the contraction in ascending order: `f = acc_0 · x.scale[r, 0]`, then
     /// `f = fma(acc_b, x.scale[r, b], f)`, with `acc_b = Σ_i x[r,i] w[o,i]` over the block, exact.
     #[allow(clippy::too_many_arguments)]
-    fn gemm_forward(
-        &self,
-        x: RowsI8,
-        w: MatI8,
-        w_scale: &[f32],
-        bias: &[f32],
-        gelu: Option<GeluOut>,
-        y: Out,
-    );
+    fn gemm_forward(&self, x: RowsI8, w: MatI8, w_scale: &[f32], bias: &[f32], gelu: Option<GeluOut>, y: Out);
 
     /// Backward of a Linear to its input: `d_x[r, i] = f`, or `d_x + f` with `accumulate`.
     ///

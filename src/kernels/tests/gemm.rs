@@ -1,6 +1,8 @@
 //! The products: int8 against a naive i64 loop, f32 against a naive chain of `mul_add`.
 
-use super::super::{BLOCK, Gelu, GeluOut, Kernels, MatI8, Out, RowsI8, Strided, available, portable::Portable};
+use super::super::{
+    BLOCK, Gelu, GeluOut, Kernels, MatI8, Out, RowsI8, Strided, available, portable::Portable,
+};
 use super::{Failures, Rng, others};
 use proptest::prelude::*;
 
