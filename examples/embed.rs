@@ -17,8 +17,7 @@ fn main() -> Result<()> {
     let mut texts = data::read_examples(Path::new(data), &Columns::default(), false)?;
     texts.truncate(limit);
     // The head is not used; any two labels do.
-    let model =
-        Personal::new(&Base::open(base)?, vec!["0".into(), "1".into()], &Options::default())?;
+    let model = Personal::new(&Base::open(base)?, vec!["0".into(), "1".into()], &Options::default())?;
     for vector in model.embed_all(&texts)? {
         println!("{}", serde_json::json!(vector));
     }

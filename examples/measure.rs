@@ -57,6 +57,7 @@ struct Args {
 
 fn main() {
     let import_rss_mb = proc::status_mb("VmRSS");
+    kernels::heap::keep_freed_memory(); // as the `trimtab` command does
     match arguments().and_then(|args| measure(&args, import_rss_mb)) {
         Ok(row) => println!("{row}"),
         Err(e) => {

@@ -24,8 +24,9 @@ const MINILM: Sizes = Sizes { hidden: 384, heads: 12, layers: 6, intermediate: 1
 /// Texts and tokens of the batches: a sentence as it comes, a short batch, a long one.
 pub const SHAPES: [(usize, usize); 3] = [(1, 16), (16, 32), (8, 128)];
 
-/// The base; its file may go, its map stays.
+/// The base; its file may go, its map stays. Also sets the heap as the `trimtab` command does.
 pub fn base() -> Base {
+    trimtab::kernels::heap::keep_freed_memory();
     let dir = tempfile::tempdir().expect("a temporary directory");
     Tiny::of_sizes(0, MINILM).base(dir.path())
 }
