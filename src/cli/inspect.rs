@@ -130,7 +130,9 @@ fn text(facts: &Value) -> String {
     let rest = map.iter().filter(|(key, _)| !first.contains(&key.as_str()));
     let lines = order.chain(rest).map(|(key, value)| {
         let shown = match value {
-            Value::Array(terms) if key == "trainable" => terms.iter().map(term).collect::<Vec<_>>().join(", "),
+            Value::Array(terms) if key == "trainable" => {
+                terms.iter().map(term).collect::<Vec<_>>().join(", ")
+            }
             Value::String(s) => s.clone(),
             Value::Number(n) if key.ends_with("_bytes") => terminal::size(n.as_u64().unwrap_or(0)),
             Value::Number(n) => n.as_u64().map_or(n.to_string(), |n| terminal::count(n as usize)),

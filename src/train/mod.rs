@@ -233,7 +233,8 @@ pub fn train(
             let step = trainer.step(theta, &batch, Some(&keys), lr)?;
             if !step.is_finite() {
                 let Step { loss, norm } = step;
-                let what = if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
+                let what =
+                    if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
                 failed = Some(diverged(epoch, report.steps + 1, &what));
                 break 'epochs;
             }
@@ -277,7 +278,9 @@ pub fn train(
             report.interrupted = true;
             break;
         }
-        if config.patience.is_some_and(|p| epoch + 1 >= report.kept.saturating_add(p)) && epoch + 1 < config.epochs {
+        if config.patience.is_some_and(|p| epoch + 1 >= report.kept.saturating_add(p))
+            && epoch + 1 < config.epochs
+        {
             let waited = epoch + 1 - report.kept;
             report.stopped = Some(format!("no better score on dev for {waited} epochs"));
             break;

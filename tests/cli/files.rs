@@ -217,11 +217,11 @@ fn wrong_facts() {
 #[test]
 fn missing_file_and_directory() {
     let s = Sandbox::new();
-    for name in ["none", "."] {
-        s.refuses(&format!("train --base {name} --data train.tsv --out x.bias"), IO, &[name]);
-        s.refuses(&format!("predict --base base --bias {name} hello"), IO, &[name]);
-        s.refuses(&format!("inspect {name}"), IO, &[name]);
-    }
+    s.refuses("train --base none --data train.tsv --out x.bias", IO, &["none", "No such file"]);
+    s.refuses("predict --base base --bias none hello", IO, &["none", "No such file"]);
+    s.refuses("inspect none", IO, &["none", "No such file"]);
+    not_a_base(&s, TINY, &["a directory", "trimtab quantize"]);
+    s.refuses("predict --base base --bias . hello", IO, &[".", "directory"]);
     s.refuses("quantize none --output x", IO, &["none"]);
     s.refuses("quantize base --output x", USAGE, &["base", "directory"]);
 }
