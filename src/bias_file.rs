@@ -13,7 +13,8 @@
 //! | `base_fingerprint`, `base_name` | the base this belongs to; refused on another |
 //! | `metrics`, `settings` | JSON: scores when saved, how it was trained |
 //!
-//! Equal content gives equal bytes.
+//! Every bias of `terms` in `layers` MUST be there, so that a file that lost one is not taken for one that never
+//! had it. Equal content gives equal bytes.
 //!
 //! # In PyTorch
 //!

@@ -163,6 +163,13 @@ pub(crate) fn encode_header(
 
 /// Replaces the file at `path` whole, or leaves it as it was: `fill` writes beside it, then sync and rename.
 pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
+    // A link stays a link: what it points to is replaced. A device or a pipe is not ours to replace.
+    let real = path.canonicalize();
+    let path = real.as_deref().unwrap_or(path);
+    if path.exists() && !path.is_file() {
+        let source = std::io::Error::other("is a directory or a device; name a file");
+        return Err(Error::Io { path: path.to_owned(), source });
+    }
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),

@@ -143,6 +143,14 @@ impl Personal {
         let options = Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
         let mut model = Personal::new(base, file.labels.clone(), &options)?;
         file.apply(path, model.graph.layout(), &mut model.theta)?;
+        let depth = base.config().layers;
+        let claims =
+            train::backward::Selection::new(file.terms.parse()?, file.layers.0..file.layers.1, depth);
+        for p in model.graph.layout().iter().filter(|p| claims.wants_role(p.role)) {
+            if !file.tensors.contains_key(&p.name) {
+                return Err(Error::tensor(path, &p.name, "is missing, though it was trained"));
+            }
+        }
         model.settings = file.settings;
         model.metrics = file.metrics;
         Ok(model)

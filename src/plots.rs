@@ -3,7 +3,11 @@
 //! Plain elements and one style sheet, so that every viewer draws them; colours follow the viewer's light or
 //! dark scheme. Numbers that are not finite are left out: no input makes an invalid file.
 
-use std::fmt::Write;
+use crate::container;
+use crate::error::{Error, Result};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
 
 const STYLE: &str = "\
 .bg{fill:#ffffff}.fg{fill:#1f2328}.dim{fill:#59636e}.grid{stroke:#d1d9e0;stroke-width:1}\
@@ -13,6 +17,11 @@ text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-se
 .title{font-size:14px;font-weight:600}.small{font-size:11px}\
 @media (prefers-color-scheme:dark){.bg{fill:#0d1117}.fg{fill:#f0f6fc}.dim{fill:#9198a1}\
 .grid{stroke:#3d444d}.none{stroke:#3d444d}.line{stroke:#f0913c}.dot{fill:#f0913c}}";
+
+/// Writes a plot whole, or leaves what stands at `path`.
+pub fn write(path: &Path, svg: &str) -> Result<()> {
+    container::replace_file(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path)))
+}
 
 /// SVG text in the making.
 struct Svg {

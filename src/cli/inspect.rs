@@ -121,26 +121,41 @@ fn bias_file(path: &Path) -> Result<Value> {
     }))
 }
 
-/// `key: value` lines, nested objects in one line each.
+/// `key  value` lines, what it is first; nested objects in one line each.
 fn text(facts: &Value) -> String {
     let Value::Object(map) = facts else { return facts.to_string() };
     let width = map.keys().map(String::len).max().unwrap_or(0);
-    let lines = map.iter().map(|(key, value)| {
+    let first = ["kind", "path", "name"];
+    let order = map.iter().filter(|(key, _)| first.contains(&key.as_str()));
+    let rest = map.iter().filter(|(key, _)| !first.contains(&key.as_str()));
+    let lines = order.chain(rest).map(|(key, value)| {
         let shown = match value {
+            Value::Array(terms) if key == "trainable" => {
+                terms.iter().map(term).collect::<Vec<_>>().join(", ")
+            }
             Value::String(s) => s.clone(),
             Value::Number(n) if key.ends_with("_bytes") => terminal::size(n.as_u64().unwrap_or(0)),
             Value::Number(n) => n.as_u64().map_or(n.to_string(), |n| terminal::count(n as usize)),
             Value::Array(items) => items.iter().map(inline).collect::<Vec<_>>().join(", "),
             other => inline(other),
         };
-        format!("{key:width$}  {shown}")
+        format!("{key:width$}  {}", terminal::one_line(&shown))
     });
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// A trainable term: its symbol and how many values it has.
+fn term(fact: &Value) -> String {
+    let values = terminal::count(fact["values"].as_u64().unwrap_or(0) as usize);
+    let by_name = if fact["default"] == true { "" } else { " (only if asked for)" };
+    format!("{} {values}{by_name}", inline(&fact["term"]))
 }
 
 fn inline(value: &Value) -> String {
     match value {
         Value::String(s) => s.clone(),
+        // for people: no more digits than an f32 has
+        Value::Number(n) if n.is_f64() => format!("{:?}", n.as_f64().unwrap_or(f64::NAN) as f32),
         Value::Object(map) => {
             map.iter().map(|(k, v)| format!("{k} {}", inline(v))).collect::<Vec<_>>().join(", ")
         }

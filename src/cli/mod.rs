@@ -55,7 +55,7 @@ pub fn main() -> ExitCode {
         // whoever reads our output has had enough: not our failure
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("trimtab: {e}");
+            terminal::say(terminal::one_line(&format!("trimtab: {e}")));
             ExitCode::from(e.exit_code())
         }
     }

@@ -1,7 +1,7 @@
 //! `trimtab predict`: the label of each text given, or of each line on stdin as it comes.
 
-use super::{args, print};
-use std::io::Read;
+use super::{args, print, terminal};
+use std::io::{IsTerminal, Read};
 use std::path::Path;
 use std::sync::mpsc;
 use trimtab::data::{Example, Lines};
@@ -33,6 +33,9 @@ pub fn run(args: Args) -> Result<()> {
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
     if !args.text.is_empty() {
         return answer(&model, &args.text, args.json);
+    }
+    if std::io::stdin().is_terminal() {
+        terminal::say("a text a line; Ctrl-D ends");
     }
     // A reader of its own: what has come while an answer was computed is answered together.
     let (send, lines) = mpsc::sync_channel(4 * TOGETHER);
@@ -94,7 +97,7 @@ fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<Stri
         return Err(Error::Diverged("the model's answer is not a number: its bias file is broken".into()));
     }
     if !json {
-        return Ok(format!("{}\t{best:.3}\t{text}", p.label));
+        return Ok(terminal::one_line(&format!("{}\t{best:.3}\t{text}", p.label)));
     }
     let probabilities: serde_json::Map<_, _> =
         model.labels().iter().cloned().zip(p.probabilities.iter().map(|&v| v.into())).collect();

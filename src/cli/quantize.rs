@@ -2,9 +2,10 @@
 
 use super::{print, terminal};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use trimtab::import::Checkpoint;
-use trimtab::{Result, quant};
+use trimtab::quant::Base;
+use trimtab::{Error, Result, quant};
 
 /// Freeze a Hugging Face BERT directory into one int8 base file
 ///
@@ -25,6 +26,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     let checkpoint = Checkpoint::open(&args.dir)?;
+    check_target(&args.dir, &args.output)?;
     let bar = terminal::bar(0, "quantizing {wide_bar} {bytes}/{total_bytes}");
     let report = quant::quantize(&checkpoint, &args.output, &mut |done, total| {
         bar.set_length(total);
@@ -42,4 +44,14 @@ pub fn run(args: Args) -> Result<()> {
         terminal::size(report.checkpoint_bytes),
         &report.weights_sha256[..16]
     ))
+}
+
+/// Refuses to replace a file of the checkpoint itself; a base that was put beside it may be replaced.
+fn check_target(dir: &Path, output: &Path) -> Result<()> {
+    let (Ok(dir), Ok(file)) = (dir.canonicalize(), output.canonicalize()) else { return Ok(()) };
+    if file.is_file() && file.starts_with(dir) && Base::open(output).is_err() {
+        let what = format!("--output {} would replace a file of the checkpoint", output.display());
+        return Err(Error::Config(what));
+    }
+    Ok(())
 }

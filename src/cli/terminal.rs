@@ -1,7 +1,8 @@
 //! What a person sees while waiting: bars on a terminal, plain lines when piped; Ctrl-C; sizes and peaks.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static STOP: AtomicBool = AtomicBool::new(false);
@@ -13,7 +14,7 @@ pub fn catch_interrupt() {
         if STOP.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
-        eprintln!("\ntrimtab: stopping (Ctrl-C again to stop at once)");
+        say("\ntrimtab: stopping (Ctrl-C again to stop at once)");
     });
 }
 
@@ -32,13 +33,23 @@ pub fn bar(total: u64, template: &str) -> ProgressBar {
     ProgressBar::with_draw_target(Some(total), target).with_style(style.progress_chars("=> "))
 }
 
+/// A line on stderr. One that cannot be written (a full disk, a closed pipe) is no reason to end the work.
+pub fn say(text: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
 /// A line of progress on stderr, above the bar where there is one.
 pub fn line(bar: &ProgressBar, text: &str) {
     if bar.is_hidden() {
-        eprintln!("{text}");
+        say(text);
     } else {
         bar.println(text);
     }
+}
+
+/// Text on one line, without what could steer a terminal; tabs stay.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).collect()
 }
 
 /// `1.2 MB`, powers of ten.

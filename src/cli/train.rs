@@ -31,8 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "BIAS")]
     out: PathBuf,
     /// Learn from the first N lines only
-    #[arg(long, value_name = "N")]
-    limit: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
     #[command(flatten)]
     columns: args::Data,
 
@@ -83,7 +83,7 @@ pub struct Args {
     #[arg(long, value_name = "N", requires = "dev")]
     patience: Option<usize>,
     /// Which score on dev decides the epoch that is kept
-    #[arg(long, value_enum, default_value_t = Keep::Accuracy)]
+    #[arg(long, value_enum, default_value_t = Keep::Accuracy, requires_ifs = SCORES.map(|s| (s, "dev")))]
     keep: Keep,
     /// Write the bias file in f16: half the size
     #[arg(long)]
@@ -97,6 +97,9 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+/// Values of --keep that need --dev.
+const SCORES: [&str; 4] = ["accuracy", "macro-f1", "mcc", "loss"];
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Keep {
@@ -144,10 +147,10 @@ impl Args {
 
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
-    check_target(&args.out)?;
+    check_targets(&args)?;
     let base = Base::open(&args.base)?;
     let mut train = args.columns.read(&args.data)?;
-    train.truncate(args.limit.unwrap_or(usize::MAX));
+    train.truncate(args.limit.map_or(usize::MAX, |n| n as usize));
     data::check_trainable(&train, &args.data)?;
     let labels = data::label_set(&train);
     let dev = args.dev.as_ref().map(|path| args.columns.read(path)).transpose()?;
@@ -161,15 +164,15 @@ pub fn run(args: Args) -> Result<()> {
     options.encoder_dropout = args.encoder_dropout;
     let mut model = Personal::new(&base, labels, &options)?;
     if args.terms.contains(Term::K) {
-        eprintln!("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
+        terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
     }
-    eprintln!(
+    terminal::say(format_args!(
         "{} examples, {} labels, {}, {} threads",
         terminal::count(train.len()),
         model.labels().len(),
         model.graph().numerics().describe(),
         model.threads()
-    );
+    ));
 
     let result = with_progress(&mut model, &train, dev.as_deref(), &args.config());
     let report = match result {
@@ -178,7 +181,7 @@ pub fn run(args: Args) -> Result<()> {
             // The best finished epoch is in the model; an existing file is replaced only by one.
             if model.has_finished_epoch() {
                 model.save(&args.out, args.half)?;
-                eprintln!("kept the best finished epoch in {}", args.out.display());
+                terminal::say(format_args!("kept the best finished epoch in {}", args.out.display()));
             }
             return Err(e);
         }
@@ -190,20 +193,37 @@ pub fn run(args: Args) -> Result<()> {
     }
     print(&summary(&args, &model, &report)?)?;
     if report.interrupted {
-        let what = format!("{} holds what was learned in {} steps", args.out.display(), report.steps);
+        let what = match report.kept {
+            0 => format!("what was learned in {} steps", report.steps),
+            epoch => format!("epoch {epoch}"),
+        };
+        let what = format!("{} holds {what}", args.out.display());
         return Err(Error::Interrupted(what));
     }
     Ok(())
 }
 
-/// Fails early where the result could not be written, rather than after an hour.
-fn check_target(out: &Path) -> Result<()> {
+/// Fails early where a result could not be written, or would replace what it is made from, rather than after an hour.
+fn check_targets(args: &Args) -> Result<()> {
+    let out = &args.out;
     let dir = out.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !dir.is_dir() {
         return Err(Error::Config(format!("{}: there is no directory {}", out.display(), dir.display())));
     }
-    if out.is_dir() {
-        return Err(Error::Config(format!("{} is a directory; name a file", out.display())));
+    if out.exists() && !out.is_file() {
+        return Err(Error::Config(format!("{} is a directory or a device; name a file", out.display())));
+    }
+    tempfile::tempfile_in(dir).map_err(|source| Error::Io { path: out.clone(), source })?;
+    for input in [Some(&args.base), Some(&args.data), args.dev.as_ref()].into_iter().flatten() {
+        // Two paths to one file are the same once links and dots are resolved; a missing file is another's error.
+        if let (Ok(a), Ok(b)) = (out.canonicalize(), input.canonicalize())
+            && a == b
+        {
+            return Err(Error::Config(format!("--out {} would replace a file that is read", out.display())));
+        }
+    }
+    if let Some(plots) = args.plots.as_ref().filter(|p| p.exists() && !p.is_dir()) {
+        return Err(Error::Config(format!("--plots {}: not a directory", plots.display())));
     }
     Ok(())
 }
@@ -304,7 +324,7 @@ fn write_plots(dir: &Path, model: &Personal, report: &Report) -> Result<()> {
         ("bias-change.svg", plots::bias_change(layers, &rows)),
     ] {
         let path = dir.join(name);
-        std::fs::write(&path, svg).map_err(io(&path))?;
+        plots::write(&path, &svg)?;
     }
     Ok(())
 }

@@ -49,6 +49,10 @@ impl Base {
     /// cannot read, [`Error::Format`] and [`Error::Tensor`] where the file does not keep to the format.
     pub fn open(path: impl AsRef<Path>) -> Result<Base> {
         let path = path.as_ref();
+        if path.is_dir() {
+            let what = "a directory, not a base; `trimtab quantize` makes a base of a model's directory";
+            return Err(Error::format(path, what));
+        }
         let map = Arc::new(FileMap::open(path)?);
         let header = Header::of_bytes(path, map.bytes())?;
         let meta = Meta::read(path, &header)?;

@@ -17,7 +17,7 @@ pub fn batches(lengths: &[usize], batch: usize, seed: u64, epoch: usize) -> Vec<
     rng.set_stream(epoch as u64 + 1);
     let mut order: Vec<usize> = (0..lengths.len()).collect();
     order.shuffle(&mut rng);
-    for group in order.chunks_mut(batch * GROUP) {
+    for group in order.chunks_mut(batch.saturating_mul(GROUP)) {
         group.sort_by_key(|&i| lengths[i]);
     }
     let mut batches: Vec<Vec<usize>> = order.chunks(batch).map(<[usize]>::to_vec).collect();

@@ -19,6 +19,9 @@ use std::ops::{ControlFlow, Range};
 use std::time::Instant;
 use step::{Step, Trainer};
 
+/// Training texts that show whether an update broke the model.
+const PROBE_TEXTS: usize = 16;
+
 /// An encoded text and its label's index.
 #[derive(Clone, Debug)]
 pub struct Labelled {
@@ -114,6 +117,9 @@ impl TrainConfig {
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return fail(format!("the learning rate must be a positive number, not {}", self.lr));
         }
+        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
+            return fail(format!("the weight decay must be a number from 0 up, not {}", self.weight_decay));
+        }
         if !(0.0..=1.0).contains(&self.warmup) || self.clip.is_nan() || self.clip < 0.0 {
             return fail("warm-up is a share between 0 and 1, and clip a number from 0 up".into());
         }
@@ -198,7 +204,7 @@ pub fn train(
     let mut trainer = Trainer::new(graph, config, class_weights)?;
     let lengths: Vec<usize> = data.iter().map(|d| d.text.ids.len()).collect();
     let per_epoch = data.len().div_ceil(config.batch);
-    let total = per_epoch * config.epochs;
+    let total = per_epoch.saturating_mul(config.epochs);
     let warmup = (config.warmup * total as f64) as usize;
 
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
@@ -226,7 +232,10 @@ pub fn train(
             let lr = config.lr * adamw::schedule(report.steps, warmup, total);
             let step = trainer.step(theta, &batch, Some(&keys), lr)?;
             if !step.is_finite() {
-                failed = Some(diverged(epoch, report.steps, step));
+                let Step { loss, norm } = step;
+                let what =
+                    if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
+                failed = Some(diverged(epoch, report.steps + 1, &what));
                 break 'epochs;
             }
 
@@ -237,11 +246,19 @@ pub fn train(
             if on_progress(done).is_break() {
                 report.interrupted = true;
                 report.train_s += start.elapsed().as_secs_f64();
+                if best.is_none() {
+                    let what = broken(graph, theta, data, None)?;
+                    failed = what.map(|what| diverged(epoch, report.steps, &what));
+                }
                 break 'epochs;
             }
         }
         report.train_s += start.elapsed().as_secs_f64();
         let scores = dev.map(|dev| evaluate(graph, theta, dev)).transpose()?;
+        if let Some(what) = broken(graph, theta, data, scores.as_ref())? {
+            failed = Some(diverged(epoch, report.steps, &what));
+            break;
+        }
         let finished = Epoch {
             epoch: epoch + 1,
             train_loss: loss_sum / data.len() as f64,
@@ -261,7 +278,9 @@ pub fn train(
             report.interrupted = true;
             break;
         }
-        if config.patience.is_some_and(|p| epoch + 1 >= report.kept + p) && epoch + 1 < config.epochs {
+        if config.patience.is_some_and(|p| epoch + 1 >= report.kept.saturating_add(p))
+            && epoch + 1 < config.epochs
+        {
             let waited = epoch + 1 - report.kept;
             report.stopped = Some(format!("no better score on dev for {waited} epochs"));
             break;
@@ -277,18 +296,30 @@ pub fn train(
     }
 }
 
-fn diverged(epoch: usize, steps: usize, Step { loss, norm }: Step) -> Error {
-    let what = if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
+/// `step` counts from 1.
+fn diverged(epoch: usize, step: usize, what: &str) -> Error {
     let kept = if epoch > 0 {
         format!("the biases of the best of {epoch} finished epochs are kept")
     } else {
         "no epoch was finished".into()
     };
     Error::Diverged(format!(
-        "training diverged in epoch {} at step {}: {what}; {kept}. Try a lower learning rate (--lr)",
-        epoch + 1,
-        steps + 1
+        "training diverged in epoch {} at step {step}: {what}; {kept}. Try a lower learning rate (--lr)",
+        epoch + 1
     ))
+}
+
+/// What the last update broke, if anything: no step has looked at its result yet. Without scores on dev a few
+/// training texts tell.
+fn broken(graph: &Graph, theta: &[f32], data: &[Labelled], dev: Option<&Metrics>) -> Result<Option<String>> {
+    if let Some(v) = theta.iter().find(|v| !v.is_finite()) {
+        return Ok(Some(format!("a bias became {v}")));
+    }
+    let loss = match dev {
+        Some(m) => m.loss,
+        None => evaluate(graph, theta, &data[..data.len().min(PROBE_TEXTS)])?.loss,
+    };
+    Ok((!loss.is_finite()).then(|| format!("loss {loss}")))
 }
 
 /// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.

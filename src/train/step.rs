@@ -4,9 +4,9 @@ use super::adamw::{self, AdamW, Group};
 use super::backward::Selection;
 use super::gradients::Gradients;
 use super::{Labelled, TrainConfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::params::Role;
+use crate::params::{Role, Terms};
 use std::ops::Range;
 
 /// What moves theta, step by step: for those who write a loop of their own. [`super::train`] is one such loop.
@@ -40,9 +40,18 @@ impl Step {
 impl<'g> Trainer<'g> {
     /// Plans the steps; takes terms, layers, clip and decay from `config`.
     ///
-    /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range.
+    /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range; terms and layers that hold no bias.
     pub fn new(graph: &'g Graph, config: &TrainConfig, class_weights: Option<Vec<f32>>) -> Result<Self> {
         let selection = Selection::new(config.terms.clone(), config.check(graph.layers())?, graph.layers());
+        let trained = selection.count(graph.layout());
+        if trained.0 == 0 && config.terms != Terms::none() {
+            let layers = selection.layers();
+            return Err(Error::Config(format!(
+                "there is no bias of {} to train in layers {}..{}: emb_ln belongs to layer 0, pooler to the last \
+                 layer and to cls pooling; use `none` to train the head only",
+                config.terms, layers.start, layers.end
+            )));
+        }
         let len = graph.layout().len();
         let groups = groups(graph, &selection, config);
         Ok(Trainer {
@@ -50,7 +59,7 @@ impl<'g> Trainer<'g> {
             optimizer: AdamW::new(len, groups),
             clip: config.clip,
             grad: vec![0.0; len],
-            trained: selection.count(graph.layout()),
+            trained,
             gradients: Gradients::new(graph, selection, class_weights)?,
         })
     }

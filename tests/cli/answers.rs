@@ -31,6 +31,33 @@ fn texts_as_arguments() {
     }
 }
 
+/// Neither a text nor a label breaks the form of the answers, or steers the terminal that shows them.
+#[test]
+fn an_answer_is_one_line_whatever_is_in_it() {
+    let s = Sandbox::new();
+    s.write(
+        "x.jsonl",
+        r#"{"label":"a\nb","text":"good"}"#.to_owned() + "\n" + r#"{"label":"\u001b[2J","text":"bad"}"#,
+    );
+    s.ok("train --base base --data x.jsonl --out x.bias --epochs 1");
+    let done = Done::of(
+        s.command("predict --base base --bias x.bias").args(["one\ntwo", "\u{1b}[31m"]).output().unwrap(),
+    );
+    let inspect = s.ok("inspect x.bias");
+    assert_eq!(done.stdout.lines().count(), 2, "{}", done.stdout);
+    for text in [done.stdout, inspect.stdout] {
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+    }
+    s.write("y.tsv", "label\ttext\n\u{1b}[2J\tgood\nother\tbad\n");
+    let done = s.run("eval --base base --bias x.bias --data y.tsv");
+    done.failed("eval", USAGE, &["y.tsv:3", "`other`"]);
+    assert!(!done.stderr.contains('\u{1b}'), "{:?}", done.stderr);
+    assert_eq!(
+        s.json("predict --base base --bias x.bias --json x")["probabilities"].as_object().unwrap().len(),
+        2
+    );
+}
+
 #[test]
 fn json_has_a_probability_for_each_label() {
     let s = Sandbox::new();
@@ -72,8 +99,13 @@ fn a_pair_is_not_its_text_with_a_tab() {
 #[test]
 fn answers_come_before_the_end_of_input() {
     let s = Sandbox::new();
-    let mut child =
-        s.command(PREDICT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = s
+        .command(PREDICT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     for text in ["a good movie", "", "a bad day"] {
@@ -89,7 +121,8 @@ fn answers_come_before_the_end_of_input() {
 #[test]
 fn a_bad_line_is_named_and_those_before_it_answered() {
     let s = Sandbox::new();
-    for (bytes, what) in [(b"bad \xff byte".as_slice(), "not UTF-8"), (b"nul \0", "NUL"), (&[b'x'; 2 << 20], "1 MiB")]
+    for (bytes, what) in
+        [(b"bad \xff byte".as_slice(), "not UTF-8"), (b"nul \0", "NUL"), (&[b'x'; 2 << 20], "1 MiB")]
     {
         let done = predict_stdin(&s, "", [b"one\n\n", bytes, b"\nfour\n"].concat());
         done.failed("predict", USAGE, &["standard input:3", what]);

@@ -66,7 +66,6 @@ fn one_class_only() {
     s.refuses("train --base base --data x.tsv --out me.bias", USAGE, &words);
     let words = ["every example is labelled `good`"];
     s.refuses("train --base base --data train.tsv --limit 1 --out me.bias", USAGE, &words);
-    s.refuses("train --base base --data train.tsv --limit 0 --out me.bias", USAGE, &["--limit"]);
 }
 
 #[test]
@@ -76,7 +75,12 @@ fn bytes_that_are_no_text() {
     refused_everywhere("x.tsv", with(b"bad\ta \0 box\n"), USAGE, &["x.tsv:3", "NUL"]);
     refused_everywhere("x.tsv", with(b"bad\ta \xff box\n"), USAGE, &["x.tsv:3", "not UTF-8", "0xff"]);
     refused_everywhere("x.csv", b"label,text\nbad,\xe2\x82\n", USAGE, &["x.csv:2", "not UTF-8"]);
-    refused_everywhere("x.jsonl", b"{\"label\":\"bad\",\"text\":\"\xff\"}", USAGE, &["x.jsonl:1", "not UTF-8"]);
+    refused_everywhere(
+        "x.jsonl",
+        b"{\"label\":\"bad\",\"text\":\"\xff\"}",
+        USAGE,
+        &["x.jsonl:1", "not UTF-8"],
+    );
 }
 
 #[test]
@@ -107,7 +111,12 @@ fn bad_json() {
     let with = |line: &str| format!("{first}{line}\n");
     refused_everywhere("x.jsonl", with("{\"label\":"), USAGE, &["x.jsonl:2", "bad JSON at column"]);
     refused_everywhere("x.jsonl", with("[1, 2]"), USAGE, &["x.jsonl:2", "expected a JSON object"]);
-    refused_everywhere("x.jsonl", with("{\"label\":0.5,\"text\":\"\"}"), USAGE, &["x.jsonl:2", "`label` should be"]);
+    refused_everywhere(
+        "x.jsonl",
+        with("{\"label\":0.5,\"text\":\"\"}"),
+        USAGE,
+        &["x.jsonl:2", "`label` should be"],
+    );
     refused_everywhere("x.jsonl", with(&"[".repeat(100_000)), USAGE, &["x.jsonl:2", "recursion"]);
 }
 

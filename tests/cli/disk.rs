@@ -73,7 +73,8 @@ fn full_or_closed_standard_error() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     assert_eq!(s.command(line).stderr(full).status().unwrap().code(), Some(0));
     s.ok("predict --base base --bias new hello");
-    let closed = s.program("sh", &["-c", &format!("'{TRIMTAB}' {line} 2>&1 >/dev/null | true; true")]).output();
+    let closed =
+        s.program("sh", &["-c", &format!("'{TRIMTAB}' {line} 2>&1 >/dev/null | true; true")]).output();
     assert!(closed.unwrap().status.success());
     let mut child = s.command(&line.replace("new", "newer")).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());

@@ -6,8 +6,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
-/// Far more epochs than any test waits for.
-const TRAIN: &str = "train --base base --data train.tsv --epochs 100000000";
+/// Far more epochs than any test waits for: the most there can be.
+const TRAIN: &str = "train --base base --data train.tsv --epochs 18446744073709551615";
 
 /// A running command that has said `word` on stderr.
 fn started(s: &Sandbox, line: &str, word: &str) -> (Child, BufReader<ChildStderr>) {

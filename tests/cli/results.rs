@@ -41,9 +41,10 @@ fn train_json() {
 fn the_kept_epoch_is_the_one_eval_finds() {
     let s = Sandbox::new();
     for keep in ["accuracy", "loss", "last"] {
-        let report = s.json(&format!(
-            "{TRAIN} --epochs 5 --lr 0.05 --dev dev.tsv --keep {keep} --json",
-        ).replace("--epochs 2 ", ""));
+        let report = s.json(
+            &format!("{TRAIN} --epochs 5 --lr 0.05 --dev dev.tsv --keep {keep} --json",)
+                .replace("--epochs 2 ", ""),
+        );
         let kept = report["kept"].as_u64().unwrap();
         let then = &report["epochs"][kept as usize - 1]["dev"];
         let now = s.json("eval --base base --bias x.bias --data dev.tsv --json");
@@ -90,23 +91,6 @@ fn terms_and_layers_choose_the_tensors() {
 }
 
 #[test]
-fn b_k_does_not_move() {
-    let s = Sandbox::new();
-    s.ok(&format!("{TRAIN} --terms k"));
-    let base = s.read("base");
-    let base = SafeTensors::deserialize(&base).unwrap();
-    let bias = s.read("x.bias");
-    let bias = SafeTensors::deserialize(&bias).unwrap();
-    let name = "bert.encoder.layer.0.attention.self.key.bias";
-    let values = |f: &SafeTensors| -> Vec<f32> {
-        f.tensor(name).unwrap().data().as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
-    };
-    // Adam divides by the gradient's own size, so rounding noise may move it; by no more than the rates add up to.
-    let moved = values(&base).iter().zip(values(&bias)).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    assert!(moved <= 2.0 * 3e-3 * 1.01, "{moved}");
-}
-
-#[test]
 fn half_is_half_the_size_and_predicts() {
     let s = Sandbox::new();
     s.ok(TRAIN);
@@ -146,7 +130,10 @@ fn plots_are_two_svgs() {
 #[test]
 fn pairs_of_texts() {
     let s = Sandbox::new();
-    s.write("x.tsv", "label\ttext_a\ttext_b\n".to_owned() + &"good\ta movie\twe love it\nbad\ta day\tnever\n".repeat(4));
+    s.write(
+        "x.tsv",
+        "label\ttext_a\ttext_b\n".to_owned() + &"good\ta movie\twe love it\nbad\ta day\tnever\n".repeat(4),
+    );
     s.ok("train --base base --data x.tsv --dev x.tsv --out x.bias --epochs 2");
     let m = s.json("eval --base base --bias x.bias --data x.tsv --json");
     assert_eq!(m["examples"], 8);
@@ -157,7 +144,10 @@ fn pairs_of_texts() {
 #[test]
 fn labels_of_any_kind() {
     let s = Sandbox::new();
-    s.write("x.jsonl", "{\"label\":10,\"text\":\"a\"}\n{\"label\":9,\"text\":\"b\"}\n{\"label\":-1,\"text\":\"c\"}\n");
+    s.write(
+        "x.jsonl",
+        "{\"label\":10,\"text\":\"a\"}\n{\"label\":9,\"text\":\"b\"}\n{\"label\":-1,\"text\":\"c\"}\n",
+    );
     let report = s.json("train --base base --data x.jsonl --out x.bias --epochs 1 --json");
     assert_eq!(report["labels"], serde_json::json!(["-1", "9", "10"]));
     s.write("y.csv", "label,text\n\"a, \"\"b\"\"\",x\n\u{1f600} é,y\n");
@@ -169,7 +159,8 @@ fn labels_of_any_kind() {
 #[test]
 fn patience_ends_early_and_says_so() {
     let s = Sandbox::new();
-    let line = "train --base base --data train.tsv --dev dev.tsv --out x.bias --epochs 200 --lr 1e-9 --patience 2";
+    let line =
+        "train --base base --data train.tsv --dev dev.tsv --out x.bias --epochs 200 --lr 1e-9 --patience 2";
     let report = s.json(&format!("{line} --keep accuracy --json"));
     assert!(report["epochs"].as_array().unwrap().len() < 200);
     assert!(report["stopped"].as_str().unwrap().contains("dev"));

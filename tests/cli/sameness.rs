@@ -41,7 +41,8 @@ fn threads_and_kernels() {
         assert!(first == trained(&s, "train.tsv", &format!("--threads {threads}"), ""), "{threads} threads");
     }
     let machine = s.json("inspect --json");
-    let kernels: Vec<&str> = machine["kernels"].as_array().unwrap().iter().filter_map(|k| k.as_str()).collect();
+    let kernels: Vec<&str> =
+        machine["kernels"].as_array().unwrap().iter().filter_map(|k| k.as_str()).collect();
     assert!(kernels.contains(&"portable"), "{machine}");
     for kernel in kernels {
         println!("kernel set {kernel}");
@@ -68,7 +69,9 @@ fn where_it_is_written_and_what_stood_there() {
 fn what_should_change_the_file_does() {
     let s = Sandbox::new();
     let first = trained(&s, "train.tsv", "", "");
-    for flags in ["--seed 1", "--lr 0.001", "--dropout 0", "--encoder-dropout 0.1", "--class-weights --dropout 0.2"] {
+    for flags in
+        ["--seed 1", "--lr 0.001", "--dropout 0", "--encoder-dropout 0.1", "--class-weights --dropout 0.2"]
+    {
         assert!(first != trained(&s, "train.tsv", flags, ""), "{flags}");
     }
     s.write("other.tsv", tsv(&examples()[1..]));

@@ -45,10 +45,6 @@ impl Sandbox {
         std::fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.path(name).exists()
-    }
-
     /// The command, to be run in the sandbox. Words are separated by spaces.
     pub fn command(&self, line: &str) -> Command {
         self.program(TRIMTAB, &line.split_whitespace().collect::<Vec<_>>())
@@ -138,11 +134,8 @@ pub struct Done {
 impl Done {
     pub fn of(output: Output) -> Done {
         let text = |bytes| String::from_utf8(bytes).expect("output is UTF-8");
-        let done = Done {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        };
+        let done =
+            Done { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
         assert!(!done.stderr.contains("panicked"), "{}", done.stderr);
         done
     }

@@ -27,6 +27,14 @@ fn numbers_out_of_range() {
     refuses("--weight-decay nan", &["weight decay"]);
     refuses("--weight-decay=-1", &["weight decay"]);
     refuses("--seed=-1", &["--seed", "-1"]);
+    refuses("--limit 0", &["--limit"]);
+}
+
+#[test]
+fn numbers_up_to_the_largest() {
+    let s = Sandbox::new();
+    let max = usize::MAX;
+    s.ok(&format!("{TRAIN} --epochs 1 --batch {max} --limit {max} --dev dev.tsv --patience {max}"));
 }
 
 #[test]
@@ -46,7 +54,7 @@ fn terms_and_layers() {
     refuses("--layers 3", &["FROM..TO"]);
     refuses("--layers=-1..2", &["FROM..TO"]);
     refuses("--terms emb_ln --layers 1..2", &["emb_ln", "layers 1..2"]);
-    refuses("--terms pooler --pool mean", &["pooler", "mean"]);
+    refuses("--terms pooler --pool mean", &["pooler", "cls pooling", "none"]);
 }
 
 #[test]
@@ -85,7 +93,35 @@ fn target_that_cannot_be() {
     s.refuses(&format!("quantize {TINY} --output none/x"), IO, &["none/x"]);
     s.refuses(&format!("quantize {TINY} --output folder"), IO, &["folder", "directory"]);
     // a file where the plots' folder should be is found before training, not after
-    s.refuses(&format!("{TRAIN} --plots base"), IO, &["base"]);
+    s.refuses(&format!("{TRAIN} --plots base"), USAGE, &["--plots base", "not a directory"]);
+}
+
+/// Before training, not after: nothing is said of an epoch.
+#[cfg(target_os = "linux")]
+#[test]
+fn target_that_cannot_be_written_is_found_early() {
+    let done = Sandbox::new().run("train --base base --data train.tsv --out /proc/x.bias");
+    done.failed("--out /proc/x.bias", IO, &["/proc/x.bias"]);
+    assert!(!done.stderr.contains("epoch"), "{}", done.stderr);
+    let s = Sandbox::new();
+    assert!(s.program("mkfifo", &["pipe"]).status().unwrap().success());
+    s.run("train --base base --data train.tsv --out pipe").failed(
+        "--out pipe",
+        USAGE,
+        &["pipe", "name a file"],
+    );
+    s.run(&format!("quantize {TINY} --output pipe")).failed("--output pipe", IO, &["pipe", "name a file"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link() {
+    let s = Sandbox::new();
+    std::os::unix::fs::symlink("me.bias", s.path("link")).unwrap();
+    let old = s.read("me.bias");
+    s.ok("train --base base --data train.tsv --out link --epochs 1");
+    assert!(s.path("link").is_symlink() && s.read("me.bias") != old);
+    s.no_leftovers();
 }
 
 #[test]
@@ -93,7 +129,20 @@ fn a_file_is_not_its_own_target() {
     let s = Sandbox::new();
     s.refuses("train --base base --data train.tsv --out base", USAGE, &["base", "--out"]);
     s.refuses("train --base base --data train.tsv --out train.tsv", USAGE, &["train.tsv", "--out"]);
-    s.refuses("train --base base --data train.tsv --dev dev.tsv --out ./dev.tsv", USAGE, &["dev.tsv", "--out"]);
+    s.refuses(
+        "train --base base --data train.tsv --dev dev.tsv --out ./dev.tsv",
+        USAGE,
+        &["dev.tsv", "--out"],
+    );
+    std::fs::create_dir(s.path("model")).unwrap();
+    for name in ["config.json", "tokenizer.json", "model.safetensors"] {
+        s.write(&format!("model/{name}"), std::fs::read(format!("{TINY}/{name}")).unwrap());
+    }
+    for name in ["config.json", "model.safetensors"] {
+        s.refuses(&format!("quantize model --output model/{name}"), USAGE, &[name, "checkpoint"]);
+    }
+    s.ok("quantize model --output model/base");
+    s.ok("quantize model --output model/base");
 }
 
 #[test]
