@@ -81,8 +81,9 @@ pub fn run(args: Args) -> Result<()> {
         model.threads()
     ));
 
-    // The settings of both runs were fixed before the sample data were written.
-    let settings = |terms| TrainConfig { epochs: 10, terms, ..TrainConfig::default() };
+    // Some 400 steps: more epochs and smaller batches than the defaults, as suits so few lines.
+    let settings = |terms| TrainConfig { epochs: 10, batch: 8, terms, ..TrainConfig::default() };
+    let untrained = model.evaluate(&dev)?;
     terminal::say("   before: the frozen encoder with a trained head");
     let head_only = train_once(&mut model, &train, &dev, &settings(Terms::none()))?;
     let (before, answers_before) = (model.evaluate(&dev)?, model.predict_all(&dev)?);
@@ -106,6 +107,7 @@ pub fn run(args: Args) -> Result<()> {
             terminal::count(values)
         );
     };
+    row("untrained", untrained.accuracy, untrained.macro_f1, 0);
     row("before: frozen encoder + head", before.accuracy, before.macro_f1, head_only.trained_head);
     row("after: biases + head", after.accuracy, after.macro_f1, report.trained_biases + report.trained_head);
     let _ = writeln!(text, "\n{:<8} {:<8} {:<8} notification", "wanted", "before", "after");
