@@ -163,7 +163,7 @@ fn first(n: usize) -> u16 {
     ((1u32 << n) - 1) as u16
 }
 
-const MR: usize = 12;
+const MR: usize = 6;
 const NR: usize = 32;
 /// Bytes of a panel for one group of 4 in the contraction.
 const STEP: usize = NR * 4;
@@ -263,7 +263,7 @@ impl Int8 for Avx512Vnni {
                 }
             };
         }
-        heights!(1 2 3 4 5 6 7 8 9 10 11 12)
+        heights!(1 2 3 4 5 6)
     }
 }
 
@@ -283,6 +283,8 @@ impl Avx512Vnni {
     ) {
         const GROUPS: usize = BLOCK / 4;
         let blocks = groups.div_ceil(GROUPS);
+        // 12 sums of a block, 12 of all blocks, 2 of the panel and one broadcast: all stay in the 32 registers.
+        let mut all = [[cpu!(_mm512_setzero_ps()); 2]; M];
         for block in 0..blocks {
             // SAFETY: the groups, scales and sums of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
@@ -292,7 +294,8 @@ impl Avx512Vnni {
                     _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(sums))
                 };
                 let mut sums = [[shift(0), shift(1)]; M];
-                for g in block * GROUPS..groups.min((block + 1) * GROUPS) {
+                let (a, b) = (a.add(block * GROUPS * M * 4), b.add(block * GROUPS * STEP));
+                for g in 0..GROUPS.min(groups - block * GROUPS) {
                     let b = b.add(g * STEP);
                     let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
                     let a = a.add(g * M * 4).cast::<i32>();
@@ -302,19 +305,24 @@ impl Avx512Vnni {
                         sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
                     }
                 }
-                for (r, (sum, row)) in sums.iter().zip(&mut acc.0).enumerate() {
+                for r in 0..M {
                     let scale = _mm512_set1_ps(*scale.add(r * blocks + block));
-                    let row = row.as_mut_ptr();
-                    for (half, sum) in sum.iter().enumerate() {
-                        let (v, p) = (_mm512_cvtepi32_ps(*sum), row.add(half * 16));
-                        let v = match block {
+                    for half in 0..2 {
+                        let v = _mm512_cvtepi32_ps(sums[r][half]);
+                        all[r][half] = match block {
+                            // A product, not an fma with 0, which would make 0 of -0.
                             0 => _mm512_mul_ps(v, scale),
-                            _ => _mm512_fmadd_ps(v, scale, _mm512_loadu_ps(p)),
+                            _ => _mm512_fmadd_ps(v, scale, all[r][half]),
                         };
-                        _mm512_storeu_ps(p, v);
                     }
                 }
             }
+        }
+        for (all, row) in all.iter().zip(&mut acc.0) {
+            cpu!({
+                _mm512_storeu_ps(row.as_mut_ptr(), all[0]);
+                _mm512_storeu_ps(row.as_mut_ptr().add(16), all[1]);
+            });
         }
     }
 

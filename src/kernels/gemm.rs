@@ -126,7 +126,7 @@ fn typed<T: bytemuck::Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
     &mut bytemuck::cast_slice_mut(&mut buffer[..lines])[..len]
 }
 
-/// Tiles of nearly equal height: 128 rows in tiles of up to 12 are 7 of 12 and 4 of 11, not 10 of 12 and one of 8.
+/// Tiles of nearly equal height: 128 rows in tiles of up to 6 are 18 of 6 and 4 of 5, not 21 of 6 and one of 2.
 #[inline(always)]
 fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = rows.div_ceil(most);
