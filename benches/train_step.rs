@@ -2,7 +2,8 @@
 //!
 //! `cargo bench --bench train_step -- avx2/16x32` runs one. Ids are `{kernel}/{batch}x{seq}`. Before each, the
 //! peak of resident memory over a few steps is printed, where the system tells: memory is what bias-only training
-//! is about.
+//! is about. The heap keeps what earlier benches freed, so for a figure of its own run one id, or the example
+//! `measure`.
 
 mod support;
 

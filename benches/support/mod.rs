@@ -24,11 +24,13 @@ const MINILM: Sizes = Sizes { hidden: 384, heads: 12, layers: 6, intermediate: 1
 /// Texts and tokens of the batches: a sentence as it comes, a short batch, a long one.
 pub const SHAPES: [(usize, usize); 3] = [(1, 16), (16, 32), (8, 128)];
 
-/// The base; its file may go, its map stays. Also sets the heap as the `trimtab` command does.
+/// The base; its file may go, its map stays. From then on the heap is as in the `trimtab` command; not before, or
+/// it would keep the memory that the checkpoint was made in.
 pub fn base() -> Base {
-    trimtab::kernels::heap::keep_freed_memory();
     let dir = tempfile::tempdir().expect("a temporary directory");
-    Tiny::of_sizes(0, MINILM).base(dir.path())
+    let base = Tiny::of_sizes(0, MINILM).base(dir.path());
+    trimtab::kernels::heap::keep_freed_memory();
+    base
 }
 
 /// The graph over a kernel set: mean pooling, two classes, no dropout.
