@@ -1,28 +1,20 @@
-//! The order of the examples: shuffled by a seed, and grouped by length.
+//! The order of the examples: shuffled by a seed.
+//!
+//! Batches are not grouped by length. Where a batch is padded that saves time; ours are ragged, so it saves
+//! nothing, and it costs accuracy, since labels go with lengths (tweet_emotion, 1,000 examples, six seeds: 74.1 %
+//! grouped, 75.2 % not).
 
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// Batches that are shuffled together before they are sorted by length: enough to group lengths, few enough
-/// that an epoch's order stays random.
-const GROUP: usize = 8;
-
 /// Indices of one epoch's batches. The same seed and epoch give the same batches on every machine.
-///
-/// Within groups of eight batches the examples are sorted by length, so that a batch holds texts of like
-/// length and its memory is even; then the batches are shuffled.
-pub fn batches(lengths: &[usize], batch: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+pub fn batches(examples: usize, batch: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(epoch as u64 + 1);
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    let mut order: Vec<usize> = (0..examples).collect();
     order.shuffle(&mut rng);
-    for group in order.chunks_mut(batch.saturating_mul(GROUP)) {
-        group.sort_by_key(|&i| lengths[i]);
-    }
-    let mut batches: Vec<Vec<usize>> = order.chunks(batch).map(<[usize]>::to_vec).collect();
-    batches.shuffle(&mut rng);
-    batches
+    order.chunks(batch).map(<[usize]>::to_vec).collect()
 }
 
 #[cfg(test)]
@@ -30,19 +22,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_example_once_and_lengths_together() {
-        let lengths: Vec<usize> = (0..100).map(|i| i * 37 % 50 + 3).collect();
-        let b = batches(&lengths, 8, 0, 0);
+    fn every_example_once_in_an_order_of_its_own() {
+        let b = batches(100, 8, 0, 0);
+        assert_eq!(b.iter().map(Vec::len).collect::<Vec<_>>(), [vec![8; 12], vec![4]].concat());
         let mut seen: Vec<usize> = b.concat();
+        assert_ne!(seen, (0..100).collect::<Vec<_>>());
         seen.sort_unstable();
         assert_eq!(seen, (0..100).collect::<Vec<_>>());
-        let spread = |b: &Vec<usize>| {
-            let l = b.iter().map(|&i| lengths[i]);
-            l.clone().max().unwrap() - l.min().unwrap()
-        };
-        assert!(b.iter().map(spread).sum::<usize>() / b.len() < 15);
-        assert_ne!(b, batches(&lengths, 8, 0, 1), "epochs differ");
-        assert_ne!(b, batches(&lengths, 8, 1, 0), "seeds differ");
-        assert_eq!(b, batches(&lengths, 8, 0, 0), "a seed is repeatable");
+        assert_ne!(b, batches(100, 8, 0, 1), "epochs differ");
+        assert_ne!(b, batches(100, 8, 1, 0), "seeds differ");
+        assert_eq!(b, batches(100, 8, 0, 0), "a seed is repeatable");
     }
 }

@@ -1,15 +1,16 @@
 //! Loss and gradient of a batch, a few rows at a time.
 //!
-//! A batch runs through the encoder in micro-batches of about [`MICRO_ROWS`] tokens. Each is a whole forward
-//! and backward whose gradients add up, so what is saved for the backward, and what moves through the caches,
-//! does not grow with the batch. The sum is the same to the bit as without the cut: every gradient is a sum
-//! over rows in ascending order, and a cut only pauses it.
+//! A batch runs through the encoder in micro-batches of about [`MICRO_ROWS`] tokens, several at a time where there
+//! are threads. Each is a whole forward and backward, so what is saved for the backward, and what moves through
+//! the caches, does not grow with the batch. The gradients of the micro-batches are added in ascending order, and
+//! the cut depends on the texts' lengths alone: the result is the same to the bit for any number of threads.
 
 use super::Labelled;
 use super::backward::{Selection, backward};
 use crate::error::Result;
 use crate::graph::{Batch, Graph, TrainingPlan};
 use crate::ops::{dropout, loss};
+use rayon::prelude::*;
 
 /// Tokens of a micro-batch: enough rows to pay for unpacking the weights, few enough to stay near the cores.
 pub(crate) const MICRO_ROWS: usize = 256;
@@ -43,18 +44,33 @@ impl<'g> Gradients<'g> {
         let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
         let weights = self.class_weights.as_deref();
         let total = loss::total_weight(&labels, weights);
+        let parts: Vec<Result<(f64, Vec<Vec<f32>>, Vec<f32>)>> = micro_batches(lengths(batch))
+            .into_par_iter()
+            .map(|part| {
+                let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
+                let texts = Batch::new(batch[part.clone()].iter().map(|d| &d.text), Some(keys));
+                let forward = self.graph.forward_training(&self.plan, &texts, theta)?;
+                let (loss, d_logits) =
+                    loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
+                let logits = forward.logits.rows().into_iter().map(|row| row.to_vec()).collect();
+                let mut grad = vec![0.0; theta.len()];
+                backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut grad);
+                Ok((loss, logits, grad))
+            })
+            .collect();
         let (mut sum, mut logits) = (0.0, Vec::with_capacity(batch.len()));
-        for part in micro_batches(batch.iter().map(|d| d.text.ids.len())) {
-            let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
-            let texts = Batch::new(batch[part.clone()].iter().map(|d| &d.text), Some(keys));
-            let forward = self.graph.forward_training(&self.plan, &texts, theta)?;
-            let (loss, d_logits) = loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
+        for part in parts {
+            let (loss, part_logits, part_grad) = part?;
             sum += loss;
-            logits.extend(forward.logits.rows().into_iter().map(|row| row.to_vec()));
-            backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, grad);
+            logits.extend(part_logits);
+            grad.iter_mut().zip(part_grad).for_each(|(g, p)| *g += p);
         }
         Ok((sum, logits))
     }
+}
+
+fn lengths(batch: &[&Labelled]) -> impl Iterator<Item = usize> {
+    batch.iter().map(|d| d.text.ids.len())
 }
 
 /// Cuts texts of these lengths into runs of at most [`MICRO_ROWS`] tokens; a longer text is a run of its own.

@@ -14,6 +14,7 @@ use crate::params::Terms;
 use crate::tokenize::Encoded;
 use gradients::micro_batches;
 use metrics::Metrics;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -202,7 +203,6 @@ pub fn train(
 ) -> Result<Report> {
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
     let mut trainer = Trainer::new(graph, config, class_weights)?;
-    let lengths: Vec<usize> = data.iter().map(|d| d.text.ids.len()).collect();
     let per_epoch = data.len().div_ceil(config.batch);
     let total = per_epoch.saturating_mul(config.epochs);
     let warmup = (config.warmup * total as f64) as usize;
@@ -226,7 +226,7 @@ pub fn train(
     'epochs: for epoch in 0..config.epochs {
         let start = Instant::now();
         let mut loss_sum = 0.0;
-        for indices in batches::batches(&lengths, config.batch, config.seed, epoch) {
+        for indices in batches::batches(data.len(), config.batch, config.seed, epoch) {
             let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
             let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
             let lr = config.lr * adamw::schedule(report.steps, warmup, total);
@@ -337,12 +337,19 @@ pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<V
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| texts[i].ids.len());
     let mut out = vec![(vec![], vec![]); texts.len()];
-    for part in micro_batches(order.iter().map(|&i| texts[i].ids.len())) {
-        let chunk = &order[part];
-        let batch = Batch::new(chunk.iter().map(|&i| texts[i]), None);
-        let (logits, pooled) = graph.forward(&batch, theta)?;
-        for ((&i, logits), pooled) in chunk.iter().zip(logits.rows()).zip(pooled.rows()) {
-            out[i] = (logits.to_vec(), pooled.to_vec());
+    let parts: Vec<Result<Vec<(usize, (Vec<f32>, Vec<f32>))>>> =
+        micro_batches(order.iter().map(|&i| texts[i].ids.len()))
+            .into_par_iter()
+            .map(|part| {
+                let batch = Batch::new(order[part.clone()].iter().map(|&i| texts[i]), None);
+                let (logits, pooled) = graph.forward(&batch, theta)?;
+                let rows = logits.rows().into_iter().zip(pooled.rows());
+                Ok(order[part].iter().copied().zip(rows.map(|(l, p)| (l.to_vec(), p.to_vec()))).collect())
+            })
+            .collect();
+    for part in parts {
+        for (i, result) in part? {
+            out[i] = result;
         }
     }
     Ok(out)
