@@ -1,6 +1,6 @@
 //! Loss and gradient of a batch, a few rows at a time.
 //!
-//! A batch runs through the encoder in micro-batches of about [`MICRO_ROWS`] tokens, several at a time where there
+//! A batch runs through the encoder in micro-batches of about `MICRO_ROWS` tokens, several at a time where there
 //! are threads. Each is a whole forward and backward, so what is saved for the backward, and what moves through
 //! the caches, does not grow with the batch. The gradients of the micro-batches are added in ascending order, and
 //! the cut depends on the texts' lengths alone: the result is the same to the bit for any number of threads.
