@@ -1,6 +1,6 @@
 //! Loss and gradient of a batch, a few rows at a time.
 //!
-//! A batch runs through the encoder in micro-batches of about [`MICRO_ROWS`] tokens, several at a time where there
+//! A batch runs through the encoder in micro-batches of about `MICRO_ROWS` tokens, several at a time where there
 //! are threads. Each is a whole forward and backward, so what is saved for the backward, and what moves through
 //! the caches, does not grow with the batch. The gradients of the micro-batches are added in ascending order, and
 //! the cut depends on the texts' lengths alone: the result is the same to the bit for any number of threads.
@@ -44,7 +44,7 @@ impl<'g> Gradients<'g> {
         let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
         let weights = self.class_weights.as_deref();
         let total = loss::total_weight(&labels, weights);
-        let parts: Vec<Result<(f64, Vec<Vec<f32>>, Vec<f32>)>> = micro_batches(lengths(batch))
+        let parts: Vec<Result<Part>> = micro_batches(lengths(batch))
             .into_par_iter()
             .map(|part| {
                 let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
@@ -68,6 +68,9 @@ impl<'g> Gradients<'g> {
         Ok((sum, logits))
     }
 }
+
+/// Loss, logits and gradient of a micro-batch.
+type Part = (f64, Vec<Vec<f32>>, Vec<f32>);
 
 fn lengths(batch: &[&Labelled]) -> impl Iterator<Item = usize> {
     batch.iter().map(|d| d.text.ids.len())

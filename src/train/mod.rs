@@ -330,23 +330,23 @@ fn inverse_frequency(data: &[Labelled], labels: usize) -> Vec<f32> {
     count.iter().map(|&c| if c == 0 { 1.0 } else { data.len() as f32 / (present * c) as f32 }).collect()
 }
 
+/// Logits `[labels]` and pooled vector `[hidden]` of one text.
+pub type Output = (Vec<f32>, Vec<f32>);
+
 /// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
-///
-/// Returns logits and pooled vectors, each one row a text.
-pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
+pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<Output>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| texts[i].ids.len());
     let mut out = vec![(vec![], vec![]); texts.len()];
-    let parts: Vec<Result<Vec<(usize, (Vec<f32>, Vec<f32>))>>> =
-        micro_batches(order.iter().map(|&i| texts[i].ids.len()))
-            .into_par_iter()
-            .map(|part| {
-                let batch = Batch::new(order[part.clone()].iter().map(|&i| texts[i]), None);
-                let (logits, pooled) = graph.forward(&batch, theta)?;
-                let rows = logits.rows().into_iter().zip(pooled.rows());
-                Ok(order[part].iter().copied().zip(rows.map(|(l, p)| (l.to_vec(), p.to_vec()))).collect())
-            })
-            .collect();
+    let parts: Vec<Result<Vec<(usize, Output)>>> = micro_batches(order.iter().map(|&i| texts[i].ids.len()))
+        .into_par_iter()
+        .map(|part| {
+            let batch = Batch::new(order[part.clone()].iter().map(|&i| texts[i]), None);
+            let (logits, pooled) = graph.forward(&batch, theta)?;
+            let rows = logits.rows().into_iter().zip(pooled.rows());
+            Ok(order[part].iter().copied().zip(rows.map(|(l, p)| (l.to_vec(), p.to_vec()))).collect())
+        })
+        .collect();
     for part in parts {
         for (i, result) in part? {
             out[i] = result;
