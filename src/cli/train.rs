@@ -264,7 +264,7 @@ fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
         let (loss, accuracy, f1) = (m.loss, 100.0 * m.accuracy, m.macro_f1);
         text += &format!(", dev loss {loss:.4}, accuracy {accuracy:.1} %, macro F1 {f1:.3}");
     }
-    terminal::line(bar, &format!("{text} ({:.1} s)", e.train_s));
+    terminal::line(bar, &format!("{text} ({:.1} s so far)", e.train_s));
 }
 
 fn summary(args: &Args, model: &Personal, report: &Report) -> Result<String> {
