@@ -170,52 +170,13 @@ fn elementwise(c: &mut Criterion) {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-#[allow(unsafe_code)]
 fn peak(c: &mut Criterion) {
-    use std::arch::x86_64::*;
-    use std::hint::black_box;
-    const LOOPS: usize = 10_000;
-
-    #[target_feature(enable = "avx512f,avx512vnni")]
-    fn vnni() -> __m512i {
-        let (x, y) = (_mm512_set1_epi32(black_box(0x0102_0304)), _mm512_set1_epi32(black_box(0x7f7f_7f7f)));
-        // Sixteen independent sums: two units, latency 5.
-        let mut sums = [x; 16];
-        for _ in 0..LOOPS {
-            for s in &mut sums {
-                *s = _mm512_dpbusd_epi32(*s, x, y);
-            }
-        }
-        sums.into_iter().fold(x, |a, b| _mm512_xor_si512(a, b))
-    }
-    #[target_feature(enable = "avx512f")]
-    fn fma() -> __m512 {
-        let (x, y) = (_mm512_set1_ps(black_box(0.5)), _mm512_set1_ps(black_box(0.1)));
-        let mut sums = [x; 16];
-        for _ in 0..LOOPS {
-            for s in &mut sums {
-                *s = _mm512_fmadd_ps(*s, x, y);
-            }
-        }
-        sums.into_iter().fold(x, |a, b| _mm512_add_ps(a, b))
-    }
-
     let mut g = c.benchmark_group("peak");
-    if is_x86_feature_detected!("avx512vnni") {
-        g.throughput(Throughput::Elements((LOOPS * 16 * 64) as u64));
-        // SAFETY: the CPU has AVX-512 VNNI (and so F), as just asked.
-        g.bench_function("vpdpbusd", |b| b.iter(|| black_box(unsafe { vnni() })));
-    }
-    if is_x86_feature_detected!("avx512f") {
-        g.throughput(Throughput::Elements((LOOPS * 16 * 16) as u64));
-        // SAFETY: the CPU has AVX-512 F, as just asked.
-        g.bench_function("vfmadd512", |b| b.iter(|| black_box(unsafe { fma() })));
+    for (name, multiply_adds, run) in trimtab::kernels::peak::peaks() {
+        g.throughput(Throughput::Elements(multiply_adds));
+        g.bench_function(name, |b| b.iter(run));
     }
 }
-
-#[cfg(not(target_arch = "x86_64"))]
-fn peak(_: &mut Criterion) {}
 
 fn one_thread(c: &mut Criterion) {
     // The GEMMs share their work among the threads of the pool they are called in, here the global one.

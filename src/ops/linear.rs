@@ -3,9 +3,9 @@
 //! Backward: `d_b = Σ_rows d_y`; `d_x = d_y W`. **Nothing is saved**: that is what training only biases buys;
 //! the weight's gradient would need `x`. With GELU, `d_y` is first multiplied by `gelu'`, kept in one byte.
 //!
-//! Int8: `x` is quantized per row and block of columns, `y = s_w Σ_blocks s_x (q_x W_qᵀ) + b`. Backward folds the output-channel scales
-//! into `d_y` first, `d_x = ((d_y ∘ s_w)) W_q`, which leaves a pure int8 contraction over the output
-//! channels: quantize `d_y ∘ s_w` likewise and run the integer kernel along the other axis.
+//! Int8: `x` is quantized per row and block of columns, `y = s_w Σ_blocks s_x (q_x W_qᵀ) + b`. Backward folds the
+//! output-channel scales into `d_y` first, `d_x = (d_y ∘ s_w) W_q`, which leaves a pure int8 contraction over the
+//! output channels: quantize `d_y ∘ s_w` likewise and run the integer kernel along the other axis.
 //!
 //! A `Linear` may have several parts (q, k and v) that read one input: it is then quantized once, and the
 //! parts' outputs stand side by side.

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sums_and_values_of_a_small_matrix() {
+    fn values_of_a_small_matrix() {
         let m = QMatrix::from_parts(2, 3, vec![1, -2, 3, -127, 127, 5], vec![0.5, 2.0]);
         assert_eq!(m.dequantize(), [0.5, -1.0, 1.5, -254.0, 254.0, 10.0]);
         let mut row = [0.0; 3];
