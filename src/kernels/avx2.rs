@@ -3,10 +3,11 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
-use super::gemm::{MR_MAX, NR_MAX, Tile};
+use super::gemm::{MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::{BLOCK, MatI8};
+use super::tiles::{self, GROUP, PANEL};
+use super::{BLOCK, Block, MatI8};
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -188,13 +189,13 @@ impl Lanes for Avx2 {
 }
 
 const MR: usize = 6;
-const NR: usize = 16;
-const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
+/// Pairs of a block.
+const PAIRS: usize = BLOCK / 2;
+const _: () = assert!(MR <= MR_MAX);
 
 impl Int8 for Avx2 {
     const MR: usize = MR;
-    const NR: usize = NR;
-    const PACK: usize = 4;
+    const PANELS: usize = 1;
     const KU: usize = 2;
     type A = i16;
     type B = i16;
@@ -209,44 +210,33 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
-    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i16]) {
-        let (q, k) = (&w.data[o * w.cols..(o + n) * w.cols], w.cols);
-        for p in (0..k).step_by(16) {
-            let bytes = (k - p).min(16);
-            let mut padded = [0; 16 * 16];
-            let (block, stride) = if n == 16 && bytes == 16 {
-                (&q[p..][..15 * k + 16], k)
-            } else {
-                for (c, padded) in padded.chunks_exact_mut(16).take(n).enumerate() {
-                    padded[..bytes].copy_from_slice(&q[c * k + p..][..bytes]);
-                }
-                (&padded[..], 16)
-            };
-            for (g, pairs) in self.transpose(block, stride).into_iter().enumerate().take(bytes.div_ceil(2)) {
-                self.widen(pairs, &mut to[(p / 2 + g) * 2 * NR..]);
-            }
+    fn pack_outs(self, stored: &[i8], to: &mut [i16]) {
+        let groups = stored.as_chunks::<{ PANEL * GROUP }>().0.iter();
+        for (group, to) in groups.zip(to.as_chunks_mut::<{ PANEL * GROUP }>().0) {
+            self.widen_groups(group, to);
         }
     }
 
     #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [i16]) {
-        for p in (0..w.rows).step_by(2) {
-            for block in 0..n.div_ceil(NR) {
-                let (at, cols) = (p * w.cols + i + block * NR, (n - block * NR).min(NR));
-                let mut rows = [[0; NR]; 2];
-                for (r, row) in rows.iter_mut().enumerate().take(w.rows - p) {
-                    match w.data[at + r * w.cols..].first_chunk() {
-                        // A copy of known length is two instructions.
-                        Some(whole) if cols == NR => *row = *whole,
-                        _ => row[..cols].copy_from_slice(&w.data[at + r * w.cols..][..cols]),
+    fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i16]) {
+        // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs.
+        let order = cpu!(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+        let row = tiles::padded(w.cols) * PANEL;
+        for (p, outs) in w.tiles.chunks_exact(row).enumerate() {
+            let (squares, _) = outs[i * PANEL..][..BLOCK * PANEL].as_chunks::<{ PANEL * PANEL }>();
+            for (q, square) in squares.iter().enumerate() {
+                let (to, _) = to[q * panel + p * PANEL * PANEL..].as_chunks_mut::<{ PANEL * GROUP }>();
+                for (k, to) in to.iter_mut().enumerate().take(PANEL / GROUP) {
+                    let mut group = [0i8; PANEL * GROUP];
+                    for (l, group) in group.as_chunks_mut::<16>().0.iter_mut().enumerate() {
+                        let from = &square[l * PANEL * GROUP + k * 16..][..16];
+                        cpu!({
+                            let v = _mm_shuffle_epi8(_mm_loadu_si128(from.as_ptr().cast()), order);
+                            _mm_storeu_si128(group.as_mut_ptr().cast(), v);
+                        });
                     }
+                    self.widen_groups(&group, to);
                 }
-                let pairs = cpu!({
-                    let (a, b) =
-                        (_mm_loadu_si128(rows[0].as_ptr().cast()), _mm_loadu_si128(rows[1].as_ptr().cast()));
-                    _mm256_set_m128i(_mm_unpackhi_epi8(a, b), _mm_unpacklo_epi8(a, b))
-                });
-                self.widen(pairs, &mut to[block * panel + p * NR..]);
             }
         }
     }
@@ -255,23 +245,23 @@ impl Int8 for Avx2 {
     fn tile(
         self,
         mr: usize,
+        x: &[Block],
         a: &[i16],
-        b: &[i16],
-        scale: &[f32],
-        blocks: usize,
+        b: &[&[i16]],
         _sums: &[i32],
         acc: &mut Tile,
+        col: usize,
     ) {
-        let groups = b.len() / (2 * NR);
-        assert!(
-            a.len() == groups * mr * 2 && blocks == groups.div_ceil(BLOCK / 2) && scale.len() == mr * blocks
-        );
+        let blocks = x.len() / mr;
+        let &[b] = b else { unreachable!("one panel") };
+        assert!(x.len() == mr * blocks && a.len() == x.len() * BLOCK && col + PANEL <= BLOCK && mr <= MR_MAX);
+        assert!(b.len() == blocks * BLOCK * PANEL);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
-                    // SAFETY: the lengths are those `tile_of` asks for, by the assertion.
+                    // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
                     $($m => unsafe {
-                        self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), scale.as_ptr(), acc)
+                        self.tile_of::<$m>(blocks, x.as_ptr(), a.as_ptr(), b.as_ptr(), acc, col)
                     },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
@@ -294,69 +284,45 @@ impl Avx2 {
         })
     }
 
-    /// 16 rows of 16 bytes, `stride` apart: pair of bytes `g` of every row, in the order of the rows.
+    /// 16 groups of four bytes to the i16 of their first pairs, then those of their second pairs.
     #[inline(always)]
-    fn transpose(self, block: &[i8], stride: usize) -> [__m256i; 8] {
-        assert!(block.len() >= 15 * stride + 16);
-        // SAFETY: 16 bytes of each row, in bounds by the assertion; the CPU by `self`.
-        unsafe {
-            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride).cast());
-            let mut r = [_mm256_setzero_si256(); 8];
-            for (i, r) in r.iter_mut().enumerate() {
-                *r = _mm256_set_m128i(at(i + 8), at(i));
-            }
-            // Three rounds of interleaving: words, pairs of words, fours.
-            let mut a = r;
-            for i in 0..4 {
-                a[2 * i] = _mm256_unpacklo_epi16(r[2 * i], r[2 * i + 1]);
-                a[2 * i + 1] = _mm256_unpackhi_epi16(r[2 * i], r[2 * i + 1]);
-            }
-            let mut b = a;
-            for (i, (x, y)) in [(0, 2), (1, 3), (4, 6), (5, 7)].into_iter().enumerate() {
-                b[2 * i] = _mm256_unpacklo_epi32(a[x], a[y]);
-                b[2 * i + 1] = _mm256_unpackhi_epi32(a[x], a[y]);
-            }
-            let mut c = b;
-            for i in 0..4 {
-                c[2 * i] = _mm256_unpacklo_epi64(b[i], b[i + 4]);
-                c[2 * i + 1] = _mm256_unpackhi_epi64(b[i], b[i + 4]);
-            }
-            c
-        }
-    }
-
-    /// Stores 32 bytes as i16.
-    #[inline(always)]
-    fn widen(self, bytes: __m256i, to: &mut [i16]) {
-        assert!(to.len() >= 2 * NR);
-        // SAFETY: 32 values fit by the assertion; the CPU by `self`.
-        unsafe {
-            let to = to.as_mut_ptr().cast::<__m256i>();
-            _mm256_storeu_si256(to, _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes)));
-            _mm256_storeu_si256(to.add(1), _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(bytes)));
+    fn widen_groups(self, groups: &[i8; PANEL * GROUP], to: &mut [i16; PANEL * GROUP]) {
+        for (i, eight) in groups.as_chunks::<32>().0.iter().enumerate() {
+            cpu!({
+                // First pairs of the four groups in each 128 bits, then the second pairs; then whole lanes.
+                let order = _mm256_broadcastsi128_si256(_mm_setr_epi8(
+                    0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15,
+                ));
+                let v = _mm256_shuffle_epi8(_mm256_loadu_si256(eight.as_ptr().cast()), order);
+                let v = _mm256_permute4x64_epi64::<0b11_01_10_00>(v);
+                let first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(v));
+                let second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256::<1>(v));
+                let (low, high) = to.split_at_mut(PANEL * 2);
+                _mm256_storeu_si256(low[i * 16..][..16].as_mut_ptr().cast(), first);
+                _mm256_storeu_si256(high[i * 16..][..16].as_mut_ptr().cast(), second);
+            });
         }
     }
 
     /// # Safety
-    /// With `blocks = ⌈groups / (BLOCK / 2)⌉`: `a` points to `groups * M * 2` values, `b` to `groups * 2 * NR`,
-    /// `scale` to `M * blocks`.
+    /// `x` points to `M * blocks` blocks, `a` to as many times `BLOCK` values, `b` to `blocks * BLOCK * PANEL`;
+    /// `col + 16 <= BLOCK`.
     #[inline(always)]
     unsafe fn tile_of<const M: usize>(
         self,
-        groups: usize,
+        blocks: usize,
+        x: *const Block,
         a: *const i16,
         b: *const i16,
-        scale: *const f32,
         acc: &mut Tile,
+        col: usize,
     ) {
-        const GROUPS: usize = BLOCK / 2;
-        let blocks = groups.div_ceil(GROUPS);
         for block in 0..blocks {
-            // SAFETY: the groups and scales of this block, in bounds by the caller's word; the CPU by `self`.
+            // SAFETY: the pairs and scales of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
                 let mut sums = [[_mm256_setzero_si256(); 2]; M];
-                for g in block * GROUPS..groups.min((block + 1) * GROUPS) {
-                    let b = b.add(g * 2 * NR).cast::<__m256i>();
+                for g in block * PAIRS..(block + 1) * PAIRS {
+                    let b = b.add(g * 2 * PANEL).cast::<__m256i>();
                     let (b0, b1) = (_mm256_loadu_si256(b), _mm256_loadu_si256(b.add(1)));
                     let a = a.add(g * M * 2).cast::<i32>();
                     for (r, sum) in sums.iter_mut().enumerate() {
@@ -366,8 +332,8 @@ impl Avx2 {
                     }
                 }
                 for (r, (sum, row)) in sums.iter().zip(&mut acc.0).enumerate() {
-                    let scale = _mm256_set1_ps(*scale.add(r * blocks + block));
-                    let row = row.as_mut_ptr();
+                    let scale = _mm256_set1_ps((*x.add(r * blocks + block)).scale);
+                    let row = row.as_mut_ptr().add(col);
                     for (half, sum) in sum.iter().enumerate() {
                         let (v, p) = (_mm256_cvtepi32_ps(*sum), row.add(half * 8));
                         let v = match block {

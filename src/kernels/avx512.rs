@@ -1,12 +1,14 @@
 //! AVX-512 with VNNI: one register holds the 16 lanes, `vpdpbusd` multiplies 64 pairs of bytes.
 //!
-//! `vpdpbusd` wants unsigned times signed, so activations are shifted to `q + 128` (`q xor 0x80`) and the
-//! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact.
+//! `vpdpbusd` wants unsigned times signed, so activations are quantized to `q + 128` (`q xor 0x80`) and the
+//! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact. Rows and the
+//! forward's panels are read where they lie.
 
-use super::gemm::{MR_MAX, NR_MAX, Tile};
+use super::gemm::{MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::{BLOCK, MatI8};
+use super::tiles::{self, GROUP, PANEL};
+use super::{BLOCK, Block, MatI8};
 use half::f16;
 use std::arch::x86_64::*;
 
@@ -148,6 +150,53 @@ impl Lanes for Avx512Vnni {
         cpu!(_mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_cvtepi32_epi8(v)))
     }
     #[inline(always)]
+    fn store_bytes(self, v: [__m512i; 4], to: &mut [u8; 64]) {
+        cpu!({
+            let low = _mm512_set1_epi32(0xff);
+            let v = v.map(|v| _mm512_and_si512(v, low));
+            let v = _mm512_packus_epi16(_mm512_packus_epi32(v[0], v[1]), _mm512_packus_epi32(v[2], v[3]));
+            // Packing works within 128 bits: lane L holds dword L of each vector.
+            let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, v));
+        })
+    }
+    #[inline(always)]
+    fn max_i_lane(self, v: __m512i) -> i32 {
+        cpu!(_mm512_reduce_max_epi32(v))
+    }
+    #[inline(always)]
+    fn transpose(self, v: [__m512; LANES]) -> [__m512; LANES] {
+        cpu!({
+            let mut a = v;
+            for i in 0..8 {
+                a[2 * i] = _mm512_unpacklo_ps(v[2 * i], v[2 * i + 1]);
+                a[2 * i + 1] = _mm512_unpackhi_ps(v[2 * i], v[2 * i + 1]);
+            }
+            // Four columns of four rows in each 128 bits: b[4 q + j] holds column 4 L + j of rows 4 q .. 4 q + 4.
+            let mut b = a;
+            for q in 0..4 {
+                let d = |i: usize| _mm512_castps_pd(a[4 * q + i]);
+                b[4 * q] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(0), d(2)));
+                b[4 * q + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(0), d(2)));
+                b[4 * q + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(1), d(3)));
+                b[4 * q + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(1), d(3)));
+            }
+            // Then the 128-bit lanes, a square of four by four for each j.
+            let mut c = b;
+            for j in 0..4 {
+                let lo = _mm512_shuffle_f32x4::<0b01_00_01_00>(b[j], b[4 + j]);
+                let hi = _mm512_shuffle_f32x4::<0b11_10_11_10>(b[j], b[4 + j]);
+                let lo2 = _mm512_shuffle_f32x4::<0b01_00_01_00>(b[8 + j], b[12 + j]);
+                let hi2 = _mm512_shuffle_f32x4::<0b11_10_11_10>(b[8 + j], b[12 + j]);
+                c[j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(lo, lo2);
+                c[4 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(lo, lo2);
+                c[8 + j] = _mm512_shuffle_f32x4::<0b10_00_10_00>(hi, hi2);
+                c[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(hi, hi2);
+            }
+            c
+        })
+    }
+    #[inline(always)]
     fn load_f16(self, x: &[f16; LANES]) -> __m512 {
         cpu!(_mm512_cvtph_ps(_mm256_loadu_si256(x.as_ptr().cast())))
     }
@@ -164,22 +213,25 @@ fn first(n: usize) -> u16 {
 }
 
 const MR: usize = 6;
-const NR: usize = 32;
-/// Bytes of a panel for one group of 4 in the contraction.
-const STEP: usize = NR * 4;
-const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
+/// Bytes of a panel for one group of 4 in the contraction: one register.
+const STEP: usize = PANEL * GROUP;
+/// Groups of a block.
+const GROUPS: usize = BLOCK / GROUP;
+const _: () = assert!(MR <= MR_MAX);
 
 impl Int8 for Avx512Vnni {
     const MR: usize = MR;
-    const NR: usize = NR;
-    const PACK: usize = 2;
-    const KU: usize = 4;
-    type A = u8;
+    const PANELS: usize = 2;
+    const KU: usize = GROUP;
+    const FLIP: u8 = 0x80;
+    const ROWS_IN_PLACE: bool = true;
+    const OUTS_IN_PLACE: bool = true;
+    type A = i8;
     type B = i8;
 
     #[inline(always)]
-    fn lift_a(q: i8) -> u8 {
-        q as u8 ^ 0x80
+    fn lift_a(q: i8) -> i8 {
+        q
     }
     #[inline(always)]
     fn lift_b(w: i8) -> i8 {
@@ -187,77 +239,75 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [u8]) {
-        self.transpose_rows(q, k, 0x80, mr, to, mr * 4);
-    }
-
-    #[inline(always)]
-    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [i8]) {
-        let to: &mut [u8] = bytemuck::cast_slice_mut(to);
-        for half in [0, 16] {
-            if half < n && w.cols > 0 {
-                self.transpose_rows(&w.data[(o + half) * w.cols..], w.cols, 0, 16, &mut to[half * 4..], STEP);
+    fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i8]) {
+        // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs. Hidden from the
+        // compiler, which else rewrites the shuffle as several.
+        let order = std::hint::black_box(cpu!(_mm512_broadcast_i32x4(_mm_setr_epi8(
+            0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15
+        ))));
+        let row = tiles::padded(w.cols) * PANEL;
+        for (p, outs) in w.tiles.chunks_exact(row).enumerate() {
+            let (squares, _) = outs[i * PANEL..][..BLOCK * PANEL].as_chunks::<{ PANEL * PANEL }>();
+            for (q, square) in squares.iter().enumerate() {
+                let (to, _) = to[q * panel + p * PANEL * PANEL..].as_chunks_mut::<STEP>();
+                for (k, to) in to.iter_mut().enumerate().take(PANEL / GROUP) {
+                    cpu!({
+                        // Inputs 4 L .. 4 L + 4 of outputs 4 k .. 4 k + 4 lie at 64 L + 16 k.
+                        let at = |l: usize| _mm_loadu_si128(square[l * STEP + k * 16..][..16].as_ptr().cast());
+                        let v = _mm512_castsi128_si512(at(0));
+                        let v = _mm512_inserti32x4::<1>(v, at(1));
+                        let v = _mm512_inserti32x4::<2>(v, at(2));
+                        let v = _mm512_inserti32x4::<3>(v, at(3));
+                        _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_shuffle_epi8(v, order));
+                    });
+                }
             }
         }
     }
 
-    #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [i8]) {
-        // Dwords: lane L (128 bits) takes columns 4 L .. 4 L + 4 of each of 4 rows; then bytes within the lane.
-        // Hidden from LLVM 22, which else rewrites the two shuffles as ten.
-        let order = std::hint::black_box(cpu!((
-            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
-            _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15)),
-        )));
-        for p in (0..w.rows).step_by(4) {
-            let rows = (w.rows - p).min(4);
-            let to = &mut to[p / 4 * STEP..];
-            let (block, stride) = (&w.data[p * w.cols + i..], w.cols);
-            let mut padded = [0; 4 * 64];
-            let (block, stride) = if rows == 4 && n == 64 {
-                (&block[..3 * stride + 64], stride)
-            } else {
-                for (r, padded) in padded.chunks_exact_mut(64).take(rows).enumerate() {
-                    padded[..n].copy_from_slice(&block[r * stride..][..n]);
-                }
-                (&padded[..], 64)
-            };
-            self.interleave(block, stride, panel, to, order);
-        }
-    }
-
+    /// Minus 128 times the sums of the weights, since activations are shifted by 128 to be unsigned.
     #[inline(always)]
     fn panel_sums(self, b: &[i8], sums: &mut [i32]) {
-        let blocks = b.chunks(BLOCK / 4 * STEP).zip(sums.chunks_exact_mut(NR));
+        let blocks = b.chunks_exact(GROUPS * STEP).zip(sums.as_chunks_mut::<PANEL>().0);
         for (b, sums) in blocks {
-            let mut sum = cpu!([_mm512_setzero_si512(); 2]);
-            for group in b.chunks_exact(STEP) {
+            // Two chains, so that one need not wait for itself.
+            let (mut even, mut odd) = cpu!((_mm512_setzero_si512(), _mm512_setzero_si512()));
+            for pair in b.chunks_exact(2 * STEP) {
                 cpu!({
-                    let ones = _mm512_set1_epi8(1);
-                    let p = group.as_ptr();
-                    sum[0] = _mm512_dpbusd_epi32(sum[0], ones, _mm512_loadu_si512(p.cast()));
-                    sum[1] = _mm512_dpbusd_epi32(sum[1], ones, _mm512_loadu_si512(p.add(64).cast()));
+                    let shift = _mm512_set1_epi8(-128);
+                    let p = pair.as_ptr();
+                    even = _mm512_dpbusd_epi32(even, shift, _mm512_loadu_si512(p.cast()));
+                    odd = _mm512_dpbusd_epi32(odd, shift, _mm512_loadu_si512(p.add(STEP).cast()));
                 });
             }
-            let p = sums.as_mut_ptr();
             cpu!({
-                _mm512_storeu_si512(p.cast(), sum[0]);
-                _mm512_storeu_si512(p.add(16).cast(), sum[1]);
+                let sum = _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_add_epi32(even, odd));
+                _mm512_storeu_si512(sums.as_mut_ptr().cast(), sum);
             });
         }
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, a: &[u8], b: &[i8], scale: &[f32], blocks: usize, sums: &[i32], acc: &mut Tile) {
-        let groups = b.len() / STEP;
-        assert!(a.len() == groups * mr * 4 && blocks == groups.div_ceil(BLOCK / 4));
-        assert!(scale.len() == mr * blocks && sums.len() == blocks * NR);
+    fn tile(
+        self,
+        mr: usize,
+        x: &[Block],
+        _a: &[i8],
+        b: &[&[i8]],
+        sums: &[i32],
+        acc: &mut Tile,
+        col: usize,
+    ) {
+        let blocks = x.len() / mr;
+        let &[b0, b1] = b else { unreachable!("two panels") };
+        assert!(x.len() == mr * blocks && col + 2 * PANEL <= BLOCK && mr <= MR_MAX);
+        assert!(b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
                     // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
                     $($m => unsafe {
-                        self.tile_of::<$m>(groups, a.as_ptr(), b.as_ptr(), scale.as_ptr(), sums.as_ptr(), acc)
+                        self.tile_of::<$m>(blocks, x.as_ptr(), [b0.as_ptr(), b1.as_ptr()], sums.as_ptr(), acc, col)
                     },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
@@ -269,44 +319,37 @@ impl Int8 for Avx512Vnni {
 
 impl Avx512Vnni {
     /// # Safety
-    /// With `blocks = ⌈groups / (BLOCK / 4)⌉`: `a` points to `groups * M * 4` bytes, `b` to `groups * STEP`,
-    /// `scale` to `M * blocks` values and `panel_sums` to `blocks * NR`.
+    /// `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes, `sums` to
+    /// `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
     #[inline(always)]
     unsafe fn tile_of<const M: usize>(
         self,
-        groups: usize,
-        a: *const u8,
-        b: *const i8,
-        scale: *const f32,
-        panel_sums: *const i32,
+        blocks: usize,
+        x: *const Block,
+        b: [*const i8; 2],
+        sums: *const i32,
         acc: &mut Tile,
+        col: usize,
     ) {
-        const GROUPS: usize = BLOCK / 4;
-        let blocks = groups.div_ceil(GROUPS);
-        // 12 sums of a block, 12 of all blocks, 2 of the panel and one broadcast: all stay in the 32 registers.
+        // 12 sums of a block, 12 of all blocks, 2 of the panels and one broadcast: all stay in the 32 registers.
         let mut all = [[cpu!(_mm512_setzero_ps()); 2]; M];
         for block in 0..blocks {
-            // SAFETY: the groups, scales and sums of this block, in bounds by the caller's word; the CPU by `self`.
+            // SAFETY: the groups, rows and sums of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
-                // Activations are shifted by 128 to be unsigned: start from minus 128 times the weights' sums.
-                let shift = |half: usize| {
-                    let sums = _mm512_loadu_si512(panel_sums.add(block * NR + half * 16).cast());
-                    _mm512_sub_epi32(_mm512_setzero_si512(), _mm512_slli_epi32::<7>(sums))
-                };
-                let mut sums = [[shift(0), shift(1)]; M];
-                let (a, b) = (a.add(block * GROUPS * M * 4), b.add(block * GROUPS * STEP));
-                for g in 0..GROUPS.min(groups - block * GROUPS) {
-                    let b = b.add(g * STEP);
-                    let (b0, b1) = (_mm512_loadu_si512(b.cast()), _mm512_loadu_si512(b.add(64).cast()));
-                    let a = a.add(g * M * 4).cast::<i32>();
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let x = _mm512_set1_epi32(a.add(r).read_unaligned());
-                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
-                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                let start = |half: usize| _mm512_loadu_si512(sums.add((half * blocks + block) * PANEL).cast());
+                let mut sums = [[start(0), start(1)]; M];
+                let x: [*const Block; M] = std::array::from_fn(|r| x.add(r * blocks + block));
+                let b = b.map(|b| b.add(block * GROUPS * STEP));
+                for g in 0..GROUPS {
+                    let b = b.map(|b| _mm512_loadu_si512(b.add(g * STEP).cast()));
+                    for (sum, x) in sums.iter_mut().zip(x) {
+                        let x = _mm512_set1_epi32(x.cast::<i32>().add(g).read_unaligned());
+                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b[0]);
+                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b[1]);
                     }
                 }
                 for r in 0..M {
-                    let scale = _mm512_set1_ps(*scale.add(r * blocks + block));
+                    let scale = _mm512_set1_ps((*x[r]).scale);
                     for half in 0..2 {
                         let v = _mm512_cvtepi32_ps(sums[r][half]);
                         all[r][half] = match block {
@@ -319,96 +362,11 @@ impl Avx512Vnni {
             }
         }
         for (all, row) in all.iter().zip(&mut acc.0) {
-            cpu!({
-                _mm512_storeu_ps(row.as_mut_ptr(), all[0]);
-                _mm512_storeu_ps(row.as_mut_ptr().add(16), all[1]);
-            });
-        }
-    }
-
-    /// The first `lanes` rows of `q: [_, k]`, groups of 4 bytes of them side by side: group `g` of row `r` goes,
-    /// each byte xor `flip`, to `to[g * step + 4 r]`. What pads `k` is `flip`; rows that `q` lacks hold anything.
-    #[inline(always)]
-    fn transpose_rows(self, q: &[i8], k: usize, flip: u8, lanes: usize, to: &mut [u8], step: usize) {
-        assert!(k > 0 && (1..=16).contains(&lanes));
-        let there = (q.len() / k).min(16);
-        assert!(there > 0 && to.len() >= (k.div_ceil(4) - 1) * step + lanes * 4);
-        let flip = cpu!(_mm512_set1_epi8(flip as i8));
-        let mask = first(lanes);
-        for p in (0..k).step_by(64) {
-            let bytes = (k - p).min(64);
-            let mut padded = [0; 16 * 64];
-            let (block, stride) = if there == 16 && bytes == 64 {
-                (&q[p..][..15 * k + 64], k)
-            } else {
-                for (r, padded) in padded.chunks_exact_mut(64).take(there).enumerate() {
-                    match q[r * k + p..].first_chunk::<64>() {
-                        // A copy of known length is two instructions.
-                        Some(whole) if bytes == 64 => padded.copy_from_slice(whole),
-                        _ => padded[..bytes].copy_from_slice(&q[r * k + p..][..bytes]),
-                    }
-                }
-                (&padded[..], 64)
-            };
-            let groups = bytes.div_ceil(4);
-            for c in 0..4 {
-                let t = self.transpose(block, stride, c);
-                for (d, t) in t.into_iter().enumerate() {
-                    if c * 4 + d < groups {
-                        // SAFETY: `lanes` dwords at group `p / 4 + 4 c + d`, in bounds by the assertion.
-                        unsafe {
-                            let to = to.as_mut_ptr().add((p / 4 + c * 4 + d) * step);
-                            _mm512_mask_storeu_epi32(to.cast(), mask, _mm512_xor_si512(t, flip));
-                        }
-                    }
-                }
-            }
-        }
-    }
-
-    /// Bytes `[16 c, 16 c + 16)` of 16 rows, `stride` apart: dword `d` of every row, in the order of the rows.
-    #[inline(always)]
-    fn transpose(self, block: &[i8], stride: usize, c: usize) -> [__m512i; 4] {
-        assert!(block.len() >= 15 * stride + c * 16 + 16);
-        // SAFETY: 16 bytes at `16 c` of each row, in bounds by the assertion; the CPU by `self`.
-        unsafe {
-            let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + c * 16).cast());
-            let mut t = [_mm512_setzero_si512(); 4];
-            for (r, t) in t.iter_mut().enumerate() {
-                // Lane L (128 bits) holds row 4 L + r.
-                let v = _mm512_castsi128_si512(at(r));
-                let v = _mm512_inserti32x4::<1>(v, at(r + 4));
-                let v = _mm512_inserti32x4::<2>(v, at(r + 8));
-                *t = _mm512_inserti32x4::<3>(v, at(r + 12));
-            }
-            let (u0, u1) = (_mm512_unpacklo_epi32(t[0], t[1]), _mm512_unpackhi_epi32(t[0], t[1]));
-            let (u2, u3) = (_mm512_unpacklo_epi32(t[2], t[3]), _mm512_unpackhi_epi32(t[2], t[3]));
-            [
-                _mm512_unpacklo_epi64(u0, u2),
-                _mm512_unpackhi_epi64(u0, u2),
-                _mm512_unpacklo_epi64(u1, u3),
-                _mm512_unpackhi_epi64(u1, u3),
-            ]
-        }
-    }
-
-    /// 4 rows of 64 bytes, `stride` apart, to 64 groups of 4, byte `c` of row `r` to byte `4 c + r`: the first 32
-    /// groups to the start of `to`, the others `panel` further on.
-    #[inline(always)]
-    fn interleave(self, block: &[i8], stride: usize, panel: usize, to: &mut [i8], order: (__m512i, __m512i)) {
-        assert!(block.len() >= 3 * stride + 64 && to.len() >= panel + STEP);
-        for quarter in 0..4 {
-            // SAFETY: 16 bytes at `16 quarter` of each row and 64 bytes of `to`, in bounds by the assertion; the CPU
-            // by `self`.
+            // SAFETY: 32 values from `col` on lie within a row, by the caller's word; the CPU by `self`.
             unsafe {
-                let at = |row: usize| _mm_loadu_si128(block.as_ptr().add(row * stride + quarter * 16).cast());
-                let v = _mm512_castsi128_si512(at(0));
-                let v = _mm512_inserti32x4::<1>(v, at(1));
-                let v = _mm512_inserti32x4::<2>(v, at(2));
-                let v = _mm512_inserti32x4::<3>(v, at(3));
-                let v = _mm512_shuffle_epi8(_mm512_permutexvar_epi32(order.0, v), order.1);
-                let to = to.as_mut_ptr().add(quarter / 2 * panel + quarter % 2 * 64);
-                _mm512_storeu_si512(to.cast(), v);
+                let to = row.as_mut_ptr().add(col);
+                _mm512_storeu_ps(to, all[0]);
+                _mm512_storeu_ps(to.add(PANEL), all[1]);
             }
         }
     }

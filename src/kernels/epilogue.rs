@@ -1,31 +1,94 @@
-//! What follows the sums of a GEMM: weight scales, bias, GELU and its code, while the tile is hot.
+//! What follows the sums of a GEMM, row by row while the tile is hot: weight scales, bias, GELU and its code; or
+//! the residual; or GELU's derivative and the gradient of a bias. A result that is the next product's input leaves
+//! quantized.
 
-use super::gemm::Tile;
+use super::gemm::{Job, Tile};
 use super::isa::Isa;
 use super::lanes::{LANES, Lanes};
-use super::{Gelu, MatI8, RowsI8, gelu};
+use super::quantize::{VECTORS, block, load, store};
+use super::{Backward, Block, Forward, Gelu, blocks, gelu};
+use half::f16;
 use std::ops::Range;
 
-/// What follows the sums.
+/// Up to 64 columns of the result.
 #[derive(Clone, Copy)]
-pub(super) enum Epilogue<'a> {
-    Forward { w_scale: &'a [f32], bias: &'a [f32], gelu: Option<Gelu> },
-    Backward { accumulate: bool },
+pub(super) struct Strip {
+    /// Which of the forward's Linears.
+    pub part: usize,
+    /// Its first output there; the first input of a backward.
+    pub at: usize,
+    /// First column of the result.
+    pub col: usize,
+    /// Columns.
+    pub n: usize,
 }
 
-/// A product, as all threads see it.
+/// Where results go: [`Forward`] and [`Backward`] as all threads see them. `ld` is the length of a row.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
-    pub x: RowsI8<'a>,
-    pub w: MatI8<'a>,
-    /// Columns of the result.
-    pub n: usize,
-    pub epilogue: Epilogue<'a>,
-    /// `[rows, ld]`, columns `[0, n)` of it ours.
-    pub y: Shared<f32>,
-    pub ld: usize,
-    /// `[rows, n]`.
-    pub code: Option<Shared<u8>>,
+pub(super) enum Sink<'a> {
+    F32 { y: Shared<f32>, ld: usize },
+    F16 { y: Shared<f16>, ld: usize },
+    Gelu { kind: Gelu, to: Shared<Block>, code: Option<Shared<u8>>, ld: usize },
+    Set { d: Shared<f32>, ld: usize },
+    Add { d: Shared<f32>, ld: usize },
+    GeluBackward {
+        code: &'a [u8],
+        offsets: &'a [i32],
+        sums: Option<Shared<f32>>,
+        fold: &'a [f32],
+        to: Shared<Block>,
+        ld: usize,
+    },
+}
+
+impl<'a> Sink<'a> {
+    pub fn forward(rows: usize, ld: usize, to: Forward<'a>) -> Sink<'a> {
+        match to {
+            Forward::F32(y) => {
+                assert!(y.len() == rows * ld, "gemm_forward: the output is not [rows, n]");
+                Sink::F32 { y: Shared::new(y), ld }
+            }
+            Forward::F16(y) => {
+                assert!(y.len() == rows * ld, "gemm_forward: the output is not [rows, n]");
+                Sink::F16 { y: Shared::new(y), ld }
+            }
+            Forward::Gelu { kind, to, derivative } => {
+                assert!(to.len() == rows * blocks(ld), "gemm_forward: the output is not [rows, blocks]");
+                assert!(derivative.as_ref().is_none_or(|c| c.len() == rows * ld), "derivative is not [rows, n]");
+                Sink::Gelu { kind, to: Shared::new(to), code: derivative.map(Shared::new), ld }
+            }
+        }
+    }
+
+    pub fn backward(rows: usize, ld: usize, to: Backward<'a>) -> Sink<'a> {
+        match to {
+            Backward::Set(d) => {
+                assert!(d.len() == rows * ld, "gemm_backward: the output is not [rows, n]");
+                Sink::Set { d: Shared::new(d), ld }
+            }
+            Backward::Add(d) => {
+                assert!(d.len() == rows * ld, "gemm_backward: the output is not [rows, n]");
+                Sink::Add { d: Shared::new(d), ld }
+            }
+            Backward::Gelu { derivative, offsets, sums, fold, to } => {
+                assert!(derivative.len() == rows * ld && fold.len() == ld, "gemm_backward: shapes differ");
+                assert!(to.len() == rows * blocks(ld), "gemm_backward: the output is not [rows, blocks]");
+                let texts = offsets.len().saturating_sub(1);
+                assert!(
+                    offsets.first() == Some(&0)
+                        && offsets.last() == Some(&(rows as i32))
+                        && offsets.is_sorted()
+                        && sums.as_ref().is_none_or(|s| s.len() == texts * ld),
+                    "gemm_backward: texts"
+                );
+                let sums = sums.map(|s| {
+                    s.fill(0.0);
+                    Shared::new(s)
+                });
+                Sink::GeluBackward { code: derivative, offsets, sums, fold, to: Shared::new(to), ld }
+            }
+        }
+    }
 }
 
 /// A matrix that threads write in disjoint columns, which slices cannot express.
@@ -63,126 +126,168 @@ impl<T> Shared<T> {
     }
 }
 
-/// From the sums of a tile to the result.
+/// From the sums of the tile of `rows` to the result.
 #[inline(always)]
-pub(super) fn finish<I: Isa>(l: I, job: &Job, rows: Range<usize>, col: usize, n: usize, acc: &Tile) {
-    for c in (0..n).step_by(LANES) {
-        let lanes = LANES.min(n - c);
-        match job.epilogue {
-            Epilogue::Forward { w_scale, bias, gelu } => {
-                let linear = Linear {
-                    w_scale: l.load_part(&w_scale[col + c..][..lanes], 0.0),
-                    bias: l.load_part(&bias[col + c..][..lanes], 0.0),
-                };
-                match (gelu, I::WIDE) {
-                    (None, _) => {
-                        for r in rows.clone() {
-                            let v = linear.row(l, acc, &rows, c, r);
-                            // SAFETY: the GEMM's caller lends `y` for the whole call; this part lies in columns
-                            // that belong to this thread alone, and no other part of it is alive.
-                            store(l, v, unsafe { job.y.part(r * job.ld + col + c, lanes) });
-                        }
-                    }
-                    (Some(kind), true) => {
-                        finish_gelu::<I, 4>(l, job, &linear, kind, rows.clone(), col, c, lanes, acc)
-                    }
-                    (Some(kind), false) => {
-                        finish_gelu::<I, 2>(l, job, &linear, kind, rows.clone(), col, c, lanes, acc)
-                    }
-                }
+pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
+    let first = rows.start;
+    // What lies behind the last column is stale.
+    let sums = |r: usize| load(l, &acc.0[r - first][..s.n]);
+    match job.sink {
+        Sink::F32 { y, ld } => {
+            let linear = Linear::of(l, job, s);
+            for r in rows {
+                let v = linear.row(l, sums(r));
+                // SAFETY: the GEMM's caller lends its output for the whole call; this part lies in columns that
+                // belong to this thread alone, and no other reference to it is alive.
+                store(l, v, unsafe { y.part(r * ld + s.col, s.n) });
             }
-            Epilogue::Backward { accumulate } => {
-                for r in rows.clone() {
-                    let v = load_acc(l, acc, r - rows.start, c);
-                    // SAFETY: as above.
-                    let y = unsafe { job.y.part(r * job.ld + col + c, lanes) };
-                    let v = if accumulate { l.add(load(l, y), v) } else { v };
-                    store(l, v, y);
+        }
+        Sink::F16 { y, ld } => {
+            let linear = Linear::of(l, job, s);
+            for r in rows {
+                let v = linear.row(l, sums(r));
+                // SAFETY: as above.
+                store_f16(l, v, unsafe { y.part(r * ld + s.col, s.n) });
+            }
+        }
+        Sink::Gelu { kind, to, code, ld } => {
+            let linear = Linear::of(l, job, s);
+            for r in rows {
+                let v = linear.row(l, sums(r));
+                let v = match code {
+                    Some(code) => {
+                        let (v, codes) = gelu_of::<I, true>(l, kind, v);
+                        // SAFETY: as above.
+                        store_codes(l, codes, unsafe { code.part(r * ld + s.col, s.n) });
+                        v
+                    }
+                    None => gelu_of::<I, false>(l, kind, v).0,
+                };
+                // SAFETY: as above.
+                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / super::BLOCK, 1) }[0]);
+            }
+        }
+        Sink::Set { d, ld } => {
+            for r in rows {
+                // SAFETY: as above.
+                store(l, sums(r), unsafe { d.part(r * ld + s.col, s.n) });
+            }
+        }
+        Sink::Add { d, ld } => {
+            for r in rows {
+                // SAFETY: as above.
+                let d = unsafe { d.part(r * ld + s.col, s.n) };
+                let (mut v, old) = (sums(r), load(l, d));
+                for i in 0..VECTORS {
+                    v[i] = l.add(old[i], v[i]);
                 }
+                store(l, v, d);
+            }
+        }
+        Sink::GeluBackward { code, offsets, sums: total, fold, to, ld } => {
+            let fold = load(l, &fold[s.col..][..s.n]);
+            let mut text = offsets.partition_point(|&o| o as usize <= first) - 1;
+            for r in rows {
+                while offsets[text + 1] as usize <= r {
+                    text += 1;
+                }
+                let (mut v, slope) = (sums(r), load_codes(l, &code[r * ld + s.col..][..s.n]));
+                for i in 0..VECTORS {
+                    v[i] = l.mul(v[i], slope[i]);
+                }
+                if let Some(total) = total {
+                    // SAFETY: as above.
+                    let total = unsafe { total.part(text * ld + s.col, s.n) };
+                    let mut sum = load(l, total);
+                    for i in 0..VECTORS {
+                        sum[i] = l.add(sum[i], v[i]);
+                    }
+                    store(l, sum, total);
+                }
+                for i in 0..VECTORS {
+                    v[i] = l.mul(v[i], fold[i]);
+                }
+                // SAFETY: as above.
+                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / super::BLOCK, 1) }[0]);
             }
         }
     }
 }
 
-/// Scales and biases of 16 columns.
+/// Scales and biases of a strip's columns.
 struct Linear<F> {
-    w_scale: F,
-    bias: F,
+    scale: [F; VECTORS],
+    bias: [F; VECTORS],
 }
 
 impl<F: Copy> Linear<F> {
-    /// Row `r` at column `c` of the tile that holds `rows`.
     #[inline(always)]
-    fn row<L: Lanes<F = F>>(&self, l: L, acc: &Tile, rows: &Range<usize>, c: usize, r: usize) -> F {
-        l.fma(load_acc(l, acc, r - rows.start, c), self.w_scale, self.bias)
+    fn of<L: Lanes<F = F>>(l: L, job: &Job, s: &Strip) -> Self {
+        let part = &job.parts[s.part];
+        Linear { scale: load(l, &part.scale[s.at..][..s.n]), bias: load(l, &part.bias[s.at..][..s.n]) }
+    }
+
+    #[inline(always)]
+    fn row<L: Lanes<F = F>>(&self, l: L, mut v: [F; VECTORS]) -> [F; VECTORS] {
+        for i in 0..VECTORS {
+            v[i] = l.fma(v[i], self.scale[i], self.bias[i]);
+        }
+        v
     }
 }
 
-/// 16 columns of a tile with GELU behind, `N` rows at a time.
+/// As many chains side by side as the registers hold.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
-fn finish_gelu<I: Isa, const N: usize>(
+fn gelu_of<I: Isa, const CODE: bool>(
     l: I,
-    job: &Job,
-    linear: &Linear<I::F>,
     kind: Gelu,
-    rows: Range<usize>,
-    col: usize,
-    c: usize,
-    lanes: usize,
-    acc: &Tile,
-) {
-    for first in rows.clone().step_by(N) {
-        // Past the tile's last row that row is computed again, and not stored again.
-        let mut v = [linear.bias; N];
-        for (i, v) in v.iter_mut().enumerate() {
-            *v = linear.row(l, acc, &rows, c, (first + i).min(rows.end - 1));
-        }
-        let (v, codes) = match job.code {
-            Some(_) => gelu::gelu::<_, true, N>(l, kind, v),
-            None => gelu::gelu::<_, false, N>(l, kind, v),
-        };
-        for (i, r) in (first..rows.end.min(first + N)).enumerate() {
-            // SAFETY: as in `finish`.
-            store(l, v[i], unsafe { job.y.part(r * job.ld + col + c, lanes) });
-            if let Some(code) = job.code {
-                // SAFETY: as in `finish`.
-                store_code(l, codes[i], unsafe { code.part(r * job.n + col + c, lanes) });
-            }
+    v: [I::F; VECTORS],
+) -> ([I::F; VECTORS], [I::I; VECTORS]) {
+    if I::WIDE {
+        return gelu::gelu::<_, CODE, VECTORS>(l, kind, v);
+    }
+    let [a, b, c, d] = v;
+    let ([a, b], [ca, cb]) = gelu::gelu::<_, CODE, 2>(l, kind, [a, b]);
+    let ([c, d], [cc, cd]) = gelu::gelu::<_, CODE, 2>(l, kind, [c, d]);
+    ([a, b, c, d], [ca, cb, cc, cd])
+}
+
+#[inline(always)]
+fn store_f16<L: Lanes>(l: L, v: [L::F; VECTORS], to: &mut [f16]) {
+    for (v, to) in v.into_iter().zip(to.chunks_mut(LANES)) {
+        match to.try_into() {
+            Ok(to) => l.store_f16(v, to),
+            Err(_) => super::float::store_f16_part(l, v, to),
         }
     }
 }
 
 #[inline(always)]
-fn load_acc<L: Lanes>(l: L, acc: &Tile, r: usize, c: usize) -> L::F {
-    let (chunks, _) = acc.0[r].as_chunks::<LANES>();
-    l.load(&chunks[c / LANES])
-}
-
-#[inline(always)]
-fn load<L: Lanes>(l: L, x: &[f32]) -> L::F {
-    match x.try_into() {
-        Ok(x) => l.load(x),
-        Err(_) => l.load_part(x, 0.0),
-    }
-}
-
-#[inline(always)]
-fn store<L: Lanes>(l: L, v: L::F, to: &mut [f32]) {
+fn store_codes<L: Lanes>(l: L, v: [L::I; VECTORS], to: &mut [u8]) {
     match to.try_into() {
-        Ok(to) => l.store(v, to),
-        Err(_) => l.store_part(v, to),
-    }
-}
-
-#[inline(always)]
-fn store_code<L: Lanes>(l: L, v: L::I, to: &mut [u8]) {
-    match to.try_into() {
-        Ok(to) => l.store_u8(v, to),
+        Ok(to) => l.store_bytes(v, to),
         Err(_) => {
-            let mut all = [0; LANES];
-            l.store_u8(v, &mut all);
+            let mut all = [0; super::BLOCK];
+            l.store_bytes(v, &mut all);
             to.copy_from_slice(&all[..to.len()]);
         }
     }
+}
+
+#[inline(always)]
+fn load_codes<L: Lanes>(l: L, code: &[u8]) -> [L::F; VECTORS] {
+    let mut all = [0; super::BLOCK];
+    let code: &[u8; super::BLOCK] = match code.try_into() {
+        Ok(code) => code,
+        Err(_) => {
+            all[..code.len()].copy_from_slice(code);
+            &all
+        }
+    };
+    let (codes, _) = code.as_chunks::<LANES>();
+    let mut v = [l.splat(0.0); VECTORS];
+    for (v, code) in v.iter_mut().zip(codes) {
+        *v = gelu::decode_lanes(l, l.load_u8(code));
+    }
+    v
 }

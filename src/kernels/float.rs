@@ -4,93 +4,10 @@
 //! order depends on the length alone. Rows are `chunks_exact` of the slices; a wrong length is a bug in the
 //! caller and panics.
 
-use super::BLOCK;
 use super::isa::{Isa, Op};
 use super::lanes::{LANES, Lanes};
 use super::math;
-use super::{gelu, math::ROUND};
 use half::f16;
-
-/// See `Kernels::quantize_rows`.
-pub(super) struct QuantizeRows<'a> {
-    pub x: &'a [f32],
-    pub k: usize,
-    pub fold: Option<&'a [f32]>,
-    pub q: &'a mut [i8],
-    pub scale: &'a mut [f32],
-}
-
-impl Op for QuantizeRows<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, l: I) {
-        let QuantizeRows { x, k, fold, q, scale } = self;
-        let blocks = k.div_ceil(BLOCK);
-        assert!(q.len() == x.len() && fold.is_none_or(|f| f.len() == k));
-        assert!(x.len() * blocks == scale.len() * k);
-        if k == 0 {
-            return;
-        }
-        let q: &mut [u8] = bytemuck::cast_slice_mut(q);
-        let rows = x.chunks_exact(k).zip(q.chunks_exact_mut(k)).zip(scale.chunks_exact_mut(blocks));
-        for ((x, q), scales) in rows {
-            let blocks = x.chunks(BLOCK).zip(fold.unwrap_or(x).chunks(BLOCK)).zip(q.chunks_mut(BLOCK));
-            for (((x, f), q), scale) in blocks.zip(scales) {
-                *scale = match fold {
-                    Some(_) => quantize_block::<I, true>(l, x, f, q),
-                    None => quantize_block::<I, false>(l, x, f, q),
-                };
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn quantize_block<L: Lanes, const FOLD: bool>(l: L, x: &[f32], fold: &[f32], q: &mut [u8]) -> f32 {
-    let ((xs, x_tail), (fs, f_tail)) = (x.as_chunks::<LANES>(), fold.as_chunks::<LANES>());
-    // The bits of |x| order as |x| does, with infinity and then NaN on top: no float maximum loses a NaN here.
-    let magnitude = l.splat_i(i32::MAX);
-    let mut max = l.splat_i(0);
-    for (x, f) in xs.iter().zip(fs) {
-        let v = if FOLD { l.mul(l.load(x), l.load(f)) } else { l.load(x) };
-        max = l.max_i(max, l.and(l.bits(v), magnitude));
-    }
-    let tail = if FOLD {
-        l.mul(l.load_part(x_tail, 0.0), l.load_part(f_tail, 0.0))
-    } else {
-        l.load_part(x_tail, 0.0)
-    };
-    max = l.max_i(max, l.and(l.bits(tail), magnitude));
-    let mut all = [0.0; LANES];
-    l.store(l.of_bits(max), &mut all);
-    let max = f32::from_bits(all.iter().map(|m| m.to_bits()).max().unwrap_or(0));
-
-    if !max.is_finite() {
-        q.fill(0);
-        return f32::NAN;
-    }
-    // Below this 127 / max may overflow or max / 127 be subnormal; it is zero for every purpose.
-    if max < 128.0 * f32::MIN_POSITIVE {
-        q.fill(0);
-        return 0.0;
-    }
-    let inverse = l.splat(127.0 / max);
-    let (qs, q_tail) = q.as_chunks_mut::<LANES>();
-    for ((x, f), q) in xs.iter().zip(fs).zip(qs) {
-        let v = if FOLD { l.mul(l.load(x), l.load(f)) } else { l.load(x) };
-        l.store_u8(round_to_low_byte(l, v, inverse), q);
-    }
-    let mut last = [0; LANES];
-    l.store_u8(round_to_low_byte(l, tail, inverse), &mut last);
-    q_tail.copy_from_slice(&last[..q_tail.len()]);
-    max / 127.0
-}
-
-/// `round_half_even(v · inverse)`, two roundings as if written so in scalar code, in the low byte.
-#[inline(always)]
-fn round_to_low_byte<L: Lanes>(l: L, v: L::F, inverse: L::F) -> L::I {
-    l.bits(l.add(l.mul(v, inverse), l.splat(ROUND)))
-}
 
 /// See `Kernels::softmax_rows`.
 pub(super) struct SoftmaxRows<'a> {
@@ -188,29 +105,6 @@ impl Op for SoftmaxBackwardRows<'_> {
     }
 }
 
-/// See `Kernels::gelu_backward`.
-pub(super) struct GeluBackward<'a> {
-    pub d: &'a mut [f32],
-    pub code: &'a [u8],
-}
-
-impl Op for GeluBackward<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, l: I) {
-        assert_eq!(self.d.len(), self.code.len());
-        let (ds, d_tail) = self.d.as_chunks_mut::<LANES>();
-        let (codes, c_tail) = self.code.as_chunks::<LANES>();
-        for (d, c) in ds.iter_mut().zip(codes) {
-            l.store(l.mul(l.load(d), gelu::decode_lanes(l, l.load_u8(c))), d);
-        }
-        let mut c = [0; LANES];
-        c[..c_tail.len()].copy_from_slice(c_tail);
-        let v = l.mul(l.load_part(d_tail, 0.0), gelu::decode_lanes(l, l.load_u8(&c)));
-        l.store_part(v, d_tail);
-    }
-}
-
 /// See `Kernels::add_rows`.
 pub(super) struct AddRows<'a> {
     pub d: &'a [f32],
@@ -257,46 +151,6 @@ impl Op for Tanh<'_> {
             l.store(math::tanh(l, l.load(x)), y);
         }
         l.store_part(math::tanh(l, l.load_part(x_tail, 0.0)), y_tail);
-    }
-}
-
-/// See `Kernels::to_f16`.
-pub(super) struct ToF16<'a> {
-    pub x: &'a [f32],
-    pub y: &'a mut [f16],
-}
-
-impl Op for ToF16<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, l: I) {
-        assert_eq!(self.x.len(), self.y.len());
-        let (xs, x_tail) = self.x.as_chunks::<LANES>();
-        let (ys, y_tail) = self.y.as_chunks_mut::<LANES>();
-        for (x, y) in xs.iter().zip(ys) {
-            l.store_f16(l.load(x), y);
-        }
-        store_f16_part(l, l.load_part(x_tail, 0.0), y_tail);
-    }
-}
-
-/// See `Kernels::from_f16`.
-pub(super) struct FromF16<'a> {
-    pub x: &'a [f16],
-    pub y: &'a mut [f32],
-}
-
-impl Op for FromF16<'_> {
-    type Out = ();
-    #[inline(always)]
-    fn run<I: Isa>(self, l: I) {
-        assert_eq!(self.x.len(), self.y.len());
-        let (xs, x_tail) = self.x.as_chunks::<LANES>();
-        let (ys, y_tail) = self.y.as_chunks_mut::<LANES>();
-        for (x, y) in xs.iter().zip(ys) {
-            l.store(l.load_f16(x), y);
-        }
-        l.store_part(load_f16_part(l, x_tail), y_tail);
     }
 }
 

@@ -1,104 +1,125 @@
-//! The int8 GEMM: one driver for both contractions of the one row-major copy of a weight.
+//! The int8 GEMM: one driver for both contractions of the one copy of a weight.
 //!
 //! ```text
-//! for a block of rows that fits the second-level cache       pack it once: [k / KU][mr][KU] a tile
-//!   threads: for a panel of NR columns of the result         pack it: [k / KU][NR][KU]
-//!     for a tile of up to MR rows                            i32 accumulators in registers over a block of k
-//!       after each block of k: times its scale, added in f32
-//!       scales, bias and GELU                                while the tile is hot
+//! threads: for a strip of 64 columns of the result
+//!   its four panels: read where they are stored, or packed: [k / KU][16][KU]
+//!   for a tile of up to MR rows                       i32 sums in registers over a block of k
+//!     after each block of k: times its scale, added in f32
+//!     what follows, row by row                        while the tile is hot: scales, bias, GELU, quantization
 //! ```
 //!
-//! Forward contracts over the inputs, so a panel is rows of `w`, transposed; backward contracts over the outputs,
-//! so a panel is columns of `w`. Either is packed on the fly, which the rows of the batch pay for; no second copy
-//! of the weight is held.
+//! A strip is as wide as a block of the next product's rows, so a result can be quantized while it is hot.
 
-use super::epilogue::{Epilogue, Job, Shared, finish};
+use super::epilogue::{Sink, Strip, finish};
 use super::isa::{Isa, Op};
-use super::{BLOCK, GeluOut, MatI8, Out, RowsI8};
+use super::tiles::{PANEL, padded};
+use super::{BLOCK, Backward, Block, Forward, MatI8, Part, blocks, tiles};
+use bytemuck::Zeroable;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
 /// Most rows of a tile in any set.
 pub const MR_MAX: usize = 16;
-/// Most columns of a panel in any set.
-pub const NR_MAX: usize = 32;
+/// Panels of a strip.
+const PANELS: usize = BLOCK / PANEL;
 
 /// The results of a tile before weight scales and bias: row `r`, column `c`.
 #[repr(align(64))]
-pub struct Tile(pub [[f32; NR_MAX]; MR_MAX]);
+pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
 
-/// Packed rows held at once: half of a small second-level cache.
-const ROWS_BYTES: usize = 512 << 10;
 /// Multiply-adds below which threads cost more than they bring.
 const THREADED: usize = 4 << 20;
 
-#[allow(clippy::too_many_arguments)]
-pub(super) fn forward<I: Isa>(
-    isa: I,
-    x: RowsI8,
-    w: MatI8,
-    w_scale: &[f32],
-    bias: &[f32],
-    gelu: Option<GeluOut>,
-    y: Out,
-) {
-    let (rows, n) = (x.rows, w.rows);
-    assert!(x.k == w.cols && w_scale.len() == n && bias.len() == n, "gemm_forward: shapes differ");
-    let kind = gelu.as_ref().map(|g| g.kind);
-    let code = gelu.and_then(|g| g.derivative);
-    assert!(code.as_ref().is_none_or(|c| c.len() == rows * n), "gemm_forward: derivative is not [rows, n]");
-    let epilogue = Epilogue::Forward { w_scale, bias, gelu: kind };
-    run(isa, x, w, n, epilogue, y, code);
-}
-
-pub(super) fn backward<I: Isa>(isa: I, d: RowsI8, w: MatI8, accumulate: bool, d_x: Out) {
-    assert!(d.k == w.rows, "gemm_backward: shapes differ");
-    run(isa, d, w, w.cols, Epilogue::Backward { accumulate }, d_x, None);
-}
-
-#[allow(clippy::too_many_arguments)]
-fn run<I: Isa>(isa: I, x: RowsI8, w: MatI8, n: usize, epilogue: Epilogue, y: Out, code: Option<&mut [u8]>) {
-    let (rows, k) = (x.rows, x.k);
-    assert!(
-        x.q.len() == rows * k && x.scale.len() == rows * k.div_ceil(BLOCK) && w.data.len() == w.rows * w.cols,
-        "gemm: shapes differ"
-    );
-    assert!(y.col + n <= y.ld && y.data.len() >= rows * y.ld, "gemm: the output is too small");
-    if rows == 0 || n == 0 {
+pub(super) fn forward<I: Isa>(isa: I, x: &[Block], parts: &[Part], to: Forward) {
+    let (Some(first), n) = (parts.first(), parts.iter().map(|p| p.w.rows).sum()) else { return };
+    let k = blocks(first.w.cols);
+    if n == 0 {
         return;
     }
-    let y_len = (rows - 1) * y.ld + n;
-    let first = Shared::new(&mut y.data[y.col..][..y_len]);
-    let job = Job { x, w, n, epilogue, y: first, ld: y.ld, code: code.map(Shared::new) };
-
-    let mut packed = ROWS.take();
-    let threads = rayon::current_num_threads();
-    let width = I::NR * I::PACK;
-    let panels = n.div_ceil(width);
-    let kp = k.next_multiple_of(I::KU);
-    let block = (ROWS_BYTES / (kp * size_of::<I::A>()).max(1)).max(8 * I::MR).next_multiple_of(I::MR);
-    for first in (0..rows).step_by(block) {
-        let rows = first..rows.min(first + block);
-        let a = isa.vectorize(PackRows { x, rows: rows.clone(), buffer: &mut packed });
-        share(threads, panels, rows.len() * k * n, |part| {
-            let mut panel = PANEL.take();
-            let cols = part.start * width..n.min(part.end * width);
-            isa.vectorize(Panels { job, rows: rows.clone(), a, cols, buffer: &mut panel });
-            PANEL.set(panel);
-        });
+    assert!(k > 0, "gemm_forward: nothing to contract");
+    let rows = x.len() / k;
+    assert!(rows * k == x.len(), "gemm_forward: rows are not whole");
+    for p in parts {
+        check(p.w);
+        assert!(p.w.cols == first.w.cols && p.scale.len() == p.w.rows && p.bias.len() == p.w.rows);
     }
+    assert!(parts.len() == 1 || !matches!(to, Forward::Gelu { .. }), "gemm_forward: GELU follows one part");
+    let sink = Sink::forward(rows, n, to);
+    let mut strips = Vec::new();
+    let mut col = 0;
+    for (part, p) in parts.iter().enumerate() {
+        for at in (0..p.w.rows).step_by(BLOCK) {
+            let n = BLOCK.min(p.w.rows - at);
+            strips.push(Strip { part, at, col: col + at, n });
+        }
+        col += p.w.rows;
+    }
+    run(isa, Job { x, rows, k, parts, over_outs: &[], sink, strips: &strips });
+}
+
+pub(super) fn backward<I: Isa>(isa: I, d: &[Block], parts: &[MatI8], to: Backward) {
+    let Some(first) = parts.first() else { return };
+    let (k, n) = (parts.iter().map(|w| blocks(w.rows)).sum::<usize>(), first.cols);
+    if n == 0 {
+        return;
+    }
+    assert!(k > 0, "gemm_backward: nothing to contract");
+    let rows = d.len() / k;
+    assert!(rows * k == d.len(), "gemm_backward: rows are not whole");
+    for w in parts {
+        check(*w);
+        assert!(w.cols == n, "gemm_backward: shapes differ");
+    }
+    let sink = Sink::backward(rows, n, to);
+    let strips: Vec<_> =
+        (0..n).step_by(BLOCK).map(|at| Strip { part: 0, at, col: at, n: BLOCK.min(n - at) }).collect();
+    run(isa, Job { x: d, rows, k, parts: &[], over_outs: parts, sink, strips: &strips });
+}
+
+fn check(w: MatI8) {
+    assert!(Some(w.tiles.len()) == tiles::len(w.rows, w.cols), "gemm: the tiles do not fit the shape");
+}
+
+/// A product, as all threads see it.
+#[derive(Clone, Copy)]
+pub(super) struct Job<'a> {
+    /// `[rows, k]`
+    x: &'a [Block],
+    rows: usize,
+    /// Blocks of the contraction.
+    k: usize,
+    /// The forward's Linears; empty for the backward.
+    pub parts: &'a [Part<'a>],
+    /// The weights of a backward, whose outputs are contracted one after the other.
+    over_outs: &'a [MatI8<'a>],
+    pub sink: Sink<'a>,
+    strips: &'a [Strip],
+}
+
+fn run<I: Isa>(isa: I, job: Job) {
+    if job.rows == 0 {
+        return;
+    }
+    let mut packed = ROWS.take();
+    let a = isa.vectorize(PackRows { job, buffer: &mut packed });
+    share(job.strips.len(), job.rows * job.k * BLOCK * BLOCK, |part| {
+        let mut panels = PANEL_BUFFER.take();
+        isa.vectorize(Strips { job, a, strips: &job.strips[part], buffer: &mut panels });
+        PANEL_BUFFER.set(panels);
+    });
     ROWS.set(packed);
 }
 
-/// Cuts `panels` among the threads, or runs them here where that is no gain.
-fn share(threads: usize, panels: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
-    if threads == 1 || panels == 1 || work < THREADED {
-        return f(0..panels);
+/// Cuts `strips` among the threads, or runs them here where that is no gain; `work` is that of a strip.
+fn share(strips: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
+    let threads = rayon::current_num_threads();
+    if threads == 1 || strips == 1 || strips * work < THREADED {
+        return f(0..strips);
     }
     // A few parts a thread, for cores that are not equally fast.
-    let parts = (4 * threads).min(panels);
-    (0..parts).into_par_iter().for_each(|i| f(panels * i / parts..panels * (i + 1) / parts));
+    let parts = (4 * threads).min(strips);
+    (0..parts).into_par_iter().for_each(|i| f(strips * i / parts..strips * (i + 1) / parts));
 }
 
 /// Memory in whole cache lines, so that what is packed is aligned to one.
@@ -114,29 +135,28 @@ thread_local! {
     // Taken for the time of a call and put back. If work stealing starts another GEMM on this thread in
     // between, that one finds them empty and allocates its own.
     static ROWS: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
-    static PANEL: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static PANEL_BUFFER: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// The first `len` values of a buffer that grows as needed.
 fn typed<T: bytemuck::Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
     let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
     if buffer.len() < lines {
-        buffer.resize(lines, Line([0; 64]));
+        buffer.resize(lines, Line::zeroed());
     }
     &mut bytemuck::cast_slice_mut(&mut buffer[..lines])[..len]
 }
 
 /// Tiles of nearly equal height: 128 rows in tiles of up to 6 are 18 of 6 and 4 of 5, not 21 of 6 and one of 2.
 #[inline(always)]
-fn tiles(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
+fn tiles_of(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
     let count = rows.div_ceil(most);
     (0..count).map(move |t| rows * t / count..rows * (t + 1) / count)
 }
 
-/// Packs a block of rows: tile after tile, `kp` values a row.
+/// Packs the rows, tile after tile, for sets that do not read them in place.
 struct PackRows<'a, 'b> {
-    x: RowsI8<'a>,
-    rows: Range<usize>,
+    job: Job<'a>,
     buffer: &'b mut Vec<Line>,
 }
 
@@ -145,62 +165,79 @@ impl<'b> Op for PackRows<'_, 'b> {
     type Out = &'b [Line];
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) -> &'b [Line] {
-        let k = self.x.k;
-        let kp = k.next_multiple_of(I::KU);
-        let len = self.rows.len() * kp;
+        if I::ROWS_IN_PLACE {
+            return &[];
+        }
+        let (rows, k) = (self.job.rows, self.job.k);
+        let len = rows * k * BLOCK;
         let to = typed::<I::A>(self.buffer, len);
-        for tile in tiles(self.rows.len(), I::MR) {
-            let q = &self.x.q[(self.rows.start + tile.start) * k..];
-            if k > 0 {
-                isa.pack_rows(q, k, tile.len(), &mut to[tile.start * kp..tile.end * kp]);
-            }
+        for t in tiles_of(rows, I::MR) {
+            let x = &self.job.x[t.start * k..t.end * k];
+            isa.pack_rows(x, t.len(), &mut to[t.start * k * BLOCK..t.end * k * BLOCK]);
         }
         &self.buffer[..(len * size_of::<I::A>()).div_ceil(size_of::<Line>())]
     }
 }
 
-/// Columns `cols` of the result for packed rows: packs the panels and runs the tiles.
-struct Panels<'a> {
+/// Some strips of the result.
+struct Strips<'a> {
     job: Job<'a>,
-    rows: Range<usize>,
     a: &'a [Line],
-    cols: Range<usize>,
+    strips: &'a [Strip],
     buffer: &'a mut Vec<Line>,
 }
 
-impl Op for Panels<'_> {
+impl Op for Strips<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, isa: I) {
-        let Panels { job, rows, a, cols, buffer } = self;
+        let Strips { job, a, strips, buffer } = self;
         let a: &[I::A] = bytemuck::cast_slice(a);
-        let kp = job.x.k.next_multiple_of(I::KU);
-        let panel = kp * I::NR;
-        let b = typed::<I::B>(buffer, panel * I::PACK);
-        let blocks = job.x.k.div_ceil(BLOCK);
-        let mut sums = vec![0; blocks * I::NR];
-        let mut acc = Tile([[0.0; NR_MAX]; MR_MAX]);
-        let width = I::NR * I::PACK;
-        for col in cols.clone().step_by(width) {
-            let n = width.min(cols.end - col);
-            match job.epilogue {
-                Epilogue::Forward { .. } => {
-                    for c in (0..n).step_by(I::NR) {
-                        isa.pack_outs(job.w, col + c, I::NR.min(n - c), &mut b[c * kp..][..panel]);
+        let k = job.k;
+        let panel = k * BLOCK * PANEL;
+        let mut sums = vec![0; if I::FLIP == 0 { 0 } else { PANELS * k * PANEL }];
+        let mut acc = Tile([[0.0; BLOCK]; MR_MAX]);
+        for strip in strips {
+            let packed: &[I::B] = match job.parts.get(strip.part) {
+                Some(part) => {
+                    let stored = &part.w.tiles[strip.at * padded(part.w.cols)..][..PANELS * panel];
+                    if I::OUTS_IN_PLACE {
+                        bytemuck::cast_slice(stored)
+                    } else {
+                        let to = typed::<I::B>(buffer, PANELS * panel);
+                        for (stored, to) in stored.chunks_exact(panel).zip(to.chunks_exact_mut(panel)) {
+                            isa.pack_outs(stored, to);
+                        }
+                        to
                     }
                 }
-                Epilogue::Backward { .. } => isa.pack_ins(job.w, col, n, panel, b),
-            }
-            for c in (0..n).step_by(I::NR) {
-                let (b, n) = (&b[c * kp..][..panel], I::NR.min(n - c));
-                isa.panel_sums(b, &mut sums);
-                for tile in tiles(rows.len(), I::MR) {
-                    let a = &a[tile.start * kp..tile.end * kp];
-                    let tile = rows.start + tile.start..rows.start + tile.end;
-                    let scale = &job.x.scale[tile.start * blocks..tile.end * blocks];
-                    isa.tile(tile.len(), a, b, scale, blocks, &sums, &mut acc);
-                    finish(isa, &job, tile, col + c, n, &acc);
+                None => {
+                    let to = typed::<I::B>(buffer, PANELS * panel);
+                    let mut out = 0;
+                    for w in job.over_outs {
+                        isa.pack_ins(*w, strip.at, panel, &mut to[out * PANEL..]);
+                        out += padded(w.rows);
+                    }
+                    to
                 }
+            };
+            let b: [&[I::B]; PANELS] = std::array::from_fn(|p| &packed[p * panel..][..panel]);
+            if I::FLIP != 0 {
+                for (b, sums) in b.iter().zip(sums.chunks_exact_mut(k * PANEL)) {
+                    isa.panel_sums(b, sums);
+                }
+            }
+            for t in tiles_of(job.rows, I::MR) {
+                let x = &job.x[t.start * k..t.end * k];
+                let a = if I::ROWS_IN_PLACE { a } else { &a[t.start * k * BLOCK..t.end * k * BLOCK] };
+                for p in (0..PANELS).step_by(I::PANELS) {
+                    // Panels beyond the last column hold nothing but padding.
+                    if p * PANEL < strip.n {
+                        let sums = if I::FLIP == 0 { &[] } else { &sums[p * k * PANEL..][..I::PANELS * k * PANEL] };
+                        isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL);
+                    }
+                }
+                finish(isa, &job, strip, t, &mut acc);
             }
         }
     }

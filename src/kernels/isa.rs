@@ -1,7 +1,9 @@
 //! What an instruction set must bring: lanes, an int8 microkernel, and a way to run code compiled for it.
 
+use super::gemm::Tile;
 use super::lanes::Lanes;
-use super::{MatI8, gemm::Tile};
+use super::tiles::{self, GROUP, PANEL};
+use super::{BLOCK, Block, MatI8};
 use bytemuck::Pod;
 
 /// Work written once, generic over the instruction set. `run` must be `#[inline(always)]`, so that it is
@@ -25,20 +27,23 @@ pub trait Isa: Int8 {
     fn vectorize<O: Op>(self, op: O) -> O::Out;
 }
 
-/// The int8 microkernel of a set: `acc[r][c] = Σ_p a[r, p] · b[p, c]` over packed operands, exact in i32.
+/// The int8 microkernel of a set: products of quantized rows with panels of 16 columns, exact in i32 over a block.
 ///
-/// Both operands are packed in groups of `KU` values of the contraction, which is padded to a multiple of `KU`:
-/// rows to `[k / KU][mr][KU]`, a panel of columns to `[k / KU][NR][KU]`, zeros where the panel pads `k`. Columns
-/// beyond the last may hold anything: their results are not read.
+/// Operands are packed in groups of `KU` values of the contraction: rows to `[k / KU][mr][KU]`, a panel to
+/// `[k / KU][16][KU]`. `k`, the contraction, is always a whole number of blocks.
 pub trait Int8: Lanes {
     /// Most rows of a tile, at most [`super::gemm::MR_MAX`].
     const MR: usize;
-    /// Columns of a panel, a multiple of 16, at most [`super::gemm::NR_MAX`].
-    const NR: usize;
-    /// Panels that [`Int8::pack_ins`] packs in one go: enough for a cache line of a row of weights.
-    const PACK: usize;
-    /// Values of the contraction that lie together.
+    /// Panels that a tile is wide: 1, 2 or 4.
+    const PANELS: usize;
+    /// Values of the contraction that lie together; divides [`BLOCK`].
     const KU: usize;
+    /// What the bytes of a quantized row are xor'ed with.
+    const FLIP: u8 = 0;
+    /// Whether [`Int8::tile`] reads the rows as they were quantized; they are not packed then.
+    const ROWS_IN_PLACE: bool = false;
+    /// Whether [`Int8::tile`] reads the forward's panels as they are stored (`B = i8`, `KU = 4`); they are not packed then.
+    const OUTS_IN_PLACE: bool = false;
     /// A packed activation.
     type A: Pod + Send + Sync;
     /// A packed weight.
@@ -49,63 +54,62 @@ pub trait Int8: Lanes {
     /// The weight as the microkernel wants it.
     fn lift_b(w: i8) -> Self::B;
 
-    /// Packs `mr` rows of `q: [_, k]` to `[k / KU][mr][KU]`; `q` may go on behind them. Padding may hold anything.
+    /// Packs `mr` rows `x: [mr, blocks]` to `[k / KU][mr][KU]`.
     #[inline(always)]
-    fn pack_rows(self, q: &[i8], k: usize, mr: usize, to: &mut [Self::A]) {
-        for (r, row) in q.chunks_exact(k).take(mr).enumerate() {
-            for (g, group) in row.chunks(Self::KU).enumerate() {
-                for (u, &q) in group.iter().enumerate() {
-                    to[(g * mr + r) * Self::KU + u] = Self::lift_a(q);
+    fn pack_rows(self, x: &[Block], mr: usize, to: &mut [Self::A]) {
+        let blocks = x.len() / mr;
+        let block_len = BLOCK * mr;
+        for (r, row) in x.chunks_exact(blocks).enumerate() {
+            for (block, to) in row.iter().zip(to.chunks_exact_mut(block_len)) {
+                for (q, to) in block.q.chunks_exact(Self::KU).zip(to.chunks_exact_mut(mr * Self::KU)) {
+                    for (q, to) in q.iter().zip(&mut to[r * Self::KU..]) {
+                        *to = Self::lift_a(*q);
+                    }
                 }
             }
         }
     }
 
-    /// Packs rows `[o, o + n)` of `w` as the columns of a panel that contracts over `w.cols`; `0 < n <= NR`.
+    /// Packs a stored panel `[k / 4][16][4]`, 16 outputs over the inputs.
     #[inline(always)]
-    fn pack_outs(self, w: MatI8, o: usize, n: usize, to: &mut [Self::B]) {
-        to.fill(Self::lift_b(0));
-        for c in 0..n {
-            for (g, group) in w.data[(o + c) * w.cols..][..w.cols].chunks(Self::KU).enumerate() {
-                for (u, &v) in group.iter().enumerate() {
-                    to[(g * Self::NR + c) * Self::KU + u] = Self::lift_b(v);
-                }
+    fn pack_outs(self, stored: &[i8], to: &mut [Self::B]) {
+        for (i, v) in stored.iter().enumerate() {
+            let (k, c) = (i / (PANEL * GROUP) * GROUP + i % GROUP, i / GROUP % PANEL);
+            to[(k / Self::KU * PANEL + c) * Self::KU + k % Self::KU] = Self::lift_b(*v);
+        }
+    }
+
+    /// Packs columns `[i, i + 64)` of `w`, over its outputs, as four panels that lie `panel` values apart.
+    #[inline(always)]
+    fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [Self::B]) {
+        let row = tiles::padded(w.cols) * PANEL;
+        for (p, outs) in w.tiles.chunks_exact(row.max(1)).enumerate() {
+            for (j, v) in outs[i * PANEL..][..BLOCK * PANEL].iter().enumerate() {
+                let (c, k) = (j / (PANEL * GROUP) * GROUP + j % GROUP, p * PANEL + j / GROUP % PANEL);
+                let at = c / PANEL * panel + (k / Self::KU * PANEL + c % PANEL) * Self::KU;
+                to[at + k % Self::KU] = Self::lift_b(*v);
             }
         }
     }
 
-    /// Packs columns `[i, i + n)` of `w` as the columns of `PACK` panels, one after the other, that contract over
-    /// `w.rows`; `0 < n <= PACK · NR`. A panel is `panel` values long.
-    #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, n: usize, panel: usize, to: &mut [Self::B]) {
-        to.fill(Self::lift_b(0));
-        for p in 0..w.rows {
-            let (g, u) = (p / Self::KU, p % Self::KU);
-            for (block, values) in w.data[p * w.cols + i..][..n].chunks(Self::NR).enumerate() {
-                let to = &mut to[block * panel + g * Self::NR * Self::KU..][..Self::NR * Self::KU];
-                for (to, &v) in to.chunks_exact_mut(Self::KU).zip(values) {
-                    to[u] = Self::lift_b(v);
-                }
-            }
-        }
-    }
-
-    /// The sums of a packed panel's columns, `[blocks][NR]`, for sets that shift activations to unsigned.
+    /// What each block's sums of a panel's 16 columns start from, `[blocks][16]`, for sets that shift activations.
     #[inline(always)]
     fn panel_sums(self, _b: &[Self::B], _sums: &mut [i32]) {}
 
-    /// The tile of `mr` packed rows by one panel: in `acc` the `f` of `Kernels::gemm_forward`.
+    /// The tile of `mr` rows by `PANELS` panels, `f` of `Kernels::gemm_forward`: panel `p` to columns
+    /// `[col + 16 p, col + 16 p + 16)` of `acc`.
     ///
-    /// `scale` holds the rows' scales, `blocks` a row; `sums` is what [`Int8::panel_sums`] gave.
+    /// `x: [mr, blocks]` are the rows, `a` the same packed (empty where they are read in place); `sums:
+    /// [PANELS][blocks][16]` is what [`Int8::panel_sums`] gave.
     #[allow(clippy::too_many_arguments)]
     fn tile(
         self,
         mr: usize,
+        x: &[Block],
         a: &[Self::A],
-        b: &[Self::B],
-        scale: &[f32],
-        blocks: usize,
+        b: &[&[Self::B]],
         sums: &[i32],
         acc: &mut Tile,
+        col: usize,
     );
 }

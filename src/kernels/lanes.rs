@@ -54,6 +54,13 @@ pub trait Lanes: Copy + Send + Sync + 'static {
     fn load_u8(self, x: &[u8; LANES]) -> Self::F;
     /// Stores the low byte of every lane.
     fn store_u8(self, v: Self::I, to: &mut [u8; LANES]);
+    /// Stores the low bytes of four vectors, one behind the other.
+    #[inline(always)]
+    fn store_bytes(self, v: [Self::I; 4], to: &mut [u8; 4 * LANES]) {
+        for (v, to) in v.into_iter().zip(to.as_chunks_mut().0) {
+            self.store_u8(v, to);
+        }
+    }
     /// Widens 16 halves.
     fn load_f16(self, x: &[f16; LANES]) -> Self::F;
     /// Narrows to 16 halves, rounding half to even.
@@ -86,6 +93,28 @@ pub trait Lanes: Copy + Send + Sync + 'static {
             }
         }
         a[0]
+    }
+
+    /// Largest lane, signed.
+    #[inline(always)]
+    fn max_i_lane(self, v: Self::I) -> i32 {
+        let mut a = [0.0f32; LANES];
+        self.store(self.of_bits(v), &mut a);
+        a.iter().fold(i32::MIN, |max, a| max.max(a.to_bits() as i32))
+    }
+
+    /// The transposed square: lane `j` of vector `i` becomes lane `i` of vector `j`.
+    #[inline(always)]
+    fn transpose(self, v: [Self::F; LANES]) -> [Self::F; LANES] {
+        let mut rows = [[0.0f32; LANES]; LANES];
+        for (v, row) in v.into_iter().zip(&mut rows) {
+            self.store(v, row);
+        }
+        let mut out = v;
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = self.load(&std::array::from_fn(|j| rows[j][i]));
+        }
+        out
     }
 
     /// Largest lane, by `if a > b { a } else { b }` along the same tree as [`Lanes::sum`].

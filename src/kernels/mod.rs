@@ -17,6 +17,7 @@
 //! `unsafe` is allowed here and nowhere else but the C ABI.
 #![allow(unsafe_code)]
 
+mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -34,9 +35,11 @@ mod math;
 mod norm;
 pub mod peak;
 mod portable;
+mod quantize;
 mod set;
 #[cfg(test)]
 mod tests;
+pub mod tiles;
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -67,11 +70,11 @@ pub fn select(name: Option<&str>) -> Result<Arc<dyn Kernels>> {
     }
 }
 
-/// Int8 matrix `[rows, cols]`, row-major: the frozen weight `[out, in]` of a Linear.
+/// The frozen weight `[rows, cols]` = `[out, in]` of a Linear, in the tiles of [`tiles`].
 #[derive(Clone, Copy)]
 pub struct MatI8<'a> {
-    /// `rows * cols` values in [-127, 127].
-    pub data: &'a [i8],
+    /// [`tiles::len`] values in [-127, 127].
+    pub tiles: &'a [i8],
     /// Output channels.
     pub rows: usize,
     /// Input channels.
@@ -85,38 +88,97 @@ pub struct MatI8<'a> {
 /// in PyTorch, it is 0.73 with one scale a row and 0.986 with blocks of 128.
 pub const BLOCK: usize = 64;
 
-/// Int8 activations `[rows, k]` with one scale a row and block of [`BLOCK`] columns: `x ≈ q · scale`.
+/// [`BLOCK`] columns of an activation row in int8: `x ≈ q · scale`. A row of `k` columns is `⌈k / BLOCK⌉` blocks,
+/// the last one padded with zeros.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
+pub struct Block {
+    /// Values in [-127, 127], each byte xor [`Kernels::flip`] of the set that wrote it.
+    pub q: [i8; BLOCK],
+    /// Largest magnitude of the block by 127; 0 for a block of zeros; NaN where a value is not finite.
+    pub scale: f32,
+}
+// SAFETY: 68 bytes without padding; zeros are values of both fields.
+unsafe impl bytemuck::Zeroable for Block {}
+// SAFETY: as above, and every bit pattern is a value of both fields.
+unsafe impl bytemuck::Pod for Block {}
+
+/// Blocks in a row of `k` columns.
+pub const fn blocks(k: usize) -> usize {
+    k.div_ceil(BLOCK)
+}
+
+/// One of the Linears that read the same rows (q, k and v), with what its outputs take.
 #[derive(Clone, Copy)]
-pub struct RowsI8<'a> {
-    /// `rows * k` values in [-127, 127], row-major.
-    pub q: &'a [i8],
-    /// `[rows, blocks]`, `blocks = ⌈k / BLOCK⌉`.
+pub struct Part<'a> {
+    /// Weight `[out, in]`.
+    pub w: MatI8<'a>,
+    /// `[out]`
     pub scale: &'a [f32],
-    /// Number of rows.
-    pub rows: usize,
-    /// Values in a row: the length of the contraction.
-    pub k: usize,
+    /// `[out]`
+    pub bias: &'a [f32],
 }
 
-/// Where a GEMM writes: columns `[col, col + n)` of an f32 matrix `[rows, ld]`.
-pub struct Out<'a> {
-    /// `rows * ld` values, row-major.
-    pub data: &'a mut [f32],
-    /// Values from one row to the next.
-    pub ld: usize,
-    /// First column written.
-    pub col: usize,
+/// What becomes of a forward product's results `[rows, n]`, `n` the outputs of all parts side by side.
+pub enum Forward<'a> {
+    /// `y`, row-major.
+    F32(&'a mut [f32]),
+    /// `y` narrowed to f16, row-major.
+    F16(&'a mut [f16]),
+    /// `gelu(y)`, quantized for the next product; one part only.
+    Gelu {
+        /// Erf or tanh form.
+        kind: Gelu,
+        /// `[rows, blocks(n)]`
+        to: &'a mut [Block],
+        /// `[rows, n]` codes of `gelu'(y)` for the backward, see [`gelu::encode`]; none for inference.
+        derivative: Option<&'a mut [u8]>,
+    },
 }
 
-/// GELU behind a Linear: replaces `y` by `gelu(y)` and, when training, keeps `gelu'(y)` in a byte.
-pub struct GeluOut<'a> {
-    /// Erf or tanh form.
-    pub kind: Gelu,
-    /// `[rows, n]` codes of the derivative, see [`gelu::encode`]; none for inference.
-    pub derivative: Option<&'a mut [u8]>,
+/// What becomes of a backward product's results `d: [rows, n]`, `n` the inputs.
+pub enum Backward<'a> {
+    /// `d`, row-major.
+    Set(&'a mut [f32]),
+    /// Added to what is there: a residual joins.
+    Add(&'a mut [f32]),
+    /// `d ∘ gelu'` with the column sums that are a bias's gradient, then `∘ fold`, quantized for the next product.
+    Gelu {
+        /// `[rows, n]` codes of the derivative.
+        derivative: &'a [u8],
+        /// `[texts + 1]`: where the rows of each text begin.
+        offsets: &'a [i32],
+        /// `[texts, n]`: sums over the rows of each text, ascending; overwritten.
+        sums: Option<&'a mut [f32]>,
+        /// `[n]`: output-channel scales of the Linear below.
+        fold: &'a [f32],
+        /// `[rows, blocks(n)]`
+        to: &'a mut [Block],
+    },
 }
 
 pub use crate::config::Gelu;
+use half::f16;
+
+/// A few heads of one text's attention.
+#[derive(Clone, Debug)]
+pub struct HeadGroup {
+    /// Tokens of the text.
+    pub len: usize,
+    /// Columns of q, of k and of v.
+    pub hidden: usize,
+    /// Columns of a head.
+    pub dim: usize,
+    /// The heads; together they begin at a whole block of columns.
+    pub heads: std::ops::Range<usize>,
+}
+
+impl HeadGroup {
+    /// Columns of the group.
+    pub fn width(&self) -> usize {
+        self.heads.len() * self.dim
+    }
+}
 
 /// A strided f32 operand of [`Kernels::gemm_f32`]: element `(i, j)` is `data[i * rs + j * cs]`.
 #[derive(Clone, Copy)]
@@ -129,7 +191,8 @@ pub struct Strided<'a> {
     pub cs: usize,
 }
 
-/// One instruction set's kernels. Every method's result is the same, bit for bit, in every set.
+/// One instruction set's kernels. Every method's result is the same, bit for bit, in every set (of a [`Block`]'s
+/// bytes: after [`Kernels::flip`]).
 ///
 /// Methods that take `[rows, …]` matrices work row by row, so a caller may cut the rows among threads.
 /// The two int8 GEMMs cut their own work among the threads of the current rayon pool (by columns, so that a
@@ -138,26 +201,42 @@ pub trait Kernels: Send + Sync {
     /// The name that `TRIMTAB_KERNEL` takes.
     fn name(&self) -> &'static str;
 
-    /// Quantizes rows to int8, each block of [`BLOCK`] columns by its own `scale = max|x| / 127`:
+    /// What this set's [`Block`] bytes are xor'ed with.
+    fn flip(&self) -> u8;
+
+    /// Quantizes rows to int8, each block of columns by its own `scale = max|x| / 127`:
     /// `q = round_half_even(x · (127 / max|x|))`.
     ///
-    /// `x: [rows, k]`, `scale: [rows, ⌈k / BLOCK⌉]`; with `fold: [k]`, `x ∘ fold` is quantized instead of `x`. A
-    /// block that holds a NaN or an infinity gets a NaN scale, so that it shows in the result; one of zeros gets 0.
-    fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, q: &mut [i8], scale: &mut [f32]);
+    /// `x: [rows, k]`, `to: [rows, blocks(k)]`; with `fold: [k]`, `x ∘ fold` is quantized instead of `x`.
+    fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, to: &mut [Block]);
 
-    /// Forward of a Linear: `y[r, o] = fma(f, w_scale[o], bias[o])`, then GELU where asked.
+    /// Forward of Linears that read the same rows `x: [rows, blocks(in)]`: `y[r, o] = fma(f, scale[o], bias[o])`.
     ///
     /// `f` goes over the blocks of the contraction in ascending order: `f = acc_0 · x.scale[r, 0]`, then
     /// `f = fma(acc_b, x.scale[r, b], f)`, with `acc_b = Σ_i x[r,i] w[o,i]` over the block, exact.
-    #[allow(clippy::too_many_arguments)]
-    fn gemm_forward(&self, x: RowsI8, w: MatI8, w_scale: &[f32], bias: &[f32], gelu: Option<GeluOut>, y: Out);
+    fn gemm_forward(&self, x: &[Block], parts: &[Part], to: Forward);
 
-    /// Backward of a Linear to its input: `d_x[r, i] = f`, or `d_x + f` with `accumulate`.
+    /// Backward of the same Linears to their input: `d[r, i] = f`, the contraction being over the outputs of all
+    /// parts: `acc_b = Σ_o d_y[r,o] w[o,i]`. `d_y: [rows, Σ blocks(out)]` has each part begin at a whole block;
+    /// the output-channel scales were folded into it before it was quantized.
+    fn gemm_backward(&self, d_y: &[Block], parts: &[MatI8], to: Backward);
+
+    /// `ctx = softmax(Q Kᵀ / √dim) V` of some heads, quantized. `qkv: [len, 3·hidden]`, `to: [len, blocks(width)]`.
+    fn attention_forward(&self, h: &HeadGroup, qkv: &[f16], to: &mut [Block]);
+
+    /// Gradients of q, k and v of some heads, times the scales of their Linears, quantized.
     ///
-    /// `f` as in the forward, the contraction being over the outputs: `acc_b = Σ_o d[r,o] w[o,i]`.
-    ///
-    /// The output-channel scales are folded into `d` before it is quantized.
-    fn gemm_backward(&self, d: RowsI8, w: MatI8, accumulate: bool, d_x: Out);
+    /// `d_ctx: [len, hidden]`, `fold: [hidden]` each, `to: [len, blocks(width)]` each; `sums: [3, width]` gets the
+    /// sums of the gradients over the rows, ascending.
+    fn attention_backward(
+        &self,
+        h: &HeadGroup,
+        qkv: &[f16],
+        d_ctx: &[f32],
+        fold: [&[f32]; 3],
+        to: [&mut [Block]; 3],
+        sums: &mut [f32],
+    );
 
     /// Small f32 product `c[i, j] = Σ_p a[i, p] · b[p, j]`, `p` ascending from 0, one `fma` each.
     ///
@@ -182,8 +261,8 @@ pub trait Kernels: Send + Sync {
     /// Softmax backward in place: `d_s = scale · p ∘ (d_p − Σ_j d_p p)`; rows of `ld` (multiple of 16), pads 0 in `p`.
     fn softmax_backward_rows(&self, p: &[f32], d_p: &mut [f32], ld: usize, scale: f32);
 
-    /// Residual add and LayerNorm, `[rows, cols]`: `n = (x + r − mean) · rstd`, `y = fma(g, n, b)`.
-    /// When training, keeps `n` as f16 bits and `rstd`.
+    /// Residual add and LayerNorm, `[rows, cols]`: `n = (x + r − mean) · rstd`, `y = fma(g, n, b)`; `y` also
+    /// quantized where asked, `to: [rows, blocks(cols)]`. When training, keeps `n` in f16 and `rstd`.
     #[allow(clippy::too_many_arguments)]
     fn add_norm(
         &self,
@@ -193,25 +272,25 @@ pub trait Kernels: Send + Sync {
         b: &[f32],
         eps: f32,
         y: &mut [f32],
-        saved: Option<(&mut [half::f16], &mut [f32])>,
+        to: Option<&mut [Block]>,
+        saved: Option<(&mut [f16], &mut [f32])>,
     );
 
     /// LayerNorm backward to the input: `d_n = d_y ∘ g`, `d_x = rstd (d_n − mean(d_n) − n · mean(d_n ∘ n))`.
-    fn add_norm_backward(&self, d_y: &[f32], n: &[half::f16], rstd: &[f32], g: &[f32], d_x: &mut [f32]);
-
-    /// GELU backward in place: `d[i] *= decode(code[i])`, see [`gelu::decode`].
-    fn gelu_backward(&self, d: &mut [f32], code: &[u8]);
+    /// With `fold`, `d_x ∘ fold.0` is also quantized, to `fold.1: [rows, blocks(cols)]`.
+    fn add_norm_backward(
+        &self,
+        d_y: &[f32],
+        n: &[f16],
+        rstd: &[f32],
+        g: &[f32],
+        d_x: &mut [f32],
+        fold: Option<(&[f32], &mut [Block])>,
+    );
 
     /// Adds every row of `d: [rows, cols]` to `sum: [cols]`, rows ascending.
     fn add_rows(&self, d: &[f32], sum: &mut [f32]);
 
     /// `y[i] = tanh(x[i])`.
     fn tanh(&self, x: &[f32], y: &mut [f32]);
-
-    /// Narrows to f16, rounding half to even.
-    fn to_f16(&self, x: &[f32], y: &mut [half::f16]);
-
-    /// Widens from f16 (exact).
-    #[allow(clippy::wrong_self_convention)]
-    fn from_f16(&self, x: &[half::f16], y: &mut [f32]);
 }

@@ -3,6 +3,7 @@
 use super::float::{load_f16_part, store_f16_part};
 use super::isa::{Isa, Op};
 use super::lanes::{LANES, Lanes};
+use super::{Block, blocks, quantize};
 use half::f16;
 
 /// See `Kernels::add_norm`.
@@ -13,6 +14,7 @@ pub(super) struct AddNorm<'a> {
     pub b: &'a [f32],
     pub eps: f32,
     pub y: &'a mut [f32],
+    pub to: Option<&'a mut [Block]>,
     pub saved: Option<(&'a mut [f16], &'a mut [f32])>,
 }
 
@@ -20,7 +22,7 @@ impl Op for AddNorm<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, l: I) {
-        let AddNorm { x, r, g, b, eps, y, mut saved } = self;
+        let AddNorm { x, r, g, b, eps, y, mut to, mut saved } = self;
         let cols = g.len();
         assert!(b.len() == cols && y.len() == x.len() && r.is_none_or(|r| r.len() == x.len()));
         if cols == 0 {
@@ -30,6 +32,8 @@ impl Op for AddNorm<'_> {
         if let Some((n, rstd)) = &saved {
             assert!(n.len() == x.len() && rstd.len() * cols == x.len());
         }
+        let blocks = blocks(cols);
+        assert!(to.as_ref().is_none_or(|to| to.len() * cols == x.len() * blocks));
         for (i, y) in y.chunks_exact_mut(cols).enumerate() {
             let at = i * cols..(i + 1) * cols;
             let rstd = normalize(
@@ -47,6 +51,9 @@ impl Op for AddNorm<'_> {
             );
             if let Some((_, all)) = &mut saved {
                 all[i] = rstd;
+            }
+            if let Some(to) = &mut to {
+                quantize::row(l, y, None, &mut to[i * blocks..][..blocks]);
             }
         }
     }
@@ -136,22 +143,27 @@ pub(super) struct AddNormBackward<'a> {
     pub rstd: &'a [f32],
     pub g: &'a [f32],
     pub d_x: &'a mut [f32],
+    pub fold: Option<(&'a [f32], &'a mut [Block])>,
 }
 
 impl Op for AddNormBackward<'_> {
     type Out = ();
     #[inline(always)]
     fn run<I: Isa>(self, l: I) {
-        let AddNormBackward { d_y, n, rstd, g, d_x } = self;
+        let AddNormBackward { d_y, n, rstd, g, d_x, mut fold } = self;
         let cols = g.len();
         assert!(d_y.len() == d_x.len() && n.len() == d_x.len() && rstd.len() * cols == d_x.len());
         if cols == 0 {
             return;
         }
+        let blocks = blocks(cols);
+        if let Some((fold, to)) = &fold {
+            assert!(fold.len() == cols && to.len() * cols == d_x.len() * blocks);
+        }
         let (gs, g_tail) = g.as_chunks::<LANES>();
         let g_tail = l.load_part(g_tail, 0.0);
         let rows = d_y.chunks_exact(cols).zip(n.chunks_exact(cols)).zip(rstd);
-        for (((d_y, n), &rstd), d_x) in rows.zip(d_x.chunks_exact_mut(cols)) {
+        for (i, (((d_y, n), &rstd), d_x)) in rows.zip(d_x.chunks_exact_mut(cols)).enumerate() {
             let (ds, d_tail) = d_y.as_chunks::<LANES>();
             let (ns, n_tail) = n.as_chunks::<LANES>();
             let (d_xs, d_x_tail) = d_x.as_chunks_mut::<LANES>();
@@ -171,6 +183,9 @@ impl Op for AddNormBackward<'_> {
                 l.store(l.mul(rstd, l.fma(l.load_f16(n), m2, l.sub(d_n, m1))), d_x);
             }
             l.store_part(l.mul(rstd, l.fma(n_tail, m2, l.sub(d_tail, m1))), d_x_tail);
+            if let Some((fold, to)) = &mut fold {
+                quantize::row(l, d_x, Some(fold), &mut to[i * blocks..][..blocks]);
+            }
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The definition: arrays and plain loops, which any compiler vectorizes as far as the CPU goes.
 
-use super::BLOCK;
-use super::gemm::{MR_MAX, NR_MAX, Tile};
+use super::gemm::{MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
+use super::tiles::PANEL;
+use super::{BLOCK, Block};
 use half::f16;
 
 /// Runs everywhere; no instruction beyond the target's baseline.
@@ -106,13 +107,11 @@ impl Lanes for Portable {
 }
 
 const MR: usize = 4;
-const NR: usize = 16;
-const _: () = assert!(MR <= MR_MAX && NR <= NR_MAX);
+const _: () = assert!(MR <= MR_MAX);
 
 impl Int8 for Portable {
     const MR: usize = MR;
-    const NR: usize = NR;
-    const PACK: usize = 4;
+    const PANELS: usize = 1;
     const KU: usize = 1;
     // Widened when packed: products of i16 in i32 are what baselines have. LLVM does not see pairs (`KU = 2`).
     type A = i16;
@@ -131,23 +130,24 @@ impl Int8 for Portable {
     fn tile(
         self,
         mr: usize,
+        x: &[Block],
         a: &[i16],
-        b: &[i16],
-        scale: &[f32],
-        blocks: usize,
+        b: &[&[i16]],
         _sums: &[i32],
         acc: &mut Tile,
+        col: usize,
     ) {
-        for (block, (a, b)) in a.chunks(BLOCK * mr).zip(b.chunks(BLOCK * NR)).enumerate() {
+        let blocks = x.len() / mr;
+        for (block, (a, b)) in a.chunks_exact(BLOCK * mr).zip(b[0].chunks_exact(BLOCK * PANEL)).enumerate() {
             for (r, row) in acc.0[..mr].iter_mut().enumerate() {
-                let mut sum = [0; NR];
-                for (a, b) in a.chunks_exact(mr).zip(b.as_chunks::<NR>().0) {
+                let mut sum = [0; PANEL];
+                for (a, b) in a.chunks_exact(mr).zip(b.as_chunks::<PANEL>().0) {
                     for (sum, &b) in sum.iter_mut().zip(b) {
                         *sum += i32::from(a[r]) * i32::from(b);
                     }
                 }
-                let scale = scale[r * blocks + block];
-                for (f, &sum) in row.iter_mut().zip(&sum) {
+                let scale = x[r * blocks + block].scale;
+                for (f, &sum) in row[col..].iter_mut().zip(&sum) {
                     *f = if block == 0 { sum as f32 * scale } else { (sum as f32).mul_add(scale, *f) };
                 }
             }

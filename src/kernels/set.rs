@@ -1,7 +1,9 @@
 //! `Kernels` for every instruction set: hands the generic work to [`Isa::vectorize`].
 
+use super::attention::{AttentionBackward, AttentionForward};
 use super::isa::Isa;
-use super::{GeluOut, Kernels, MatI8, Out, RowsI8, Strided, float, gemm, gemm_f32, norm};
+use super::quantize::QuantizeRows;
+use super::{Backward, Block, Forward, HeadGroup, Kernels, MatI8, Part, Strided, float, gemm, gemm_f32, norm};
 use half::f16;
 
 impl<I: Isa> Kernels for I {
@@ -9,24 +11,36 @@ impl<I: Isa> Kernels for I {
         I::NAME
     }
 
-    fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, q: &mut [i8], scale: &mut [f32]) {
-        self.vectorize(float::QuantizeRows { x, k, fold, q, scale });
+    fn flip(&self) -> u8 {
+        I::FLIP
     }
 
-    fn gemm_forward(
+    fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, to: &mut [Block]) {
+        self.vectorize(QuantizeRows { x, k, fold, to });
+    }
+
+    fn gemm_forward(&self, x: &[Block], parts: &[Part], to: Forward) {
+        gemm::forward(*self, x, parts, to);
+    }
+
+    fn gemm_backward(&self, d_y: &[Block], parts: &[MatI8], to: Backward) {
+        gemm::backward(*self, d_y, parts, to);
+    }
+
+    fn attention_forward(&self, h: &HeadGroup, qkv: &[f16], to: &mut [Block]) {
+        self.vectorize(AttentionForward { h, qkv, to });
+    }
+
+    fn attention_backward(
         &self,
-        x: RowsI8,
-        w: MatI8,
-        w_scale: &[f32],
-        bias: &[f32],
-        gelu: Option<GeluOut>,
-        y: Out,
+        h: &HeadGroup,
+        qkv: &[f16],
+        d_ctx: &[f32],
+        fold: [&[f32]; 3],
+        to: [&mut [Block]; 3],
+        sums: &mut [f32],
     ) {
-        gemm::forward(*self, x, w, w_scale, bias, gelu, y);
-    }
-
-    fn gemm_backward(&self, d: RowsI8, w: MatI8, accumulate: bool, d_x: Out) {
-        gemm::backward(*self, d, w, accumulate, d_x);
+        self.vectorize(AttentionBackward { h, qkv, d_ctx, fold, to, sums });
     }
 
     fn gemm_f32(
@@ -59,17 +73,22 @@ impl<I: Isa> Kernels for I {
         b: &[f32],
         eps: f32,
         y: &mut [f32],
+        to: Option<&mut [Block]>,
         saved: Option<(&mut [f16], &mut [f32])>,
     ) {
-        self.vectorize(norm::AddNorm { x, r, g, b, eps, y, saved });
+        self.vectorize(norm::AddNorm { x, r, g, b, eps, y, to, saved });
     }
 
-    fn add_norm_backward(&self, d_y: &[f32], n: &[f16], rstd: &[f32], g: &[f32], d_x: &mut [f32]) {
-        self.vectorize(norm::AddNormBackward { d_y, n, rstd, g, d_x });
-    }
-
-    fn gelu_backward(&self, d: &mut [f32], code: &[u8]) {
-        self.vectorize(float::GeluBackward { d, code });
+    fn add_norm_backward(
+        &self,
+        d_y: &[f32],
+        n: &[f16],
+        rstd: &[f32],
+        g: &[f32],
+        d_x: &mut [f32],
+        fold: Option<(&[f32], &mut [Block])>,
+    ) {
+        self.vectorize(norm::AddNormBackward { d_y, n, rstd, g, d_x, fold });
     }
 
     fn add_rows(&self, d: &[f32], sum: &mut [f32]) {
@@ -78,13 +97,5 @@ impl<I: Isa> Kernels for I {
 
     fn tanh(&self, x: &[f32], y: &mut [f32]) {
         self.vectorize(float::Tanh { x, y });
-    }
-
-    fn to_f16(&self, x: &[f32], y: &mut [f16]) {
-        self.vectorize(float::ToF16 { x, y });
-    }
-
-    fn from_f16(&self, x: &[f16], y: &mut [f32]) {
-        self.vectorize(float::FromF16 { x, y });
     }
 }

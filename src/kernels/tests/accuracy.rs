@@ -135,9 +135,9 @@ fn norm_and_its_backward() {
     let (x, r, d_y) = (g.floats(rows * cols, 3.0), g.floats(rows * cols, 1.0), g.floats(rows * cols, 1.0));
     let (gain, bias) = (g.floats(cols, 2.0), g.floats(cols, 1.0));
     let (mut y, mut n, mut rstd) = (vec![0.0; rows * cols], vec![f16::ZERO; rows * cols], vec![0.0; rows]);
-    Portable.add_norm(&x, Some(&r), &gain, &bias, 1e-5, &mut y, Some((&mut n, &mut rstd)));
+    Portable.add_norm(&x, Some(&r), &gain, &bias, 1e-5, &mut y, None, Some((&mut n, &mut rstd)));
     let mut d_x = vec![0.0; rows * cols];
-    Portable.add_norm_backward(&d_y, &n, &rstd, &gain, &mut d_x);
+    Portable.add_norm_backward(&d_y, &n, &rstd, &gain, &mut d_x, None);
     for row in 0..rows {
         let at = |v: &[f32], i: usize| v[row * cols + i] as f64;
         let mean = |f: &dyn Fn(usize) -> f64| (0..cols).map(f).sum::<f64>() / cols as f64;

@@ -1,9 +1,11 @@
 //! One suite for every kernel set: whatever `portable` answers, the others answer to the bit.
 
 mod accuracy;
+mod attention;
 mod float;
 mod gemm;
 
+use super::isa::{Isa, Op};
 use super::{Kernels, available, portable::Portable, select};
 use crate::error::Error;
 use std::fmt::Debug;
@@ -54,6 +56,31 @@ impl Failures {
 /// All sets but portable.
 fn others() -> Vec<Arc<dyn Kernels>> {
     available().into_iter().filter(|k| k.name() != Portable.name()).collect()
+}
+
+/// What is tested below [`Kernels`], on the lanes of a set.
+trait OnSet {
+    fn on<I: Isa>(&mut self, isa: I);
+}
+
+fn on_every_set(test: &mut impl OnSet) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        super::avx512::Avx512Vnni::detect().into_iter().for_each(|isa| test.on(isa));
+        super::avx2::Avx2::detect().into_iter().for_each(|isa| test.on(isa));
+    }
+    test.on(Portable);
+}
+
+/// A closure as an op: lanes must be used within [`Isa::vectorize`].
+struct Each<F: FnOnce()>(F);
+
+impl<F: FnOnce()> Op for Each<F> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, _isa: I) {
+        (self.0)()
+    }
 }
 
 /// A skipped set is not a passed set: CI names the ones its machine must run.
