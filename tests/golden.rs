@@ -97,7 +97,7 @@ fn gradients(
     let mut grad = vec![0.0; theta.len()];
     let batch: Vec<&Labelled> = batch.iter().collect();
     let (loss, logits) =
-        Gradients::new(graph, selection.clone(), None)?.add(theta, &batch, None, &mut grad)?;
+        Gradients::new(graph, selection.clone(), None)?.of(theta, &batch, None, &mut grad)?;
     Ok((loss, logits.concat(), grad))
 }
 

@@ -22,8 +22,8 @@ fn use_all(path: &Path) -> bool {
     for tensor in base.tensors() {
         if let Ok(matrix) = base.matrix(&tensor.name) {
             assert_eq!(matrix.scale().len(), matrix.rows());
-            assert_eq!(matrix.data().len(), matrix.rows() * matrix.cols());
-            assert_eq!(matrix.dequantize().len(), matrix.data().len());
+            assert!(matrix.data().len() >= matrix.rows() * matrix.cols());
+            assert_eq!(matrix.dequantize().len(), matrix.rows() * matrix.cols());
             assert!(matrix.scale().iter().all(|s| *s > 0.0 && s.is_finite()));
         }
         if let Ok(vector) = base.vector(&tensor.name) {

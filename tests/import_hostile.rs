@@ -374,7 +374,7 @@ fn bases_that_do_not_keep_to_the_format() {
     };
     meta("format", "pt", &["not a trimtab base", "trimtab quantize"]);
     meta("format", "trimtab-bias", &["a trimtab-bias file, not a base"]);
-    meta("version", "2", &["version \"2\"", "reads \"1\""]);
+    meta("version", "1", &["version \"1\"", "reads \"2\"", "quantize"]);
     meta("scheme", "int4", &["scheme \"int4\""]);
     meta("pooling", "max", &["`pooling` is \"max\""]);
     meta("pooler", "yes", &["`pooler` is \"yes\""]);

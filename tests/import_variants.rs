@@ -9,6 +9,7 @@ use serde_json::json;
 use std::path::Path;
 use trimtab::config::{Gelu, Pooling};
 use trimtab::import::Checkpoint;
+use trimtab::kernels::tiles;
 use trimtab::quant::{Base, quantize};
 
 /// Quantizes the directory and compares every tensor with the definition applied to `tiny`'s values, narrowed
@@ -39,7 +40,7 @@ fn check(tiny: &Tiny, dir: &Path, narrow: impl Fn(f32) -> f32) -> Base {
             assert_eq!(matrix.scale()[r], scale, "{name} row {r}");
             let q: Vec<i8> =
                 row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8).collect();
-            assert_eq!(matrix.data()[r * shape[1]..][..shape[1]], q, "{name} row {r}");
+            assert_eq!(matrix.row(r).collect::<Vec<_>>(), q, "{name} row {r}");
             matrix.dequantize_row(r, &mut dequantized);
             assert!(dequantized.iter().zip(row).all(|(a, b)| (a - b).abs() <= scale * 0.5001));
         }
@@ -66,7 +67,6 @@ fn plain_f32() {
     assert_eq!(word.scale()[..2], [1.0, 1.0]);
     assert_eq!(word.data()[..HIDDEN], [0; HIDDEN]);
     assert_eq!(word.data()[HIDDEN..][..5], [127, -16, -14, -14, -12]); // -15.5, -14.5, -13.5, -12.5
-    assert!(base.matrix("bert.embeddings.word_embeddings.weight").unwrap().same(&word));
     assert_eq!(word.data().as_ptr().align_offset(4), 0);
     assert_eq!((base.config().layers, base.config().vocab), (LAYERS, vocabulary().len()));
     assert_eq!(base.config().gelu, Gelu::Erf);
@@ -126,7 +126,7 @@ fn a_base_is_a_function_of_its_checkpoint_and_readable_by_the_safetensors_crate(
     let file = safetensors::SafeTensors::deserialize(&first).unwrap();
     let name = "bert.encoder.layer.1.output.dense.weight";
     assert_eq!(file.tensor(name).unwrap().dtype(), Dtype::I8);
-    assert_eq!(file.tensor(name).unwrap().shape(), [HIDDEN, common::INTERMEDIATE]);
+    assert_eq!(file.tensor(name).unwrap().shape(), tiles::shape(HIDDEN, common::INTERMEDIATE));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! This file and `mod.rs` are the only ones that name tract.
 
-use crate::ops::{Saved, SavedMut};
+use crate::ops::{Values, ValuesMut};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tract_core::internal::*;
@@ -14,10 +14,14 @@ pub(super) type Outlet = (DatumType, TVec<TDim>);
 /// An op of the graph.
 ///
 /// Its inputs are first activations, then the plan's own inputs (tokens, offsets, keys, theta) that it needs.
-/// Its first outlet is the activation handed on; the others are what the backward needs, and are there only
+/// Its first outlets are the activations handed on; the others are what the backward needs, and are there only
 /// when `save` is set. Shapes are fixed when the model is built, so a model that does not fit fails then.
 pub(super) trait FusedOp: fmt::Debug + Send + Sync {
     fn name(&self) -> &'static str;
+    /// How many outlets are handed on.
+    fn activations(&self) -> usize {
+        1
+    }
     fn outlets(&self, save: bool) -> Vec<Outlet>;
     /// Fills every value of the outputs; what stands there before is arbitrary.
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()>;
@@ -128,25 +132,34 @@ pub(super) fn matrix_mut(t: &mut Tensor) -> TractResult<ArrayViewMut2<'_, f32>> 
     Ok(t.to_plain_array_view_mut::<f32>()?.into_dimensionality::<Ix2>()?)
 }
 
-/// A saved outlet being filled.
-pub(super) fn saved_mut(t: &mut Tensor) -> TractResult<SavedMut<'_>> {
-    fn slice<T: Datum>(t: &mut Tensor) -> TractResult<&mut [T]> {
-        t.to_plain_array_view_mut::<T>()?.into_slice().context("row-major tensor")
-    }
+fn slice_mut<T: Datum>(t: &mut Tensor) -> TractResult<&mut [T]> {
+    t.to_plain_array_view_mut::<T>()?.into_slice().context("row-major tensor")
+}
+
+/// An outlet of an activation or of a saved tensor, being filled. Bytes are quantized rows.
+pub(super) fn typed_mut(t: &mut Tensor) -> TractResult<ValuesMut<'_>> {
     Ok(match t.datum_type() {
-        DatumType::F32 => SavedMut::F32(slice(t)?),
-        DatumType::F16 => SavedMut::F16(slice(t)?),
-        DatumType::U8 => SavedMut::U8(slice(t)?),
-        other => bail!("no op saves {other:?}"),
+        DatumType::F32 => ValuesMut::F32(slice_mut(t)?),
+        DatumType::F16 => ValuesMut::F16(slice_mut(t)?),
+        DatumType::U8 => ValuesMut::U8(slice_mut(t)?),
+        DatumType::I8 => {
+            let blocks = bytemuck::try_cast_slice_mut(slice_mut::<i8>(t)?);
+            ValuesMut::I8(blocks.map_err(|e| format_err!("quantized rows: {e}"))?)
+        }
+        other => bail!("no op writes {other:?}"),
     })
 }
 
-/// A saved outlet being read.
-pub(super) fn saved(t: &Tensor) -> TractResult<Saved<'_>> {
+/// The same, being read.
+pub(super) fn typed(t: &Tensor) -> TractResult<Values<'_>> {
     Ok(match t.datum_type() {
-        DatumType::F32 => Saved::F32(values(t)?),
-        DatumType::F16 => Saved::F16(values(t)?),
-        DatumType::U8 => Saved::U8(values(t)?),
-        other => bail!("no op saves {other:?}"),
+        DatumType::F32 => Values::F32(values(t)?),
+        DatumType::F16 => Values::F16(values(t)?),
+        DatumType::U8 => Values::U8(values(t)?),
+        DatumType::I8 => {
+            let blocks = bytemuck::try_cast_slice(values::<i8>(t)?);
+            Values::I8(blocks.map_err(|e| format_err!("quantized rows: {e}"))?)
+        }
+        other => bail!("no op reads {other:?}"),
     })
 }

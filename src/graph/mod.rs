@@ -17,7 +17,7 @@ use crate::ops::dropout::{self, Dropout};
 use crate::ops::embed::Embed;
 use crate::ops::linear::Linear;
 use crate::ops::pooler::Pooler;
-use crate::ops::{Numerics, Saved};
+use crate::ops::{Numerics, Values};
 use crate::params::{Layout, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
@@ -148,8 +148,8 @@ impl Graph {
 }
 
 /// A saved tensor as the ops take it.
-pub(crate) fn saved(t: &TValue) -> Saved<'_> {
-    adapter::saved(t).expect("an op saved it")
+pub(crate) fn saved(t: &TValue) -> Values<'_> {
+    adapter::typed(t).expect("an op saved it")
 }
 
 /// A saved vector of f32.
@@ -358,23 +358,27 @@ impl Graph {
         })();
         let (tokens, offsets, keys, theta) = sources.map_err(internal)?;
         let mut w = Wiring { model, recycled: self.recycled.clone(), saved: Vec::new() };
-        let x = w.add("embed", &self.embed, false, &[tokens])?;
-        let mut x = w.add("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?;
+        // x is an activation as residuals take it, x_q as a Linear reads it: in reference mode the same.
+        let x = w.one("embed", &self.embed, false, &[tokens])?;
+        let (mut x, mut x_q) = w.norm("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?;
         let mut hidden = vec![x];
         for (l, ops) in self.layers.iter().enumerate() {
             let save = l >= saved_from;
             let name = |op: &str| format!("layer.{l}.{op}");
-            let qkv = w.add(name("qkv"), &ops.qkv, save, &[x, theta])?;
-            let ctx = w.add(name("attention"), &ops.attention, save, &[qkv, offsets])?;
-            let a = w.add(name("m1"), &ops.m1, save, &[ctx, theta])?;
-            let h = w.add(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
-            let f = w.add(name("m2"), &ops.m2, save, &[h, theta])?;
-            let o = w.add(name("m3"), &ops.m3, save, &[f, theta])?;
-            x = w.add(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
+            let qkv = w.one(name("qkv"), &ops.qkv, save, &[x_q, theta])?;
+            if save {
+                w.saved.push(qkv);
+            }
+            let ctx = w.one(name("attention"), &ops.attention, save, &[qkv, offsets])?;
+            let a = w.one(name("m1"), &ops.m1, save, &[ctx, theta])?;
+            let (h, h_q) = w.norm(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
+            let f = w.one(name("m2"), &ops.m2, save, &[h_q, theta])?;
+            let o = w.one(name("m3"), &ops.m3, save, &[f, theta])?;
+            (x, x_q) = w.norm(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
             hidden.push(x);
         }
-        let pooled = w.add("pooler", &self.pooler, false, &[x, offsets, theta])?;
-        let logits = w.add("head", &self.head, false, &[pooled, keys, theta])?;
+        let pooled = w.one("pooler", &self.pooler, false, &[x, offsets, theta])?;
+        let logits = w.one("head", &self.head, false, &[pooled, keys, theta])?;
         Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))
     }
 }
@@ -393,17 +397,41 @@ struct Wiring {
 }
 
 impl Wiring {
+    /// Wires an op; returns what it hands on.
     fn add<T: FusedOp + 'static>(
+        &mut self,
+        name: String,
+        op: &Arc<T>,
+        save: bool,
+        inputs: &[OutletId],
+    ) -> Result<TVec<OutletId>> {
+        let shim = Shim { op: op.clone(), save, recycled: self.recycled.clone() };
+        let mut outlets = self.model.wire_node(name, shim, inputs).map_err(internal)?;
+        self.saved.extend(outlets.drain(op.activations()..));
+        Ok(outlets)
+    }
+
+    /// Wires an op that hands on one activation.
+    fn one<T: FusedOp + 'static>(
         &mut self,
         name: impl Into<String>,
         op: &Arc<T>,
         save: bool,
         inputs: &[OutletId],
     ) -> Result<OutletId> {
-        let shim = Shim { op: op.clone(), save, recycled: self.recycled.clone() };
-        let outlets = self.model.wire_node(name.into(), shim, inputs).map_err(internal)?;
-        self.saved.extend_from_slice(&outlets[1..]);
-        Ok(outlets[0])
+        Ok(self.add(name.into(), op, save, inputs)?[0])
+    }
+
+    /// Wires a norm; returns its output and the same as a Linear reads it.
+    fn norm(
+        &mut self,
+        name: impl Into<String>,
+        op: &Arc<NormNode>,
+        save: bool,
+        inputs: &[OutletId],
+    ) -> Result<(OutletId, OutletId)> {
+        let outlets = self.add(name.into(), op, save, inputs)?;
+        Ok((outlets[0], outlets[outlets.len() - 1]))
     }
 }
 
@@ -438,26 +466,28 @@ impl Build<'_> {
             eps: self.config.layer_norm_eps,
             drop_at,
             dropout: Dropout { p: self.rates.encoder, site },
+            // The last one goes to the pooler alone.
+            read: term != Term::Ln2 || layer + 1 < self.config.layers,
         }))
     }
 
-    fn linear(&self, terms: &[Term], layer: usize) -> Result<Arc<LinearNode>> {
+    fn linear(&self, terms: &[Term], layer: usize, reader: Reader) -> Result<Arc<LinearNode>> {
         let gelu = (terms == [Term::M2]).then_some(self.config.gelu);
         let parts = terms.iter().map(|t| self.weight(*t, layer)).collect::<Result<_>>()?;
         let biases = terms.iter().map(|t| self.layout.bias(*t, layer)).collect();
         let linear = Linear { parts, gelu };
-        Ok(Arc::new(LinearNode { shared: self.shared.clone(), linear, biases }))
+        Ok(Arc::new(LinearNode { shared: self.shared.clone(), linear, biases, reader }))
     }
 
     fn layer(&self, l: usize) -> Result<LayerOps> {
         let heads = Heads { heads: self.config.heads, dim: self.config.head_dim() };
         Ok(LayerOps {
-            qkv: self.linear(&[Term::Q, Term::K, Term::V], l)?,
+            qkv: self.linear(&[Term::Q, Term::K, Term::V], l, Reader::Attention)?,
             attention: Arc::new(AttentionNode { shared: self.shared.clone(), heads }),
-            m1: self.linear(&[Term::M1], l)?,
+            m1: self.linear(&[Term::M1], l, Reader::Norm)?,
             ln1: self.norm(Term::Ln1, l, DropAt::Branch)?,
-            m2: self.linear(&[Term::M2], l)?,
-            m3: self.linear(&[Term::M3], l)?,
+            m2: self.linear(&[Term::M2], l, Reader::Linear)?,
+            m3: self.linear(&[Term::M3], l, Reader::Norm)?,
             ln2: self.norm(Term::Ln2, l, DropAt::Branch)?,
         })
     }

@@ -1,14 +1,14 @@
 //! Each op of `ops/` with its weights and its places in `theta`, as a node of the graph.
 
-use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, saved_mut, values};
-use crate::ops::Numerics;
-use crate::ops::add_norm;
+use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, typed, typed_mut, values};
+use crate::kernels::{Block, blocks};
 use crate::ops::attention::{self, Heads};
 use crate::ops::dropout::Dropout;
 use crate::ops::embed::{self, Embed};
 use crate::ops::head;
 use crate::ops::linear::{self, Linear};
 use crate::ops::pooler::{self, Pooler};
+use crate::ops::{Numerics, ValuesMut, add_norm, quantize};
 use std::fmt;
 use std::ops::Range;
 use tract_core::internal::*;
@@ -31,6 +31,14 @@ impl fmt::Debug for Shared {
 impl Shared {
     fn of_rows(&self, dt: DatumType, cols: usize) -> Outlet {
         (dt, tvec![self.rows.clone(), cols.to_dim()])
+    }
+
+    /// Rows of `cols` columns as a Linear reads them: quantized in int8 mode.
+    fn quantized(&self, cols: usize) -> Outlet {
+        match self.numerics {
+            Numerics::Int8(_) => self.of_rows(DatumType::I8, blocks(cols) * size_of::<Block>()),
+            Numerics::Reference => self.of_rows(DatumType::F32, cols),
+        }
     }
 
     /// Element type of a tensor that int8 mode keeps as `compact`.
@@ -71,7 +79,7 @@ pub(crate) enum DropAt {
     Output,
 }
 
-/// Inputs: x, (residual,) offsets, keys, theta. Saves n and rstd.
+/// Inputs: x, (residual,) offsets, keys, theta. Hands on y, and in int8 mode y quantized; saves n and rstd.
 #[derive(Debug)]
 pub(crate) struct NormNode {
     pub shared: Shared,
@@ -80,6 +88,14 @@ pub(crate) struct NormNode {
     pub eps: f32,
     pub drop_at: DropAt,
     pub dropout: Dropout,
+    /// Whether a Linear reads the output.
+    pub read: bool,
+}
+
+impl NormNode {
+    fn quantizes(&self) -> bool {
+        self.read && matches!(self.shared.numerics, Numerics::Int8(_))
+    }
 }
 
 impl FusedOp for NormNode {
@@ -87,9 +103,16 @@ impl FusedOp for NormNode {
         "AddNorm"
     }
 
+    fn activations(&self) -> usize {
+        1 + usize::from(self.quantizes())
+    }
+
     fn outlets(&self, save: bool) -> Vec<Outlet> {
         let hidden = self.gain.len();
         let mut outlets = vec![self.shared.of_rows(DatumType::F32, hidden)];
+        if self.quantizes() {
+            outlets.push(self.shared.quantized(hidden));
+        }
         if save {
             outlets.push(self.shared.of_rows(self.shared.kept(DatumType::F16), hidden));
             outlets.push((DatumType::F32, tvec![self.shared.rows.clone()]));
@@ -100,39 +123,60 @@ impl FusedOp for NormNode {
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         let (activations, shared) = inputs.split_at(inputs.len() - 3);
         let (offsets, keys, theta) = (values(&shared[0])?, values(&shared[1])?, values(&shared[2])?);
-        let (y, kept) = outputs.split_first_mut().context("an output")?;
-        let (x, hidden) = (matrix::<f32>(&activations[0])?, self.gain.len());
+        let (y, rest) = outputs.split_first_mut().context("an output")?;
+        let (quantized, kept) = rest.split_at_mut(usize::from(self.quantizes()));
+        let (x, hidden) = (values::<f32>(&activations[0])?, self.gain.len());
         let drop = self.dropout.p > 0.0;
         let dropped = (drop && self.drop_at == DropAt::Branch).then(|| {
-            let mut x = x.to_owned();
-            let rows = x.as_slice_mut().expect("row-major tensor");
-            self.dropout.apply_rows(keys, offsets, hidden, rows);
+            let mut x = x.to_vec();
+            self.dropout.apply_rows(keys, offsets, hidden, &mut x);
             x
         });
-        let residual = activations.get(1).map(|r| matrix(r)).transpose()?;
+        let residual = activations.get(1).map(|r| values(r)).transpose()?;
+        let ValuesMut::F32(y) = typed_mut(y)? else { bail!("y is f32") };
+        let mut quantized = match quantized.first_mut().map(typed_mut).transpose()? {
+            None => None,
+            Some(ValuesMut::I8(to)) => Some(to),
+            Some(_) => bail!("a quantized outlet is I8"),
+        };
         let saved = match kept {
-            [n, rstd] => Some((
-                saved_mut(n)?,
-                rstd.to_plain_array_view_mut::<f32>()?.into_slice().context("row-major tensor")?,
-            )),
+            [n, rstd] => {
+                let ValuesMut::F32(rstd) = typed_mut(rstd)? else { bail!("rstd is f32") };
+                Some((typed_mut(n)?, rstd))
+            }
             _ => None,
         };
+        let drop_output = drop && self.drop_at == DropAt::Output;
         add_norm::forward(
             &self.shared.numerics,
-            dropped.as_ref().map_or(x, |x| x.view()),
+            dropped.as_deref().unwrap_or(x),
             residual,
             &self.gain,
             &theta[self.bias.clone()],
             self.eps,
-            matrix_mut(y)?,
+            y,
+            quantized.as_deref_mut().filter(|_| !drop_output),
             saved,
         );
-        if drop && self.drop_at == DropAt::Output {
-            let mut y = matrix_mut(y)?;
-            self.dropout.apply_rows(keys, offsets, hidden, y.as_slice_mut().context("row-major tensor")?);
+        if drop_output {
+            self.dropout.apply_rows(keys, offsets, hidden, y);
+            if let (Some(to), Numerics::Int8(k)) = (quantized, &self.shared.numerics) {
+                quantize(&**k, y, hidden, None, to);
+            }
         }
         Ok(())
     }
+}
+
+/// What a Linear's output is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reader {
+    /// A residual sum: f32.
+    Norm,
+    /// Attention, and its backward: f16 in int8 mode.
+    Attention,
+    /// Another Linear, behind GELU: quantized in int8 mode.
+    Linear,
 }
 
 /// Inputs: x, theta. Saves gelu' where there is a GELU.
@@ -141,6 +185,7 @@ pub(crate) struct LinearNode {
     pub shared: Shared,
     pub linear: Linear,
     pub biases: Vec<Range<usize>>,
+    pub reader: Reader,
 }
 
 impl FusedOp for LinearNode {
@@ -149,9 +194,14 @@ impl FusedOp for LinearNode {
     }
 
     fn outlets(&self, save: bool) -> Vec<Outlet> {
-        let mut outlets = vec![self.shared.of_rows(DatumType::F32, self.linear.out())];
+        let out = self.linear.out();
+        let mut outlets = vec![match self.reader {
+            Reader::Norm => self.shared.of_rows(DatumType::F32, out),
+            Reader::Attention => self.shared.of_rows(self.shared.kept(DatumType::F16), out),
+            Reader::Linear => self.shared.quantized(out),
+        }];
         if save && self.linear.gelu.is_some() {
-            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::U8), self.linear.out()));
+            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::U8), out));
         }
         outlets
     }
@@ -160,14 +210,14 @@ impl FusedOp for LinearNode {
         let theta: &[f32] = values(&inputs[1])?;
         let biases: Vec<&[f32]> = self.biases.iter().map(|r| &theta[r.clone()]).collect();
         let (y, kept) = outputs.split_first_mut().context("an output")?;
-        let saved = kept.first_mut().map(saved_mut).transpose()?;
-        let x = matrix(&inputs[0])?;
-        linear::forward(&self.shared.numerics, &self.linear, x, &biases, matrix_mut(y)?, saved);
+        let derivative = kept.first_mut().map(typed_mut).transpose()?;
+        let x = typed(&inputs[0])?;
+        linear::forward(&self.shared.numerics, &self.linear, x, &biases, typed_mut(y)?, derivative);
         Ok(())
     }
 }
 
-/// Inputs: qkv, offsets. Saves qkv.
+/// Inputs: qkv, offsets. What its backward needs is its input.
 #[derive(Debug)]
 pub(crate) struct AttentionNode {
     pub shared: Shared,
@@ -179,20 +229,14 @@ impl FusedOp for AttentionNode {
         "Attention"
     }
 
-    fn outlets(&self, save: bool) -> Vec<Outlet> {
-        let hidden = self.heads.heads * self.heads.dim;
-        let mut outlets = vec![self.shared.of_rows(DatumType::F32, hidden)];
-        if save {
-            outlets.push(self.shared.of_rows(self.shared.kept(DatumType::F16), 3 * hidden));
-        }
-        outlets
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        vec![self.shared.quantized(self.heads.heads * self.heads.dim)]
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
-        let (ctx, kept) = outputs.split_first_mut().context("an output")?;
-        let saved = kept.first_mut().map(saved_mut).transpose()?;
-        let (qkv, offsets) = (matrix(&inputs[0])?, values(&inputs[1])?);
-        attention::forward(&self.shared.numerics, self.heads, qkv, offsets, matrix_mut(ctx)?, saved);
+        let ctx = outputs.first_mut().context("an output")?;
+        let (qkv, offsets) = (typed(&inputs[0])?, values(&inputs[1])?);
+        attention::forward(&self.shared.numerics, self.heads, qkv, offsets, typed_mut(ctx)?);
         Ok(())
     }
 }

@@ -6,7 +6,9 @@ use crate::params::Term;
 /// What becomes of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Weight of a Linear `[out, in]` or an embedding table `[rows, hidden]`: quantized to int8.
+    /// Weight of a Linear of the encoder's layers, `[out, in]`: quantized to int8, stored in tiles.
+    Linear,
+    /// Embedding table `[rows, hidden]` or the pooler's weight `[out, in]`: quantized to int8, stored row by row.
     Matrix,
     /// Bias or LayerNorm gain: stays f32.
     Vector,
@@ -42,7 +44,8 @@ pub fn tensors(config: &Config, pooler: bool) -> Vec<Spec> {
         };
         match term {
             Term::EmbLn | Term::Ln1 | Term::Ln2 => push(name.clone() + ".weight", vec![h], Kind::Vector),
-            _ => push(name.clone() + ".weight", vec![rows, cols], Kind::Matrix),
+            Term::Pooler => push(name.clone() + ".weight", vec![rows, cols], Kind::Matrix),
+            _ => push(name.clone() + ".weight", vec![rows, cols], Kind::Linear),
         }
         push(name + ".bias", vec![rows], Kind::Vector);
     };

@@ -187,7 +187,7 @@ impl Shard {
             return Err(Error::tensor(&self.path, &name, what));
         }
         let (rows, cols) = match spec.kind {
-            Kind::Matrix => (spec.shape[0], spec.shape[1]),
+            Kind::Linear | Kind::Matrix => (spec.shape[0], spec.shape[1]),
             Kind::Vector => (1, spec.shape[0]),
         };
         let offset = self.header.data_start + info.data_offsets.0 as u64;

@@ -60,10 +60,12 @@ impl Op for AttentionForward<'_> {
         let width = blocks(h.width());
         assert!(to.len() == len * width);
         let mut buffer = SCRATCH.take();
-        let sizes = [len * wide, dim.next_multiple_of(LANES) * cols, len * wide, QUERIES.min(len) * cols, len * ld];
+        let sizes =
+            [len * wide, dim.next_multiple_of(LANES) * cols, len * wide, QUERIES.min(len) * cols, len * ld];
         let [query, key_t, value, s, ctx] = scratch(&mut buffer, sizes);
         for (i, head) in h.heads.clone().enumerate() {
-            let part = |part: usize| Part { qkv, ld: 3 * h.hidden, col: part * h.hidden + head * dim, len, dim };
+            let part =
+                |part: usize| Part { qkv, ld: 3 * h.hidden, col: part * h.hidden + head * dim, len, dim };
             part(0).gather(l, query);
             part(1).transpose(l, key_t);
             part(2).gather(l, value);
@@ -107,7 +109,8 @@ impl Op for AttentionBackward<'_> {
         let sizes = [rows_of, rows_of, turned_of, turned_of, rows_of, square, square, 3 * len * ld];
         let [query, key, key_t, value_t, d_out, p, d_s, grads] = scratch(&mut buffer, sizes);
         for (i, head) in h.heads.clone().enumerate() {
-            let part = |part: usize| Part { qkv, ld: 3 * h.hidden, col: part * h.hidden + head * dim, len, dim };
+            let part =
+                |part: usize| Part { qkv, ld: 3 * h.hidden, col: part * h.hidden + head * dim, len, dim };
             part(0).gather(l, query);
             part(1).gather(l, key);
             part(1).transpose(l, key_t);

@@ -152,9 +152,11 @@ impl Lanes for Avx512Vnni {
     #[inline(always)]
     fn store_bytes(self, v: [__m512i; 4], to: &mut [u8; 64]) {
         cpu!({
+            // No closures over vectors anywhere: they are compiled without the set's instructions.
             let low = _mm512_set1_epi32(0xff);
-            let v = v.map(|v| _mm512_and_si512(v, low));
-            let v = _mm512_packus_epi16(_mm512_packus_epi32(v[0], v[1]), _mm512_packus_epi32(v[2], v[3]));
+            let a = _mm512_packus_epi32(_mm512_and_si512(v[0], low), _mm512_and_si512(v[1], low));
+            let b = _mm512_packus_epi32(_mm512_and_si512(v[2], low), _mm512_and_si512(v[3], low));
+            let v = _mm512_packus_epi16(a, b);
             // Packing works within 128 bits: lane L holds dword L of each vector.
             let order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
             _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_permutexvar_epi32(order, v));
@@ -162,7 +164,12 @@ impl Lanes for Avx512Vnni {
     }
     #[inline(always)]
     fn max_i_lane(self, v: __m512i) -> i32 {
-        cpu!(_mm512_reduce_max_epi32(v))
+        cpu!({
+            let v = _mm256_max_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64::<1>(v));
+            let v = _mm_max_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256::<1>(v));
+            let v = _mm_max_epi32(v, _mm_shuffle_epi32::<0b01_00_11_10>(v));
+            _mm_cvtsi128_si32(_mm_max_epi32(v, _mm_shuffle_epi32::<0b10_11_00_01>(v)))
+        })
     }
     #[inline(always)]
     fn transpose(self, v: [__m512; LANES]) -> [__m512; LANES] {
@@ -175,11 +182,12 @@ impl Lanes for Avx512Vnni {
             // Four columns of four rows in each 128 bits: b[4 q + j] holds column 4 L + j of rows 4 q .. 4 q + 4.
             let mut b = a;
             for q in 0..4 {
-                let d = |i: usize| _mm512_castps_pd(a[4 * q + i]);
-                b[4 * q] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(0), d(2)));
-                b[4 * q + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(0), d(2)));
-                b[4 * q + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(d(1), d(3)));
-                b[4 * q + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(d(1), d(3)));
+                let (x, y) = (_mm512_castps_pd(a[4 * q]), _mm512_castps_pd(a[4 * q + 2]));
+                b[4 * q] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                b[4 * q + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
+                let (x, y) = (_mm512_castps_pd(a[4 * q + 1]), _mm512_castps_pd(a[4 * q + 3]));
+                b[4 * q + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(x, y));
+                b[4 * q + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(x, y));
             }
             // Then the 128-bit lanes, a square of four by four for each j.
             let mut c = b;
@@ -253,11 +261,11 @@ impl Int8 for Avx512Vnni {
                 for (k, to) in to.iter_mut().enumerate().take(PANEL / GROUP) {
                     cpu!({
                         // Inputs 4 L .. 4 L + 4 of outputs 4 k .. 4 k + 4 lie at 64 L + 16 k.
-                        let at = |l: usize| _mm_loadu_si128(square[l * STEP + k * 16..][..16].as_ptr().cast());
-                        let v = _mm512_castsi128_si512(at(0));
-                        let v = _mm512_inserti32x4::<1>(v, at(1));
-                        let v = _mm512_inserti32x4::<2>(v, at(2));
-                        let v = _mm512_inserti32x4::<3>(v, at(3));
+                        let p = square.as_ptr().add(k * 16);
+                        let v = _mm512_castsi128_si512(_mm_loadu_si128(p.cast()));
+                        let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(p.add(STEP).cast()));
+                        let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(p.add(2 * STEP).cast()));
+                        let v = _mm512_inserti32x4::<3>(v, _mm_loadu_si128(p.add(3 * STEP).cast()));
                         _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_shuffle_epi8(v, order));
                     });
                 }
@@ -288,20 +296,13 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(
-        self,
-        mr: usize,
-        x: &[Block],
-        _a: &[i8],
-        b: &[&[i8]],
-        sums: &[i32],
-        acc: &mut Tile,
-        col: usize,
-    ) {
+    fn tile(self, mr: usize, x: &[Block], _a: &[i8], b: &[&[i8]], sums: &[i32], acc: &mut Tile, col: usize) {
         let blocks = x.len() / mr;
         let &[b0, b1] = b else { unreachable!("two panels") };
         assert!(x.len() == mr * blocks && col + 2 * PANEL <= BLOCK && mr <= MR_MAX);
-        assert!(b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL);
+        assert!(
+            b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL
+        );
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
@@ -336,20 +337,24 @@ impl Avx512Vnni {
         for block in 0..blocks {
             // SAFETY: the groups, rows and sums of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
-                let start = |half: usize| _mm512_loadu_si512(sums.add((half * blocks + block) * PANEL).cast());
-                let mut sums = [[start(0), start(1)]; M];
-                let x: [*const Block; M] = std::array::from_fn(|r| x.add(r * blocks + block));
-                let b = b.map(|b| b.add(block * GROUPS * STEP));
+                let sums = sums.add(block * PANEL);
+                let start =
+                    [_mm512_loadu_si512(sums.cast()), _mm512_loadu_si512(sums.add(blocks * PANEL).cast())];
+                let mut sums = [start; M];
+                let x = x.add(block);
+                let (b0, b1) = (b[0].add(block * GROUPS * STEP), b[1].add(block * GROUPS * STEP));
                 for g in 0..GROUPS {
-                    let b = b.map(|b| _mm512_loadu_si512(b.add(g * STEP).cast()));
-                    for (sum, x) in sums.iter_mut().zip(x) {
-                        let x = _mm512_set1_epi32(x.cast::<i32>().add(g).read_unaligned());
-                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b[0]);
-                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b[1]);
+                    let b0 = _mm512_loadu_si512(b0.add(g * STEP).cast());
+                    let b1 = _mm512_loadu_si512(b1.add(g * STEP).cast());
+                    for (r, sum) in sums.iter_mut().enumerate() {
+                        let x = x.add(r * blocks).cast::<i32>().add(g).read_unaligned();
+                        let x = _mm512_set1_epi32(x);
+                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
+                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
                     }
                 }
                 for r in 0..M {
-                    let scale = _mm512_set1_ps((*x[r]).scale);
+                    let scale = _mm512_set1_ps((*x.add(r * blocks)).scale);
                     for half in 0..2 {
                         let v = _mm512_cvtepi32_ps(sums[r][half]);
                         all[r][half] = match block {

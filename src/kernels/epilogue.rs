@@ -26,11 +26,28 @@ pub(super) struct Strip {
 /// Where results go: [`Forward`] and [`Backward`] as all threads see them. `ld` is the length of a row.
 #[derive(Clone, Copy)]
 pub(super) enum Sink<'a> {
-    F32 { y: Shared<f32>, ld: usize },
-    F16 { y: Shared<f16>, ld: usize },
-    Gelu { kind: Gelu, to: Shared<Block>, code: Option<Shared<u8>>, ld: usize },
-    Set { d: Shared<f32>, ld: usize },
-    Add { d: Shared<f32>, ld: usize },
+    F32 {
+        y: Shared<f32>,
+        ld: usize,
+    },
+    F16 {
+        y: Shared<f16>,
+        ld: usize,
+    },
+    Gelu {
+        kind: Gelu,
+        to: Shared<Block>,
+        code: Option<Shared<u8>>,
+        ld: usize,
+    },
+    Set {
+        d: Shared<f32>,
+        ld: usize,
+    },
+    Add {
+        d: Shared<f32>,
+        ld: usize,
+    },
     GeluBackward {
         code: &'a [u8],
         offsets: &'a [i32],
@@ -54,7 +71,10 @@ impl<'a> Sink<'a> {
             }
             Forward::Gelu { kind, to, derivative } => {
                 assert!(to.len() == rows * blocks(ld), "gemm_forward: the output is not [rows, blocks]");
-                assert!(derivative.as_ref().is_none_or(|c| c.len() == rows * ld), "derivative is not [rows, n]");
+                assert!(
+                    derivative.as_ref().is_none_or(|c| c.len() == rows * ld),
+                    "derivative is not [rows, n]"
+                );
                 Sink::Gelu { kind, to: Shared::new(to), code: derivative.map(Shared::new), ld }
             }
         }

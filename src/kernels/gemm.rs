@@ -233,7 +233,8 @@ impl Op for Strips<'_> {
                 for p in (0..PANELS).step_by(I::PANELS) {
                     // Panels beyond the last column hold nothing but padding.
                     if p * PANEL < strip.n {
-                        let sums = if I::FLIP == 0 { &[] } else { &sums[p * k * PANEL..][..I::PANELS * k * PANEL] };
+                        let sums =
+                            if I::FLIP == 0 { &[] } else { &sums[p * k * PANEL..][..I::PANELS * k * PANEL] };
                         isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL);
                     }
                 }

@@ -52,9 +52,11 @@ pub(super) fn row<I: Isa>(l: I, x: &[f32], fold: Option<&[f32]>, to: &mut [Block
 pub(super) fn block<I: Int8>(l: I, v: [I::F; VECTORS], to: &mut Block) {
     // The bits of |x| order as |x| does, with infinity and then NaN on top: no float maximum loses a NaN here.
     let magnitude = l.splat_i(i32::MAX);
-    let mut bits = v.map(|v| l.and(l.bits(v), magnitude));
-    bits[0] = l.max_i(l.max_i(bits[0], bits[1]), l.max_i(bits[2], bits[3]));
-    let max = f32::from_bits(l.max_i_lane(bits[0]) as u32);
+    let mut bits = l.and(l.bits(v[0]), magnitude);
+    for v in &v[1..] {
+        bits = l.max_i(bits, l.and(l.bits(*v), magnitude));
+    }
+    let max = f32::from_bits(l.max_i_lane(bits) as u32);
     // Below the lower bound 127 / max may overflow or max / 127 be subnormal: it is zero for every purpose.
     if !(max.is_finite() && max >= 128.0 * f32::MIN_POSITIVE) {
         to.q = [I::FLIP as i8; BLOCK];
@@ -64,7 +66,10 @@ pub(super) fn block<I: Int8>(l: I, v: [I::F; VECTORS], to: &mut Block) {
     // `round_half_even(v · inverse)`, two roundings as if written so in scalar code, in the low byte. 128 more
     // flips its top bit, and 128 is even: halves round as before.
     let (inverse, shift) = (l.splat(127.0 / max), l.splat(ROUND + f32::from(I::FLIP)));
-    let low = v.map(|v| l.bits(l.add(l.mul(v, inverse), shift)));
+    let mut low = [bits; VECTORS];
+    for (low, v) in low.iter_mut().zip(v) {
+        *low = l.bits(l.add(l.mul(v, inverse), shift));
+    }
     l.store_bytes(low, bytemuck::cast_mut::<[i8; BLOCK], [u8; BLOCK]>(&mut to.q));
     to.scale = max / 127.0;
 }

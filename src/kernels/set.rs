@@ -3,7 +3,9 @@
 use super::attention::{AttentionBackward, AttentionForward};
 use super::isa::Isa;
 use super::quantize::QuantizeRows;
-use super::{Backward, Block, Forward, HeadGroup, Kernels, MatI8, Part, Strided, float, gemm, gemm_f32, norm};
+use super::{
+    Backward, Block, Forward, HeadGroup, Kernels, MatI8, Part, Strided, float, gemm, gemm_f32, norm,
+};
 use half::f16;
 
 impl<I: Isa> Kernels for I {

@@ -6,45 +6,56 @@
 //!
 //! Source: Ba et al. 2016 (arXiv 1607.06450).
 
-use super::{Numerics, Saved, SavedMut, TASK_ROWS, flat, ndarray::*};
+use super::{Numerics, TASK_ROWS, Values, ValuesMut, mismatch};
+use crate::kernels::{Block, blocks};
 use rayon::prelude::*;
 
-/// Shapes: `x r y: [rows, hidden]`; `g b: [hidden]`; saves `n: [rows, hidden]`, `rstd: [rows]`.
-/// `eps` is added to the variance.
+/// Shapes: `x r y: [rows, hidden]`; `g b: [hidden]`; `quantized: [rows, blocks(hidden)]`; saves `n: [rows, hidden]`,
+/// `rstd: [rows]`. `eps` is added to the variance. `quantized`, in int8 mode, is `y` as a Linear reads it.
 #[allow(clippy::too_many_arguments)]
 pub fn forward(
     num: &Numerics,
-    x: ArrayView2<f32>,
-    r: Option<ArrayView2<f32>>,
+    x: &[f32],
+    r: Option<&[f32]>,
     g: &[f32],
     b: &[f32],
     eps: f32,
-    mut y: ArrayViewMut2<f32>,
-    saved: Option<(SavedMut, &mut [f32])>,
+    y: &mut [f32],
+    quantized: Option<&mut [Block]>,
+    saved: Option<(ValuesMut, &mut [f32])>,
 ) {
-    let cols = x.ncols();
-    let (x, r) = (flat(&x), r.as_ref().map(flat));
-    let y = y.as_slice_mut().expect("row-major tensor");
+    let cols = g.len();
     let task = TASK_ROWS * cols;
-    let residual = |i: usize, len: usize| r.map(|r| &r[i * task..][..len]);
     match (num, saved) {
-        (Numerics::Int8(k), None) => {
-            y.par_chunks_mut(task).zip(x.par_chunks(task)).enumerate().for_each(|(i, (y, x))| {
-                k.add_norm(x, residual(i, x.len()), g, b, eps, y, None);
-            });
-        }
-        (Numerics::Int8(k), Some((SavedMut::F16(n), rstd))) => {
-            y.par_chunks_mut(task)
-                .zip(x.par_chunks(task))
-                .zip(n.par_chunks_mut(task))
-                .zip(rstd.par_chunks_mut(TASK_ROWS))
-                .enumerate()
-                .for_each(|(i, (((y, x), n), rstd))| {
-                    k.add_norm(x, residual(i, x.len()), g, b, eps, y, Some((n, rstd)));
-                });
+        (Numerics::Int8(k), saved) => {
+            let (n, rstd) = match saved {
+                None => (None, None),
+                Some((ValuesMut::F16(n), rstd)) => (Some(n), Some(rstd)),
+                Some(_) => mismatch("add_norm"),
+            };
+            let tasks = x.len().div_ceil(task);
+            let to = parts(quantized, TASK_ROWS * blocks(cols), tasks);
+            let saved = parts(n, task, tasks).into_par_iter().zip(parts(rstd, TASK_ROWS, tasks));
+            y.par_chunks_mut(task).zip(x.par_chunks(task)).zip(to).zip(saved).enumerate().for_each(
+                |(i, (((y, x), to), saved))| {
+                    let r = r.map(|r| &r[i * task..][..x.len()]);
+                    let saved = match saved {
+                        (Some(n), Some(rstd)) => Some((n, rstd)),
+                        _ => None,
+                    };
+                    k.add_norm(x, r, g, b, eps, y, to, saved);
+                },
+            );
         }
         (Numerics::Reference, saved) => reference_forward(x, r, g, b, eps, y, saved),
-        _ => panic!("int8 add_norm saves f16"),
+    }
+}
+
+/// The pieces of `x` that each of `tasks` takes; as many `None`s where there is no `x`.
+fn parts<T>(x: Option<&mut [T]>, task: usize, tasks: usize) -> Vec<Option<&mut [T]>> {
+    match x {
+        Some(x) => x.chunks_mut(task).map(Some).collect(),
+        None => (0..tasks).map(|_| None).collect(),
     }
 }
 
@@ -55,7 +66,7 @@ fn reference_forward(
     b: &[f32],
     eps: f32,
     y: &mut [f32],
-    mut saved: Option<(SavedMut, &mut [f32])>,
+    mut saved: Option<(ValuesMut, &mut [f32])>,
 ) {
     let cols = g.len();
     for (row, y) in y.chunks_exact_mut(cols).enumerate() {
@@ -68,7 +79,7 @@ fn reference_forward(
         let rstd = 1.0 / (var + f64::from(eps)).sqrt();
         for (c, y) in y.iter_mut().enumerate() {
             let n = ((f64::from(*y) - mean) * rstd) as f32;
-            if let Some((SavedMut::F32(kept), _)) = &mut saved {
+            if let Some((ValuesMut::F32(kept), _)) = &mut saved {
                 kept[at + c] = n;
             }
             *y = g[c] * n + b[c];
@@ -79,31 +90,34 @@ fn reference_forward(
     }
 }
 
-/// Shapes as in [`forward`]; `d_b: [hidden]` is added to where it is wanted.
+/// Shapes as in [`forward`]. `d_b` is [`super::text_sums`] of `d_y`.
+///
+/// With `fold`, `d_x ∘ fold.0` is also quantized, to `fold.1: [rows, blocks(hidden)]`, for the Linear below whose
+/// scales `fold.0` are.
 pub fn backward(
     num: &Numerics,
-    d_y: ArrayView2<f32>,
-    (n, rstd): (Saved, &[f32]),
+    d_y: &[f32],
+    (n, rstd): (Values, &[f32]),
     g: &[f32],
-    d_b: Option<&mut [f32]>,
-    mut d_x: ArrayViewMut2<f32>,
+    d_x: &mut [f32],
+    fold: Option<(&[f32], &mut [Block])>,
 ) {
-    let d_y = flat(&d_y);
-    let d_x = d_x.as_slice_mut().expect("row-major tensor");
     let cols = g.len();
-    if let Some(d_b) = d_b {
-        super::add_rows(num, d_y, d_b);
-    }
     match (num, n) {
-        (Numerics::Int8(k), Saved::F16(n)) => {
+        (Numerics::Int8(k), Values::F16(n)) => {
             let task = TASK_ROWS * cols;
+            let (fold, to) = fold.map_or((None, None), |(fold, to)| (Some(fold), Some(to)));
+            let to = parts(to, TASK_ROWS * blocks(cols), d_x.len().div_ceil(task));
             d_x.par_chunks_mut(task)
                 .zip(d_y.par_chunks(task))
                 .zip(n.par_chunks(task))
                 .zip(rstd.par_chunks(TASK_ROWS))
-                .for_each(|(((d_x, d_y), n), rstd)| k.add_norm_backward(d_y, n, rstd, g, d_x));
+                .zip(to)
+                .for_each(|((((d_x, d_y), n), rstd), to)| {
+                    k.add_norm_backward(d_y, n, rstd, g, d_x, fold.zip(to));
+                });
         }
-        (Numerics::Reference, Saved::F32(n)) => {
+        (Numerics::Reference, Values::F32(n)) => {
             for (row, d_x) in d_x.chunks_exact_mut(cols).enumerate() {
                 let (d_y, n) = (&d_y[row * cols..][..cols], &n[row * cols..][..cols]);
                 let d_n = |c: usize| f64::from(d_y[c] * g[c]);
@@ -114,6 +128,6 @@ pub fn backward(
                 }
             }
         }
-        _ => panic!("add_norm saves f16 in int8 mode and f32 in reference mode"),
+        _ => mismatch("add_norm"),
     }
 }

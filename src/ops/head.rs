@@ -25,7 +25,8 @@ pub fn forward(
     }
 }
 
-/// Shapes as in [`forward`]; `d_w` and `d_b` are added to. `d_p` is `None` where nothing below is trained.
+/// Shapes as in [`forward`]. The gradients of each text are handed to `parameters(d_w: [labels, hidden], d_b: [labels])`,
+/// in order. `d_p` is `None` where nothing below is trained.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     d_y: ArrayView2<f32>,
@@ -33,18 +34,18 @@ pub fn backward(
     dropout: Dropout,
     keys: &[i64],
     w: ArrayView2<f32>,
-    d_w: &mut [f32],
-    d_b: &mut [f32],
+    mut parameters: impl FnMut(&[f32], &[f32]),
     mut d_p: Option<ArrayViewMut2<f32>>,
 ) {
     let hidden = p.ncols();
+    let mut d_w = vec![0.0; w.len()];
     for (i, (d_y, key)) in d_y.rows().into_iter().zip(keys).enumerate() {
         let mut p = p.row(i).to_vec();
         dropout.apply(*key, 0, &mut p);
-        for (o, &d) in d_y.iter().enumerate() {
-            d_b[o] += d;
-            d_w[o * hidden..][..hidden].iter_mut().zip(&p).for_each(|(d_w, p)| *d_w += d * p);
+        for (&d, d_w) in d_y.iter().zip(d_w.chunks_exact_mut(hidden)) {
+            d_w.iter_mut().zip(&p).for_each(|(d_w, p)| *d_w = d * p);
         }
+        parameters(&d_w, d_y.to_slice().expect("row-major tensor"));
         if let Some(d_p) = &mut d_p {
             let mut row = d_p.row_mut(i);
             let row = row.as_slice_mut().expect("row-major tensor");

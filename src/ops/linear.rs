@@ -1,20 +1,19 @@
 //! Linear layer with frozen int8 weight and trainable bias: `y = x Wᵀ + b`, or `y = gelu(x Wᵀ + b)`.
 //!
-//! Backward: `d_b = Σ_rows d_y`; `d_x = d_y W`. **Nothing is saved**: that is what training only biases buys;
+//! Backward: `d_b = Σ_rows d_y` ([`super::text_sums`]); `d_x = d_y W`. **Nothing is saved**: that is what training only biases buys;
 //! the weight's gradient would need `x`. With GELU, `d_y` is first multiplied by `gelu'`, kept in one byte.
 //!
 //! Int8: `x` is quantized per row and block of columns, `y = s_w Σ_blocks s_x (q_x W_qᵀ) + b`. Backward folds the
 //! output-channel scales into `d_y` first, `d_x = (d_y ∘ s_w) W_q`, which leaves a pure int8 contraction over the
 //! output channels: quantize `d_y ∘ s_w` likewise and run the integer kernel along the other axis.
 //!
-//! A `Linear` may have several parts (q, k and v) that read one input: it is then quantized once, and the
-//! parts' outputs stand side by side.
+//! A `Linear` may have several parts (q, k and v) that read one input: their outputs stand side by side, and their
+//! gradients are one contraction.
 
-use super::{Numerics, Saved, SavedMut, TASK_ROWS, add_rows, flat, ndarray::*};
+use super::{Numerics, Values, ValuesMut, mismatch, ndarray::*, text_sums};
 use crate::config::Gelu;
-use crate::kernels::{BLOCK, GeluOut, Kernels, MatI8, Out, RowsI8};
+use crate::kernels::{Backward, Forward, MatI8, Part};
 use crate::quant::QMatrix;
-use rayon::prelude::*;
 
 /// Weights of one or several Linears over the same input, `[out, in]` each.
 #[derive(Clone, Debug)]
@@ -30,150 +29,135 @@ impl Linear {
     pub fn out(&self) -> usize {
         self.parts.iter().map(QMatrix::rows).sum()
     }
-}
 
-/// Int8 rows with their scales.
-struct Quantized {
-    q: Vec<i8>,
-    scale: Vec<f32>,
-    rows: usize,
-    k: usize,
-}
-
-impl Quantized {
-    fn new(kernels: &dyn Kernels, x: &[f32], k: usize, fold: Option<&[f32]>) -> Quantized {
-        let rows = x.len() / k;
-        let blocks = k.div_ceil(BLOCK);
-        let (mut q, mut scale) = (vec![0; x.len()], vec![0.0; rows * blocks]);
-        q.par_chunks_mut(TASK_ROWS * k)
-            .zip(scale.par_chunks_mut(TASK_ROWS * blocks))
-            .zip(x.par_chunks(TASK_ROWS * k))
-            .for_each(|((q, scale), x)| kernels.quantize_rows(x, k, fold, q, scale));
-        Quantized { q, scale, rows, k }
+    /// Width of the input.
+    pub fn input(&self) -> usize {
+        self.parts.first().map_or(0, QMatrix::cols)
     }
 
-    fn rows(&self) -> RowsI8<'_> {
-        RowsI8 { q: &self.q, scale: &self.scale, rows: self.rows, k: self.k }
+    /// All parts in f32, `[Σ out, in]`.
+    fn dequantize(&self) -> Array2<f32> {
+        let rows = self.parts.iter().flat_map(QMatrix::dequantize).collect();
+        Array2::from_shape_vec((self.out(), self.input()), rows).expect("its shape")
     }
 }
 
 fn mat(w: &QMatrix) -> MatI8<'_> {
-    MatI8 { data: w.data(), rows: w.rows(), cols: w.cols() }
+    MatI8 { tiles: w.data(), rows: w.rows(), cols: w.cols() }
 }
 
-/// Shapes: `x: [rows, in]`; one bias `[out]` a part; `y: [rows, Σ out]`; saves `gelu'`: `[rows, out]`.
+fn matrix(x: &[f32], cols: usize) -> ArrayView2<'_, f32> {
+    ArrayView2::from_shape((x.len() / cols.max(1), cols), x).expect("whole rows")
+}
+
+/// Shapes: `x: [rows, in]`; one bias `[out]` a part; `y: [rows, Σ out]`; `derivative`, behind a GELU: `[rows, out]`.
+///
+/// Int8: `x` quantized; `y` in f32 or f16, or behind a GELU quantized.
 pub fn forward(
     num: &Numerics,
     l: &Linear,
-    x: ArrayView2<f32>,
+    x: Values,
     biases: &[&[f32]],
-    mut y: ArrayViewMut2<f32>,
-    saved: Option<SavedMut>,
+    y: ValuesMut,
+    derivative: Option<ValuesMut>,
 ) {
-    let ld = l.out();
-    match num {
-        Numerics::Int8(k) => {
-            let q = Quantized::new(&**k, flat(&x), x.ncols(), None);
-            let y = y.as_slice_mut().expect("row-major tensor");
-            let mut gelu = l.gelu.map(|kind| GeluOut {
-                kind,
-                derivative: match saved {
-                    Some(SavedMut::U8(d)) => Some(d),
-                    None => None,
-                    _ => panic!("int8 gelu saves bytes"),
-                },
-            });
-            let mut col = 0;
-            for (w, b) in l.parts.iter().zip(biases) {
-                let out = Out { data: &mut *y, ld, col };
-                k.gemm_forward(q.rows(), mat(w), w.scale(), b, gelu.take(), out);
-                col += w.rows();
-            }
+    match (num, x) {
+        (Numerics::Int8(k), Values::I8(x)) => {
+            let parts = l.parts.iter().zip(biases);
+            let parts: Vec<_> = parts.map(|(w, bias)| Part { w: mat(w), scale: w.scale(), bias }).collect();
+            let to = match (y, l.gelu) {
+                (ValuesMut::F32(y), None) => Forward::F32(y),
+                (ValuesMut::F16(y), None) => Forward::F16(y),
+                (ValuesMut::I8(to), Some(kind)) => {
+                    let derivative = match derivative {
+                        None => None,
+                        Some(ValuesMut::U8(d)) => Some(d),
+                        Some(_) => mismatch("linear"),
+                    };
+                    Forward::Gelu { kind, to, derivative }
+                }
+                _ => mismatch("linear"),
+            };
+            k.gemm_forward(x, &parts, to);
         }
-        Numerics::Reference => {
-            let mut col = 0;
-            for (w, b) in l.parts.iter().zip(biases) {
-                let dense = Array2::from_shape_vec((w.rows(), w.cols()), w.dequantize()).expect("its shape");
-                let part = x.dot(&dense.t()) + ArrayView1::from(*b);
-                y.slice_mut(s![.., col..col + w.rows()]).assign(&part);
-                col += w.rows();
-            }
+        (Numerics::Reference, Values::F32(x)) => {
+            let ValuesMut::F32(y) = y else { mismatch("linear") };
+            let product =
+                matrix(x, l.input()).dot(&l.dequantize().t()) + ArrayView1::from(&biases.concat()[..]);
+            y.iter_mut().zip(&product).for_each(|(y, v)| *y = *v);
             if let Some(kind) = l.gelu {
-                let mut kept = saved;
+                let mut kept = derivative;
                 for (i, y) in y.iter_mut().enumerate() {
                     let (value, derivative) = reference_gelu(kind, f64::from(*y));
                     *y = value as f32;
-                    if let Some(SavedMut::F32(kept)) = &mut kept {
+                    if let Some(ValuesMut::F32(kept)) = &mut kept {
                         kept[i] = derivative as f32;
                     }
                 }
             }
         }
+        _ => mismatch("linear"),
     }
 }
 
 /// What a Linear's backward writes its input's gradient to.
 pub enum InputGrad<'a> {
-    /// Nothing below is trained.
-    None,
     /// `d_x = …`
-    Set(ArrayViewMut2<'a, f32>),
+    Set(&'a mut [f32]),
     /// `d_x += …`: a residual joins here.
-    Add(ArrayViewMut2<'a, f32>),
+    Add(&'a mut [f32]),
+    /// The input is `gelu(z)`: the gradient of `z`, ready for the Linear that made `z`.
+    Gelu {
+        /// `gelu'(z)`: `[rows, in]`.
+        derivative: Values<'a>,
+        /// Where the rows of each text begin.
+        offsets: &'a [i32],
+        /// `[texts, in]`: the gradient of the bias of the Linear below, where it is wanted.
+        d_b: Option<&'a mut [f32]>,
+        /// The Linear below.
+        below: &'a Linear,
+        /// `[rows, in]`; int8: times the scales of the Linear below, quantized.
+        d_z: ValuesMut<'a>,
+    },
 }
 
-/// GELU's backward in place: `d: [rows, out]` becomes the gradient before it.
-pub fn gelu_backward(num: &Numerics, mut d: ArrayViewMut2<f32>, derivative: Saved) {
-    let task = TASK_ROWS * d.ncols();
-    let d = d.as_slice_mut().expect("row-major tensor");
-    match (num, derivative) {
-        (Numerics::Int8(k), Saved::U8(code)) => {
-            d.par_chunks_mut(task).zip(code.par_chunks(task)).for_each(|(d, code)| k.gelu_backward(d, code))
-        }
-        (Numerics::Reference, Saved::F32(g)) => d.iter_mut().zip(g).for_each(|(d, g)| *d *= g),
-        _ => panic!("gelu saves bytes in int8 mode and f32 in reference mode"),
-    }
-}
-
-/// One gradient a part, `d_y: [rows, out]`, that of the output before any GELU; `d_x: [rows, in]`.
+/// `d_y: [rows, Σ out]`, the gradient of the output before any GELU; `d_x: [rows, in]`.
 ///
-/// `d_b` has one entry a part: the bias gradient `[out]` to add to, where it is wanted.
-pub fn backward(
-    num: &Numerics,
-    l: &Linear,
-    d_y: &[ArrayView2<f32>],
-    d_b: &mut [Option<&mut [f32]>],
-    d_x: InputGrad,
-) {
-    let (mut d_x, mut add) = match d_x {
-        InputGrad::None => (None, false),
-        InputGrad::Set(d) => (Some(d), false),
-        InputGrad::Add(d) => (Some(d), true),
-    };
-    for ((w, d_y), d_b) in l.parts.iter().zip(d_y).zip(d_b) {
-        let rows = flat(d_y);
-        if let Some(d_b) = d_b {
-            add_rows(num, rows, d_b);
+/// Int8: `d_y` times the scales of the parts, quantized, each part from a whole block on.
+pub fn backward(num: &Numerics, l: &Linear, d_y: Values, d_x: InputGrad) {
+    match (num, d_y) {
+        (Numerics::Int8(k), Values::I8(d_y)) => {
+            let parts: Vec<MatI8> = l.parts.iter().map(mat).collect();
+            let to = match d_x {
+                InputGrad::Set(d) => Backward::Set(d),
+                InputGrad::Add(d) => Backward::Add(d),
+                InputGrad::Gelu { derivative, offsets, d_b, below, d_z } => match (derivative, d_z) {
+                    (Values::U8(derivative), ValuesMut::I8(to)) => {
+                        let [below] = &below.parts[..] else { mismatch("linear") };
+                        Backward::Gelu { derivative, offsets, sums: d_b, fold: below.scale(), to }
+                    }
+                    _ => mismatch("linear"),
+                },
+            };
+            k.gemm_backward(d_y, &parts, to);
         }
-        match (num, &mut d_x) {
-            (_, None) => {}
-            (Numerics::Int8(k), Some(d_x)) => {
-                let q = Quantized::new(&**k, rows, w.rows(), Some(w.scale()));
-                let ld = w.cols();
-                let out = Out { data: d_x.as_slice_mut().expect("row-major tensor"), ld, col: 0 };
-                k.gemm_backward(q.rows(), mat(w), add, out);
-            }
-            (Numerics::Reference, Some(d_x)) => {
-                let dense = Array2::from_shape_vec((w.rows(), w.cols()), w.dequantize()).expect("its shape");
-                let grad = d_y.dot(&dense);
-                if add {
-                    *d_x += &grad;
-                } else {
-                    d_x.assign(&grad);
-                }
+        (Numerics::Reference, Values::F32(d_y)) => {
+            let grad = matrix(d_y, l.out()).dot(&l.dequantize());
+            match d_x {
+                InputGrad::Set(d) => d.iter_mut().zip(&grad).for_each(|(d, g)| *d = *g),
+                InputGrad::Add(d) => d.iter_mut().zip(&grad).for_each(|(d, g)| *d += *g),
+                InputGrad::Gelu { derivative, offsets, d_b, d_z, .. } => match (derivative, d_z) {
+                    (Values::F32(slope), ValuesMut::F32(d)) => {
+                        d.iter_mut().zip(&grad).zip(slope).for_each(|((d, g), s)| *d = g * s);
+                        if let Some(d_b) = d_b {
+                            text_sums(num, d, l.input(), offsets, d_b);
+                        }
+                    }
+                    _ => mismatch("linear"),
+                },
             }
         }
-        add = true;
+        _ => mismatch("linear"),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn total_weight(labels: &[usize], class_weights: Option<&[f32]>) -> f64 {
     labels.iter().map(|&l| class_weights.map_or(1.0, |c| f64::from(c[l]))).sum()
 }
 
-/// The loss and its gradient, of a batch or of a part of one.
+/// Each text's share of the loss, `[batch]`, and the loss's gradient, of a batch or of a part of one.
 ///
 /// Shapes: `logits: [batch, labels]`, `labels: [batch]`, `class_weights: [labels]` (all 1 where `None`);
 /// `total` is the whole batch's [`total_weight`].
@@ -32,13 +32,13 @@ pub fn cross_entropy(
     labels: &[usize],
     class_weights: Option<&[f32]>,
     total: f64,
-) -> (f64, Array2<f32>) {
+) -> (Vec<f64>, Array2<f32>) {
     let mut d = Array2::zeros(logits.raw_dim());
-    let mut loss = 0.0;
+    let mut loss = Vec::with_capacity(labels.len());
     for ((y, &label), mut d) in logits.rows().into_iter().zip(labels).zip(d.rows_mut()) {
         let p = softmax(y.to_slice().expect("row-major tensor"));
         let c = class_weights.map_or(1.0, |c| f64::from(c[label])) / total;
-        loss += c * surprise(p[label]);
+        loss.push(c * surprise(p[label]));
         for (o, (d, p)) in d.iter_mut().zip(&p).enumerate() {
             *d = (c * (p - f64::from(u8::from(o == label)))) as f32;
         }

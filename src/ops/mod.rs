@@ -1,4 +1,4 @@
-//! The fused ops of the encoder, one file each, forward and backward side by side, on ndarray views.
+//! The fused ops of the encoder, one file each, forward and backward side by side, on slices.
 //!
 //! In network order: [`embed`], [`add_norm`], then per layer [`linear`] (q, k and v in one), [`attention`],
 //! [`linear`] (m1), [`add_norm`], [`linear`] with GELU (m2), [`linear`] (m3), [`add_norm`]; at the end
@@ -6,9 +6,12 @@
 //!
 //! Conventions:
 //! - A batch is ragged: the tokens of all texts one after another, `[rows, hidden]`, and `offsets: [batch + 1]`.
-//! - `d_x` is dLoss/dx, of the shape of `x`. Gradients of parameters accumulate (`+=`); gradients of
-//!   activations overwrite, except where a function says that it adds (a residual joins).
+//! - `d_x` is dLoss/dx, of the shape of `x`. Gradients overwrite, except where a function says that it adds (a
+//!   residual joins).
 //! - What an op saves for its backward is an `Option` of its forward: without it nothing is saved.
+//! - The gradient of a bias is handed out by text, `[texts, width]`, each the sum over the text's rows in ascending
+//!   order: it then depends neither on the other texts of a batch nor on how a batch was cut.
+//! - What a Linear reads reaches it quantized ([`Values::I8`]): the op before does that while the row is at hand.
 //! - [`Numerics::Int8`] is the product; [`Numerics::Reference`] the same equations with f32 activations over
 //!   the dequantized weights in plain code, for `--exact`, golden tests and gradient checks.
 
@@ -21,8 +24,10 @@ pub mod linear;
 pub mod loss;
 pub mod pooler;
 
-use crate::kernels::Kernels;
+use crate::kernels::{Block, Kernels, blocks};
 use half::f16;
+use rayon::prelude::*;
+use std::ops::Range;
 use std::sync::Arc;
 use tract_core::prelude::tract_ndarray as ndarray;
 
@@ -45,50 +50,73 @@ impl Numerics {
     }
 }
 
-/// A tensor kept for the backward, in the most compact form that keeps the gradient.
+/// The values of a tensor, in the form its op and [`Numerics`] call for.
 #[derive(Clone, Copy, Debug)]
-pub enum Saved<'a> {
-    /// As computed; reference mode.
+pub enum Values<'a> {
+    /// As computed; in reference mode everything.
     F32(&'a [f32]),
-    /// Half precision.
+    /// Half precision: q, k and v, and what LayerNorm saves.
     F16(&'a [f16]),
-    /// One byte a value.
+    /// One byte a value: GELU's derivative.
     U8(&'a [u8]),
+    /// Quantized rows: what a Linear reads.
+    I8(&'a [Block]),
 }
 
-/// A tensor to be kept for the backward, as its op fills it.
+/// The same, to be filled.
 #[derive(Debug)]
-pub enum SavedMut<'a> {
-    /// As computed; reference mode.
+pub enum ValuesMut<'a> {
+    /// As computed; in reference mode everything.
     F32(&'a mut [f32]),
     /// Half precision.
     F16(&'a mut [f16]),
     /// One byte a value.
     U8(&'a mut [u8]),
+    /// Quantized rows.
+    I8(&'a mut [Block]),
 }
 
 /// Rows that one task of a row-wise kernel takes; large enough that a task outweighs its start.
 const TASK_ROWS: usize = 32;
-
-/// Row-major values of a view. All tensors of the graph are.
-fn flat<'a, D: ndarray::Dimension>(x: &'a ndarray::ArrayView<'_, f32, D>) -> &'a [f32] {
-    x.as_slice().expect("row-major tensor")
-}
 
 /// Rounds up to whole vectors of 16 lanes, which the f32 kernels ask for.
 fn pad(n: usize) -> usize {
     n.next_multiple_of(16)
 }
 
-/// `sum[c] += Σ_r d[r, c]`, rows ascending, so that the sum does not depend on how a batch was cut.
-pub(crate) fn add_rows(num: &Numerics, d: &[f32], sum: &mut [f32]) {
-    match num {
-        Numerics::Int8(k) => k.add_rows(d, sum),
-        Numerics::Reference => {
-            let cols = sum.len();
-            for (c, sum) in sum.iter_mut().enumerate() {
-                *sum += d[c..].iter().step_by(cols).map(|&v| f64::from(v)).sum::<f64>() as f32;
+/// Tokens of each text.
+fn texts(offsets: &[i32]) -> impl ExactSizeIterator<Item = Range<usize>> {
+    offsets.windows(2).map(|o| o[0] as usize..o[1] as usize)
+}
+
+/// `sums[t, c] = Σ d[r, c]` over the rows of text `t`, ascending: the gradient of a bias, by text.
+///
+/// Shapes: `d: [rows, cols]`, `offsets: [texts + 1]`, `sums: [texts, cols]`.
+pub fn text_sums(num: &Numerics, d: &[f32], cols: usize, offsets: &[i32], sums: &mut [f32]) {
+    for (text, sum) in texts(offsets).zip(sums.chunks_exact_mut(cols)) {
+        let rows = &d[text.start * cols..text.end * cols];
+        match num {
+            Numerics::Int8(k) => {
+                sum.fill(0.0);
+                k.add_rows(rows, sum);
+            }
+            Numerics::Reference => {
+                for (c, sum) in sum.iter_mut().enumerate() {
+                    *sum = rows[c..].iter().step_by(cols).map(|&v| f64::from(v)).sum::<f64>() as f32;
+                }
             }
         }
     }
+}
+
+/// Rows `x: [rows, k]`, times `fold: [k]` where there is one, quantized to `to: [rows, blocks(k)]`.
+pub fn quantize(kernels: &dyn Kernels, x: &[f32], k: usize, fold: Option<&[f32]>, to: &mut [Block]) {
+    to.par_chunks_mut(TASK_ROWS * blocks(k))
+        .zip(x.par_chunks(TASK_ROWS * k))
+        .for_each(|(to, x)| kernels.quantize_rows(x, k, fold, to));
+}
+
+/// The op was wired to tensors of another form than its numerics call for.
+fn mismatch(op: &str) -> ! {
+    panic!("{op}: int8 mode and reference mode are mixed")
 }

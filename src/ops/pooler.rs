@@ -4,7 +4,7 @@
 //! `cls`: `p = tanh(h_0 W_pᵀ + b_p)`, `h_0` the text's first token; backward `d_z = d_p (1 − p²)`,
 //! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. Saved: nothing but the output itself.
 
-use super::{Numerics, add_rows, ndarray::*, pad};
+use super::{Numerics, ndarray::*, pad};
 use crate::kernels::Strided;
 use crate::quant::QMatrix;
 
@@ -110,7 +110,8 @@ pub fn forward(
     }
 }
 
-/// Shapes as in [`forward`]; `p` is the forward's output; `d_h` is `None` where nothing below is trained.
+/// Shapes as in [`forward`]; `p` is the forward's output; `d_b: [batch, hidden]` the gradient of the bias by text;
+/// `d_h` is `None` where nothing below is trained.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     num: &Numerics,
@@ -135,7 +136,7 @@ pub fn backward(
             let mut d_z = d_p.to_owned();
             d_z.zip_mut_with(&p, |d, p| *d *= 1.0 - p * p);
             if let Some(d_b) = d_b {
-                add_rows(num, d_z.as_slice().expect("row-major tensor"), d_b);
+                d_b.copy_from_slice(d_z.as_slice().expect("row-major tensor"));
             }
             let Some(mut d_h) = d_h else { return };
             d_h.fill(0.0);

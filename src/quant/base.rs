@@ -1,7 +1,7 @@
 //! Opening a base by map; the file's format is specified in [`format`](super::format).
 
-use super::QMatrix;
-use super::format::{Digests, FORMAT, SCALE, SCHEME, TOKENIZER, VERSION};
+use super::format::{Digests, FORMAT, SCALE, SCHEME, TOKENIZER, VERSION, stored_shape};
+use super::{Order, QMatrix};
 use crate::config::{Config, Pooling};
 use crate::container::Header;
 use crate::error::{Error, Result};
@@ -66,7 +66,7 @@ impl Base {
             }
             known += 1;
             let (rows, cols) = (spec.shape[0], spec.shape[1]);
-            let data = place(path, &header, &spec.name, Dtype::I8, &[rows, cols])?;
+            let data = place(path, &header, &spec.name, Dtype::I8, &stored_shape(&spec))?;
             let scale_name = spec.name.clone() + SCALE;
             let scales = finite_vector(path, &header, &map, &scale_name, rows)?;
             if let Some(i) = scales.iter().position(|s| *s <= 0.0) {
@@ -74,7 +74,8 @@ impl Base {
                 return Err(Error::tensor(path, &scale_name, what));
             }
             let scale = place(path, &header, &scale_name, Dtype::F32, &[rows])?;
-            let matrix = QMatrix::from_map(rows, cols, &map, data, scale)
+            let order = if spec.kind == Kind::Linear { Order::Tiles } else { Order::Rows };
+            let matrix = QMatrix::from_map(rows, cols, order, &map, data, scale)
                 .map_err(|what| Error::tensor(path, &spec.name, what))?;
             matrices.insert(spec.name, matrix);
         }
@@ -119,7 +120,10 @@ impl Base {
                 return Err(Error::tensor(&b.path, name, "holds -128; values must be -127 to 127"));
             }
             digests.tensor(name, info);
-            digests.bytes(bytes, int8);
+            digests.stored(bytes);
+            if let Some(matrix) = b.matrices.get(name) {
+                (0..matrix.rows()).for_each(|r| digests.weights(&matrix.row(r).collect::<Vec<_>>()));
+            }
         }
         let (fingerprint, weights) = digests.finish();
         for (key, stored, computed) in
@@ -246,7 +250,9 @@ impl Meta {
         for (key, value) in [("version", VERSION), ("scheme", SCHEME)] {
             let found = get(key)?;
             if found != value {
-                let what = format!("base of {key} {found:?}; this build reads {value:?}");
+                let what = format!(
+                    "base of {key} {found:?}; this build reads {value:?}: make it again with `trimtab quantize`"
+                );
                 return Err(Error::Unsupported { path: path.to_owned(), what });
             }
         }

@@ -4,12 +4,13 @@
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
-//! | `bert.….weight` of a Linear or a table | I8 | `[out, in]`, row-major, in [-127, 127] |
+//! | `bert.encoder.….weight` of a Linear | I8 | `[out/16, in/4, 16, 4]`, in [-127, 127], out and in padded with zeros to multiples of 64 |
+//! | `bert.….weight` of a table or the pooler | I8 | `[out, in]`, row-major, in [-127, 127] |
 //! | `bert.….weight.scale` | F32 | `[out]`, finite and above 0 |
 //! | `bert.….bias`, `bert.….LayerNorm.weight` | F32 | `[width]`, finite |
 //! | `tokenizer.json` | U8 | `[bytes]` |
 //!
-//! and in `__metadata__`: `format` = `trimtab-base`, `version` = `1`, `scheme` = `int8-symmetric-per-row`,
+//! and in `__metadata__`: `format` = `trimtab-base`, `version` = `2`, `scheme` = `int8-symmetric-per-row`,
 //! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls` or `mean`), `pooler` (`true` or `false`: whether
 //! `bert.pooler.dense` is there), `name`, `fingerprint` and `weights_sha256`.
 //!
@@ -18,19 +19,22 @@
 //! - `fingerprint` is the SHA-256, in lower-case hex, over all tensors in bytewise order of their names; of each:
 //!   the name, a zero byte, the dtype's name (`I8`, `F32`, `U8`), a zero byte, the number of dimensions and each
 //!   dimension as u64 little-endian, then the tensor's bytes as they lie in the file. Metadata is not in it.
-//! - `weights_sha256` is the SHA-256, in lower-case hex, over the bytes of the I8 tensors alone, in name order.
+//! - `weights_sha256` is the SHA-256, in lower-case hex, over the int8 weights alone, in name order, each row-major
+//!   `[out, in]` without padding: the same for the same weights whatever their layout.
+//! - The tiles of a Linear are what the kernels read in place, see [`kernels::tiles`](crate::kernels::tiles).
 
 use crate::config::Pooling;
 use crate::container::{encode_header, lay_out};
 use crate::error::{Error, Result};
 use crate::import::Checkpoint;
-use crate::import::canonical::Kind;
+use crate::import::canonical::{Kind, Spec};
+use crate::kernels::tiles;
 use safetensors::tensor::{Dtype, TensorInfo};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 
 pub(super) const FORMAT: &str = "trimtab-base";
-pub(super) const VERSION: &str = "1";
+pub(super) const VERSION: &str = "2";
 pub(super) const SCHEME: &str = "int8-symmetric-per-row";
 /// Name of the tensor that holds the tokenizer.
 pub(super) const TOKENIZER: &str = "tokenizer.json";
@@ -54,9 +58,9 @@ impl Plan {
         for spec in checkpoint.tensors() {
             match spec.kind {
                 Kind::Vector => f32s.push((spec.name.clone(), Dtype::F32, spec.shape.clone())),
-                Kind::Matrix => {
+                Kind::Linear | Kind::Matrix => {
                     f32s.push((spec.name.clone() + SCALE, Dtype::F32, vec![spec.shape[0]]));
-                    int8s.push((spec.name.clone(), Dtype::I8, spec.shape.clone()));
+                    int8s.push((spec.name.clone(), Dtype::I8, stored_shape(spec)));
                 }
             }
         }
@@ -104,6 +108,14 @@ impl Plan {
     }
 }
 
+/// The shape of an int8 tensor in the file.
+pub(super) fn stored_shape(spec: &Spec) -> Vec<usize> {
+    match spec.kind {
+        Kind::Linear => tiles::shape(spec.shape[0], spec.shape[1]).to_vec(),
+        Kind::Matrix | Kind::Vector => spec.shape.clone(),
+    }
+}
+
 /// The two digests of a base, fed with the tensors in name order.
 #[derive(Default)]
 pub(super) struct Digests {
@@ -122,12 +134,14 @@ impl Digests {
         info.shape.iter().for_each(|d| self.all.update((*d as u64).to_le_bytes()));
     }
 
-    /// Goes on with the bytes of the tensor begun.
-    pub fn bytes(&mut self, bytes: &[u8], int8: bool) {
+    /// Goes on with the bytes of the tensor begun, as they lie in the file.
+    pub fn stored(&mut self, bytes: &[u8]) {
         self.all.update(bytes);
-        if int8 {
-            self.int8.update(bytes);
-        }
+    }
+
+    /// Goes on with int8 weights, row-major.
+    pub fn weights(&mut self, rows: &[i8]) {
+        self.int8.update(bytemuck::cast_slice::<i8, u8>(rows));
     }
 
     /// Fingerprint and `weights_sha256`, hex.

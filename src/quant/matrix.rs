@@ -1,18 +1,39 @@
 //! An int8 matrix with a scale for each row, lying in a mapped base or owned.
 
 use crate::kernels::map::FileMap;
+use crate::kernels::tiles;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Frozen int8 matrix `[rows, cols]`, row-major: `w[r, c] ≈ data[r, c] · scale[r]`. Clones share everything.
+/// Frozen int8 matrix `[rows, cols]`: `w[r, c] ≈ q[r, c] · scale[r]`. Clones share everything.
 #[derive(Clone)]
 pub struct QMatrix(Arc<Inner>);
 
 struct Inner {
     rows: usize,
     cols: usize,
+    order: Order,
     source: Source,
+}
+
+/// How the values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Row after row: what is looked up by row.
+    Rows,
+    /// In the tiles of [`tiles`]: what is multiplied.
+    Tiles,
+}
+
+impl Order {
+    /// Number of values of a matrix `[rows, cols]`, padding included; none if that overflows.
+    fn len(self, rows: usize, cols: usize) -> Option<usize> {
+        match self {
+            Order::Rows => rows.checked_mul(cols),
+            Order::Tiles => tiles::len(rows, cols),
+        }
+    }
 }
 
 enum Source {
@@ -29,26 +50,28 @@ enum Source {
 }
 
 impl QMatrix {
-    /// A matrix from its parts: `data` `[rows, cols]` row-major in [-127, 127], `scale` `[rows]`.
+    /// The weight of a Linear from its parts: `data` `[rows, cols]` row-major in [-127, 127], `scale` `[rows]`.
     ///
     /// # Panics
     /// If the lengths do not agree.
-    pub fn from_parts(rows: usize, cols: usize, data: Vec<i8>, scale: Vec<f32>) -> QMatrix {
+    pub fn linear(rows: usize, cols: usize, data: &[i8], scale: Vec<f32>) -> QMatrix {
         assert_eq!(data.len(), rows * cols, "data is [rows, cols]");
         assert_eq!(scale.len(), rows, "one scale a row");
-        QMatrix::new(rows, cols, Source::Owned { data, scale })
+        let data = tiles::of_rows(data, rows, cols);
+        QMatrix::new(rows, cols, Order::Tiles, Source::Owned { data, scale })
     }
 
     /// A matrix in a map. Fails with what is wrong if the ranges do not fit the map, the sizes or the alignment.
     pub(super) fn from_map(
         rows: usize,
         cols: usize,
+        order: Order,
         map: &Arc<FileMap>,
         data: Range<usize>,
         scale: Range<usize>,
     ) -> Result<QMatrix, String> {
         let bytes = map.bytes();
-        if bytes.get(data.clone()).map(<[u8]>::len) != rows.checked_mul(cols) {
+        if bytes.get(data.clone()).map(<[u8]>::len) != order.len(rows, cols) {
             return Err(format!("values do not have the size of [{rows}, {cols}]"));
         }
         let scales = bytes.get(scale.clone()).map(bytemuck::try_cast_slice::<u8, f32>);
@@ -57,11 +80,11 @@ impl QMatrix {
             Some(Err(e)) => return Err(format!("scales cannot be read in place: {e}")),
             _ => return Err(format!("scales do not have the size of [{rows}]")),
         }
-        Ok(QMatrix::new(rows, cols, Source::Map { map: map.clone(), data, scale }))
+        Ok(QMatrix::new(rows, cols, order, Source::Map { map: map.clone(), data, scale }))
     }
 
-    fn new(rows: usize, cols: usize, source: Source) -> QMatrix {
-        QMatrix(Arc::new(Inner { rows, cols, source }))
+    fn new(rows: usize, cols: usize, order: Order, source: Source) -> QMatrix {
+        QMatrix(Arc::new(Inner { rows, cols, order, source }))
     }
 
     /// Output channels of a Linear, entries of a table.
@@ -74,12 +97,30 @@ impl QMatrix {
         self.0.cols
     }
 
-    /// The values, `[rows, cols]`, row-major.
+    /// The values as they lie, see [`QMatrix::order`].
     pub fn data(&self) -> &[i8] {
         match &self.0.source {
             Source::Map { map, data, .. } => bytemuck::cast_slice(&map.bytes()[data.clone()]),
             Source::Owned { data, .. } => data,
         }
+    }
+
+    /// How the values lie.
+    pub fn order(&self) -> Order {
+        self.0.order
+    }
+
+    /// The values of row `r`.
+    ///
+    /// # Panics
+    /// If `r` is not a row.
+    pub fn row(&self, r: usize) -> impl Iterator<Item = i8> {
+        assert!(r < self.rows(), "row {r} of {}", self.rows());
+        let (data, cols, order) = (self.data(), self.cols(), self.order());
+        (0..cols).map(move |c| match order {
+            Order::Rows => data[r * cols + c],
+            Order::Tiles => data[tiles::index(cols, r, c)],
+        })
     }
 
     /// The scales, `[rows]`.
@@ -97,20 +138,14 @@ impl QMatrix {
         out
     }
 
-    /// Row `r` in f32 into `out` `[cols]`: `out[c] = data[r, c] · scale[r]`.
+    /// Row `r` in f32 into `out` `[cols]`: `out[c] = q[r, c] · scale[r]`.
     ///
     /// # Panics
     /// If `r` is not a row or `out` has another length than a row.
     pub fn dequantize_row(&self, r: usize, out: &mut [f32]) {
-        let row = &self.data()[r * self.cols()..(r + 1) * self.cols()];
-        assert_eq!(out.len(), row.len(), "out holds one row");
+        assert_eq!(out.len(), self.cols(), "out holds one row");
         let scale = self.scale()[r];
-        out.iter_mut().zip(row).for_each(|(y, q)| *y = f32::from(*q) * scale);
-    }
-
-    /// Whether both are the same matrix in memory, not merely equal ones.
-    pub fn same(&self, other: &QMatrix) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        out.iter_mut().zip(self.row(r)).for_each(|(y, q)| *y = f32::from(q) * scale);
     }
 }
 
@@ -126,11 +161,11 @@ mod tests {
 
     #[test]
     fn values_of_a_small_matrix() {
-        let m = QMatrix::from_parts(2, 3, vec![1, -2, 3, -127, 127, 5], vec![0.5, 2.0]);
+        let m = QMatrix::linear(2, 3, &[1, -2, 3, -127, 127, 5], vec![0.5, 2.0]);
+        assert_eq!(m.row(1).collect::<Vec<_>>(), [-127, 127, 5]);
         assert_eq!(m.dequantize(), [0.5, -1.0, 1.5, -254.0, 254.0, 10.0]);
         let mut row = [0.0; 3];
         m.dequantize_row(1, &mut row);
         assert_eq!(row, [-254.0, 254.0, 10.0]);
-        assert!(m.same(&m.clone()));
     }
 }

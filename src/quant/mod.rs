@@ -17,12 +17,13 @@ pub mod format;
 mod matrix;
 
 pub use base::{Base, TensorEntry};
-pub use matrix::QMatrix;
+pub use matrix::{Order, QMatrix};
 
 use crate::container::replace_file;
 use crate::error::{Error, Result};
 use crate::import::Checkpoint;
-use crate::import::canonical::Kind;
+use crate::import::canonical::{Kind, Spec};
+use crate::kernels::tiles::{self, PANEL};
 use format::{Digests, Plan, SCALE, TOKENIZER};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -79,11 +80,12 @@ pub fn quantize(
                 }
             };
             match spec.kind {
-                Kind::Matrix => writer.matrix(checkpoint, &spec.name, spec.shape[1], &mut tick)?,
+                Kind::Linear => writer.matrix(checkpoint, spec, Order::Tiles, &mut tick)?,
+                Kind::Matrix => writer.matrix(checkpoint, spec, Order::Rows, &mut tick)?,
                 Kind::Vector => writer.vector(checkpoint, &spec.name, &mut tick)?,
             }
             parameters += n;
-            quantized += if spec.kind == Kind::Matrix { n } else { 0 };
+            quantized += if spec.kind == Kind::Vector { 0 } else { n };
         }
         writer.raw(TOKENIZER, checkpoint.tokenizer_bytes())?;
 
@@ -118,12 +120,15 @@ impl Writer<'_> {
     fn matrix(
         &mut self,
         checkpoint: &Checkpoint,
-        name: &str,
-        cols: usize,
+        spec: &Spec,
+        order: Order,
         tick: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
+        let (name, rows, cols) = (&spec.name, spec.shape[0], spec.shape[1]);
         self.start(name)?;
         let (mut q, mut scales) = (Vec::new(), Vec::new());
+        // Rows that do not yet fill a panel.
+        let mut waiting = Vec::new();
         checkpoint.read(name, &mut |values, bytes| {
             q.resize(values.len(), 0i8);
             for (w, q) in values.chunks_exact(cols).zip(q.chunks_exact_mut(cols)) {
@@ -131,9 +136,27 @@ impl Writer<'_> {
                 self.error.add(w, q, scale);
                 scales.push(scale);
             }
-            self.append(bytemuck::cast_slice(&q), true)?;
+            self.digests.weights(&q);
+            match order {
+                Order::Rows => self.append(bytemuck::cast_slice(&q))?,
+                Order::Tiles => {
+                    waiting.extend_from_slice(&q);
+                    let whole = waiting.len() / (PANEL * cols) * (PANEL * cols);
+                    for panel in waiting[..whole].chunks_exact(PANEL * cols) {
+                        self.append(bytemuck::cast_slice(&tiles::panel_of_rows(panel, cols)))?;
+                    }
+                    waiting.drain(..whole);
+                }
+            }
             tick(bytes)
         })?;
+        if order == Order::Tiles {
+            if !waiting.is_empty() {
+                self.append(bytemuck::cast_slice(&tiles::panel_of_rows(&waiting, cols)))?;
+            }
+            let panels = tiles::padded(rows) / PANEL - rows.div_ceil(PANEL);
+            self.append(&vec![0; panels * PANEL * tiles::padded(cols)])?;
+        }
         // In name order a matrix's scales come right behind it.
         self.raw(&format!("{name}{SCALE}"), bytemuck::cast_slice(&scales))
     }
@@ -146,14 +169,14 @@ impl Writer<'_> {
     ) -> Result<()> {
         self.start(name)?;
         checkpoint.read(name, &mut |values, bytes| {
-            self.append(bytemuck::cast_slice(values), false)?;
+            self.append(bytemuck::cast_slice(values))?;
             tick(bytes)
         })
     }
 
     fn raw(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
         self.start(name)?;
-        self.append(bytes, false)
+        self.append(bytes)
     }
 
     /// Moves to the place of a tensor and begins its digest.
@@ -165,8 +188,8 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn append(&mut self, bytes: &[u8], int8: bool) -> Result<()> {
-        self.digests.bytes(bytes, int8);
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.digests.stored(bytes);
         self.file.write_all(bytes).map_err(Error::io(self.out))
     }
 }

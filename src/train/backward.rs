@@ -3,13 +3,19 @@
 //! Each block names the forward line above the line that differentiates it. The walk stops at the lowest
 //! trained bias; below it nothing is computed.
 
+use super::exact::ExactSum;
 use crate::error::Result;
 use crate::graph::{Batch, Forward, Graph, NormNode, TrainingPlan, saved, saved_vector};
-use crate::ops::linear::InputGrad;
-use crate::ops::{add_norm, add_rows, attention, head, linear, pooler};
+use crate::kernels::{Block, blocks};
+use crate::ops::linear::{InputGrad, Linear};
+use crate::ops::{
+    Numerics, Values, ValuesMut, add_norm, attention, head, linear, pooler, quantize, text_sums,
+};
 use crate::params::{Layout, Role, Term, Terms};
+use bytemuck::Zeroable;
 use std::ops::Range;
-use tract_core::prelude::tract_ndarray::{Array2, Array3};
+use tract_core::prelude::TValue;
+use tract_core::prelude::tract_ndarray::{Array2, ArrayViewMut2};
 
 /// Which biases are trained. The head always is.
 #[derive(Clone, Debug)]
@@ -99,9 +105,130 @@ impl Selection {
     }
 }
 
+/// Memory of a backward, kept from one to the next.
+#[derive(Default)]
+pub(crate) struct Workspace {
+    /// Two gradients `[rows, hidden]` that take turns, and one with dropout's mask.
+    d: [Vec<f32>; 3],
+    /// Gradients on their way into a Linear: of hidden width, of the intermediate one, of q, k and v.
+    narrow: Rows,
+    wide: Rows,
+    qkv: Rows,
+    /// Gradients of biases by text.
+    sums: Vec<f32>,
+}
+
+/// Rows as a Linear takes them: quantized, or f32 in reference mode.
+#[derive(Default)]
+struct Rows {
+    blocks: Vec<Block>,
+    plain: Vec<f32>,
+}
+
+impl Rows {
+    /// Memory for `parts` times `width` columns.
+    fn sized(&mut self, num: &Numerics, rows: usize, parts: usize, width: usize) {
+        match num {
+            Numerics::Int8(_) => grow(&mut self.blocks, rows * parts * blocks(width), Block::zeroed()),
+            Numerics::Reference => grow(&mut self.plain, rows * parts * width, 0.0),
+        }
+    }
+
+    fn values(&self, num: &Numerics) -> Values<'_> {
+        match num {
+            Numerics::Int8(_) => Values::I8(&self.blocks),
+            Numerics::Reference => Values::F32(&self.plain),
+        }
+    }
+
+    fn values_mut(&mut self, num: &Numerics) -> ValuesMut<'_> {
+        match num {
+            Numerics::Int8(_) => ValuesMut::I8(&mut self.blocks),
+            Numerics::Reference => ValuesMut::F32(&mut self.plain),
+        }
+    }
+}
+
+/// Sets the length; what is there stays, whatever it is.
+fn grow<T: Clone>(x: &mut Vec<T>, len: usize, fresh: T) {
+    x.truncate(len);
+    x.resize(len, fresh);
+}
+
+/// What the steps of the walk share.
+struct Walk<'a> {
+    num: &'a Numerics,
+    layout: &'a Layout,
+    selection: &'a Selection,
+    batch: &'a Batch,
+    hidden: usize,
+    masked: &'a mut Vec<f32>,
+    sums: &'a mut Vec<f32>,
+    grad: &'a mut ExactSum,
+}
+
+impl Walk<'_> {
+    /// Memory `[texts, width]` for the gradient of a bias by text.
+    fn by_text(&mut self, width: usize) -> &mut [f32] {
+        grow(self.sums, self.batch.len() * width, 0.0);
+        self.sums
+    }
+
+    /// Adds what lies in that memory, from column `first` of `width` on, to the gradient of a bias.
+    fn add(&mut self, range: Range<usize>, first: usize, width: usize) {
+        for text in self.sums.chunks_exact(width) {
+            self.grad.add(range.clone(), &text[first..][..range.len()]);
+        }
+    }
+
+    /// `d_b = Σ_rows d`, where the bias is wanted.
+    fn bias(&mut self, term: Term, layer: usize, d: &[f32]) {
+        if self.selection.wants(term, layer) {
+            let (num, offsets, hidden) = (self.num, self.batch.offsets(), self.hidden);
+            text_sums(num, d, hidden, offsets, self.by_text(hidden));
+            self.add(self.layout.bias(term, layer), 0, hidden);
+        }
+    }
+
+    /// `y = norm(drop(branch) + residual)`: from `d_y` to `d_s`, the gradient of the sum, which is the residual's. The
+    /// branch's, which dropout masks, goes to the bias `term` and to `to`, ready for the branch's Linear.
+    #[allow(clippy::too_many_arguments)]
+    fn norm(
+        &mut self,
+        node: &NormNode,
+        (n, rstd): &(TValue, TValue),
+        d_y: &[f32],
+        d_s: &mut [f32],
+        (branch, term, layer): (&Linear, Term, usize),
+        to: &mut Rows,
+    ) {
+        let (hidden, drops) = (self.hidden, node.dropout.p > 0.0);
+        to.sized(self.num, self.batch.rows(), 1, hidden);
+        let fold = branch.parts[0].scale();
+        let at_once = (!drops && matches!(self.num, Numerics::Int8(_))).then_some((fold, &mut to.blocks[..]));
+        add_norm::backward(self.num, d_y, (saved(n), saved_vector(rstd)), &node.gain, d_s, at_once);
+        let mut masked = std::mem::take(self.masked);
+        let mut d = &*d_s;
+        if drops {
+            masked.clear();
+            masked.extend_from_slice(d_s);
+            node.dropout.apply_rows(self.batch.keys(), self.batch.offsets(), hidden, &mut masked);
+            d = &masked;
+        }
+        self.bias(term, layer, d);
+        match self.num {
+            Numerics::Int8(k) if drops => quantize(&**k, d, hidden, Some(fold), &mut to.blocks),
+            Numerics::Int8(_) => {}
+            Numerics::Reference => to.plain.copy_from_slice(d),
+        }
+        *self.masked = masked;
+    }
+}
+
 /// Adds the gradients of one batch to `grad`, which has the layout of theta.
 ///
 /// `d_logits: [batch, labels]`. Uses up `f`: saved tensors are released as the walk passes them.
+#[allow(clippy::too_many_arguments)]
 pub(crate) fn backward(
     graph: &Graph,
     selection: &Selection,
@@ -109,45 +236,45 @@ pub(crate) fn backward(
     batch: &Batch,
     theta: &[f32],
     d_logits: &Array2<f32>,
-    grad: &mut [f32],
+    work: &mut Workspace,
+    grad: &mut ExactSum,
 ) {
-    let num = graph.numerics();
-    let layout = graph.layout();
-    let offsets = batch.offsets();
-    let hidden = f.pooled.ncols();
+    let (num, layout, offsets) = (graph.numerics(), graph.layout(), batch.offsets());
+    let (hidden, texts, rows) = (f.pooled.ncols(), batch.len(), batch.rows());
     let lowest = selection.lowest;
-    let zeros = |rows: usize, cols: usize| Array2::<f32>::zeros((rows, cols));
-    // What dropout lets through of a gradient; the gradient itself where nothing drops.
-    let masked = |node: &NormNode, d: &Array2<f32>| -> Option<Array2<f32>> {
-        (node.dropout.p > 0.0).then(|| {
-            let mut d = d.clone();
-            let rows = d.as_slice_mut().expect("row-major tensor");
-            node.dropout.apply_rows(batch.keys(), offsets, hidden, rows);
-            d
-        })
-    };
+    let Workspace { d: [d_x, d_s, masked], narrow, wide, qkv, sums } = work;
+    let mut walk = Walk { num, layout, selection, batch, hidden, masked, sums, grad };
 
     // logits = drop(pooled) Wᵀ + b
     let h = &graph.head;
     let pooler_depth = 1 + selection.depth * DEPTHS;
-    let mut d_pooled = zeros(batch.len(), hidden);
+    let mut d_pooled = Array2::zeros((texts, hidden));
     {
-        let (d_w, d_b) = grad[h.weight.start..h.bias.end].split_at_mut(h.weight.len());
         let below = (lowest <= pooler_depth).then(|| d_pooled.view_mut());
         let (p, w) = (f.pooled.view(), h.weight_of(theta));
-        head::backward(d_logits.view(), p, h.dropout, batch.keys(), w, d_w, d_b, below);
+        let add = |d_w: &[f32], d_b: &[f32]| {
+            walk.grad.add(h.weight.clone(), d_w);
+            walk.grad.add(h.bias.clone(), d_b);
+        };
+        head::backward(d_logits.view(), p, h.dropout, batch.keys(), w, add, below);
     }
     if lowest > pooler_depth {
         return;
     }
 
     // pooled = pool(x)
-    let mut d_x = zeros(batch.rows(), hidden);
+    grow(d_x, rows * hidden, 0.0);
+    grow(d_s, rows * hidden, 0.0);
     {
         let p = &graph.pooler;
-        let d_b = selection.wants(Term::Pooler, 0).then(|| &mut grad[p.bias.clone()]);
-        let below = (lowest < pooler_depth).then(|| d_x.view_mut());
-        pooler::backward(num, &p.pooler, d_pooled.view(), f.pooled.view(), offsets, d_b, below);
+        let wanted = selection.wants(Term::Pooler, 0) && !p.bias.is_empty();
+        let d_b = walk.by_text(hidden);
+        let view = ArrayViewMut2::from_shape((rows, hidden), d_x).expect("its shape");
+        let below = (lowest < pooler_depth).then_some(view);
+        pooler::backward(num, &p.pooler, d_pooled.view(), f.pooled.view(), offsets, Some(d_b), below);
+        if wanted {
+            walk.add(p.bias.clone(), 0, hidden);
+        }
     }
 
     for (l, (ops, saved_layer)) in graph.layers.iter().zip(f.layers).enumerate().rev() {
@@ -156,86 +283,75 @@ pub(crate) fn backward(
             return;
         }
         let kept = saved_layer.expect("the plan saves from the lowest trained layer up");
-        let place = |term: Term| selection.wants(term, l).then(|| layout.bias(term, l));
 
-        // x' = ln2(drop(o) + h)
-        let mut d_s = zeros(batch.rows(), hidden);
-        let n = (saved(&kept.ln2.0), saved_vector(&kept.ln2.1));
-        let d_b = place(Term::Ln2).map(|r| &mut grad[r]);
-        add_norm::backward(num, d_x.view(), n, &ops.ln2.gain, d_b, d_s.view_mut());
-        graph.recycle([kept.ln2.0, kept.ln2.1]);
+        // x' = ln2(drop(o) + h), o = f W_m3ᵀ + b_m3
+        walk.bias(Term::Ln2, l, d_x);
         if lowest == at(Term::Ln2) {
             return;
         }
-
-        // o = f W_m3ᵀ + b_m3
-        let dropped = masked(&ops.ln2, &d_s);
-        let d_o = dropped.as_ref().unwrap_or(&d_s).view();
-        let mut d_f = zeros(batch.rows(), ops.m2.linear.out());
-        let below = if lowest < at(Term::M3) { InputGrad::Set(d_f.view_mut()) } else { InputGrad::None };
-        let d_b = place(Term::M3).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m3.linear, &[d_o], &mut [d_b], below);
+        walk.norm(&ops.ln2, &kept.ln2, d_x, d_s, (&ops.m3.linear, Term::M3, l), narrow);
+        graph.recycle([kept.ln2.0, kept.ln2.1]);
         if lowest == at(Term::M3) {
             return;
         }
 
-        // f = gelu(h W_m2ᵀ + b_m2); the residual of ln2 joins: d_h = d_s + d_f W_m2
-        linear::gelu_backward(num, d_f.view_mut(), saved(&kept.gelu));
+        // f = gelu(h W_m2ᵀ + b_m2)
+        let width = ops.m2.linear.out();
+        wide.sized(num, rows, 1, width);
+        let wanted = selection.wants(Term::M2, l);
+        let d_z = InputGrad::Gelu {
+            derivative: saved(&kept.gelu),
+            offsets,
+            d_b: wanted.then(|| walk.by_text(width)),
+            below: &ops.m2.linear,
+            d_z: wide.values_mut(num),
+        };
+        linear::backward(num, &ops.m3.linear, narrow.values(num), d_z);
         graph.recycle([kept.gelu]);
-        let mut d_h = d_s;
-        let below = if lowest < at(Term::M2) { InputGrad::Add(d_h.view_mut()) } else { InputGrad::None };
-        let d_b = place(Term::M2).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m2.linear, &[d_f.view()], &mut [d_b], below);
+        if wanted {
+            walk.add(layout.bias(Term::M2, l), 0, width);
+        }
         if lowest == at(Term::M2) {
             return;
         }
 
-        // h = ln1(drop(a) + x)
-        let mut d_s = zeros(batch.rows(), hidden);
-        let n = (saved(&kept.ln1.0), saved_vector(&kept.ln1.1));
-        let d_b = place(Term::Ln1).map(|r| &mut grad[r]);
-        add_norm::backward(num, d_h.view(), n, &ops.ln1.gain, d_b, d_s.view_mut());
-        graph.recycle([kept.ln1.0, kept.ln1.1]);
+        // The residual of ln2 joins: d_h = d_s + d_z W_m2
+        linear::backward(num, &ops.m2.linear, wide.values(num), InputGrad::Add(d_s));
+        let d_h = d_s.as_mut_slice();
+
+        // h = ln1(drop(a) + x), a = ctx W_m1ᵀ + b_m1
+        walk.bias(Term::Ln1, l, d_h);
         if lowest == at(Term::Ln1) {
             return;
         }
-
-        // a = ctx W_m1ᵀ + b_m1
-        let dropped = masked(&ops.ln1, &d_s);
-        let d_a = dropped.as_ref().unwrap_or(&d_s).view();
-        let mut d_ctx = d_h; // its values are used up; its memory is not
-        let below = if lowest < at(Term::M1) { InputGrad::Set(d_ctx.view_mut()) } else { InputGrad::None };
-        let d_b = place(Term::M1).map(|r| &mut grad[r]);
-        linear::backward(num, &ops.m1.linear, &[d_a], &mut [d_b], below);
+        walk.norm(&ops.ln1, &kept.ln1, d_h, d_x, (&ops.m1.linear, Term::M1, l), narrow);
+        graph.recycle([kept.ln1.0, kept.ln1.1]);
         if lowest == at(Term::M1) {
             return;
         }
 
-        // ctx = attention(qkv)
-        let mut d_qkv = Array3::<f32>::zeros((3, batch.rows(), hidden));
-        let heads = ops.attention.heads;
-        attention::backward(num, heads, d_ctx.view(), saved(&kept.qkv), offsets, d_qkv.view_mut());
+        // ctx = attention(qkv); the values of d_h are used up, its memory is not
+        let d_ctx = d_h;
+        linear::backward(num, &ops.m1.linear, narrow.values(num), InputGrad::Set(d_ctx));
+        qkv.sized(num, rows, 3, hidden);
+        let (heads, below) = (ops.attention.heads, &ops.qkv.linear);
+        let (d_qkv, d_b) = (qkv.values_mut(num), walk.by_text(3 * hidden));
+        attention::backward(num, heads, d_ctx, saved(&kept.qkv), offsets, below, d_qkv, d_b);
         graph.recycle([kept.qkv]);
-
-        // qkv = x W_qkvᵀ + b_qkv; the residual of ln1 joins: d_x = d_s + d_qkv W_qkv
-        d_x = d_s;
-        let below = if lowest < at(Term::Q) { InputGrad::Add(d_x.view_mut()) } else { InputGrad::None };
-        let three = layout.bias(Term::Q, l).start..layout.bias(Term::V, l).end;
-        let mut d_b: Vec<_> = grad[three]
-            .chunks_exact_mut(hidden)
-            .zip([Term::Q, Term::K, Term::V])
-            .map(|(d_b, term)| selection.wants(term, l).then_some(d_b))
-            .collect();
-        let parts: Vec<_> = d_qkv.outer_iter().collect();
-        linear::backward(num, &ops.qkv.linear, &parts, &mut d_b, below);
+        for (part, term) in [Term::Q, Term::K, Term::V].into_iter().enumerate() {
+            if selection.wants(term, l) {
+                walk.add(layout.bias(term, l), part * hidden, 3 * hidden);
+            }
+        }
         if lowest >= at(Term::Q) {
             return;
         }
+
+        // qkv = x W_qkvᵀ + b_qkv; the residual of ln1 joins: d_x = d_s + d_qkv W_qkv
+        linear::backward(num, &ops.qkv.linear, qkv.values(num), InputGrad::Add(d_x));
     }
 
     // x = drop(emb_ln(e)): the lowest bias of all, and nothing below to carry a gradient to
-    let dropped = masked(&graph.emb_ln, &d_x);
-    let d_x = dropped.as_ref().unwrap_or(&d_x);
-    let d_b = &mut grad[layout.bias(Term::EmbLn, 0)];
-    add_rows(num, d_x.as_slice().expect("row-major tensor"), d_b);
+    graph.emb_ln.dropout.apply_rows(batch.keys(), offsets, hidden, d_x);
+    walk.bias(Term::EmbLn, 0, d_x);
 }

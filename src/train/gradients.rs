@@ -2,15 +2,18 @@
 //!
 //! A batch runs through the encoder in micro-batches of about `MICRO_ROWS` tokens, several at a time where there
 //! are threads. Each is a whole forward and backward, so what is saved for the backward, and what moves through
-//! the caches, does not grow with the batch. The gradients of the micro-batches are added in ascending order, and
-//! the cut depends on the texts' lengths alone: the result is the same to the bit for any number of threads.
+//! the caches, does not grow with the batch. A text's share of the gradient does not depend on the texts beside it,
+//! and the shares are added exactly ([`ExactSum`]): the result is the same to the bit however a batch is cut, and for
+//! any number of threads.
 
 use super::Labelled;
-use super::backward::{Selection, backward};
+use super::backward::{Selection, Workspace, backward};
+use super::exact::ExactSum;
 use crate::error::Result;
 use crate::graph::{Batch, Graph, TrainingPlan};
 use crate::ops::{dropout, loss};
 use rayon::prelude::*;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Tokens of a micro-batch: enough rows to pay for unpacking the weights, few enough to stay near the cores.
 pub(crate) const MICRO_ROWS: usize = 256;
@@ -21,20 +24,22 @@ pub struct Gradients<'g> {
     selection: Selection,
     plan: TrainingPlan,
     class_weights: Option<Vec<f32>>,
+    /// Of micro-batches that are done, for those to come.
+    idle: Mutex<Vec<(Workspace, ExactSum)>>,
 }
 
 impl<'g> Gradients<'g> {
     /// `class_weights: [labels]`, all 1 where `None`.
     pub fn new(graph: &'g Graph, selection: Selection, class_weights: Option<Vec<f32>>) -> Result<Self> {
         let plan = selection.plan(graph)?;
-        Ok(Gradients { graph, selection, plan, class_weights })
+        Ok(Gradients { graph, selection, plan, class_weights, idle: Mutex::default() })
     }
 
-    /// Adds the gradient of the batch's loss to `grad`, which has the layout of theta.
+    /// The gradient of the batch's loss, written to `grad`, which has the layout of theta.
     ///
     /// `keys: [batch]` are the dropout keys of the examples; without them dropout is off.
     /// Returns the loss and each text's logits `[labels]`.
-    pub fn add(
+    pub fn of(
         &self,
         theta: &[f32],
         batch: &[&Labelled],
@@ -53,24 +58,33 @@ impl<'g> Gradients<'g> {
                 let (loss, d_logits) =
                     loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
                 let logits = forward.logits.rows().into_iter().map(|row| row.to_vec()).collect();
-                let mut grad = vec![0.0; theta.len()];
-                backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut grad);
-                Ok((loss, logits, grad))
+                let idle = self.idle().pop();
+                let (mut work, mut sum) =
+                    idle.unwrap_or_else(|| (Workspace::default(), ExactSum::new(theta.len())));
+                backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut work, &mut sum);
+                self.idle().push((work, sum));
+                Ok((loss, logits))
             })
             .collect();
-        let (mut sum, mut logits) = (0.0, Vec::with_capacity(batch.len()));
+        let mut sum = ExactSum::new(theta.len());
+        self.idle().iter_mut().for_each(|(_, part)| sum.take(part));
+        sum.finish(grad);
+        let (mut loss, mut logits) = (0.0, Vec::with_capacity(batch.len()));
         for part in parts {
-            let (loss, part_logits, part_grad) = part?;
-            sum += loss;
+            let (part_loss, part_logits) = part?;
+            part_loss.into_iter().for_each(|text| loss += text);
             logits.extend(part_logits);
-            grad.iter_mut().zip(part_grad).for_each(|(g, p)| *g += p);
         }
-        Ok((sum, logits))
+        Ok((loss, logits))
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Loss, logits and gradient of a micro-batch.
-type Part = (f64, Vec<Vec<f32>>, Vec<f32>);
+/// Loss and logits of each text of a micro-batch.
+type Part = (Vec<f64>, Vec<Vec<f32>>);
 
 fn lengths(batch: &[&Labelled]) -> impl Iterator<Item = usize> {
     batch.iter().map(|d| d.text.ids.len())

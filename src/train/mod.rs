@@ -3,6 +3,7 @@
 pub mod adamw;
 pub mod backward;
 pub mod batches;
+pub mod exact;
 pub mod gradients;
 pub mod metrics;
 pub mod step;

@@ -79,8 +79,7 @@ impl<'g> Trainer<'g> {
         keys: Option<&[i64]>,
         lr: f64,
     ) -> Result<Step> {
-        self.grad.fill(0.0);
-        let (loss, _) = self.gradients.add(theta, batch, keys, &mut self.grad)?;
+        let (loss, _) = self.gradients.of(theta, batch, keys, &mut self.grad)?;
         let norm = adamw::clip(&mut self.grad, &self.ranges, self.clip);
         let step = Step { loss, norm };
         if step.is_finite() {

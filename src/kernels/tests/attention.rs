@@ -31,7 +31,8 @@ impl Case {
         k.attention_backward(h, &self.qkv, &self.d_ctx, fold, [&mut q, &mut key, &mut v], &mut sums);
         let plain = |x: Vec<Block>| -> Vec<f32> {
             let value = |b: &Block, i: usize| f32::from((b.q[i] as u8 ^ k.flip()) as i8) * b.scale;
-            let row = |row: &[Block]| (0..h.width()).map(|c| value(&row[c / BLOCK], c % BLOCK)).collect::<Vec<_>>();
+            let row =
+                |row: &[Block]| (0..h.width()).map(|c| value(&row[c / BLOCK], c % BLOCK)).collect::<Vec<_>>();
             x.chunks_exact(wide).flat_map(row).collect()
         };
         [plain(ctx), plain(q), plain(key), plain(v), sums]
@@ -49,12 +50,14 @@ impl Case {
             let d_out = |r: usize, c: usize| f64::from(self.d_ctx[r * h.hidden + head * h.dim + c]);
             let scale = 1.0 / (h.dim as f64).sqrt();
             for r in 0..t {
-                let s: Vec<f64> =
-                    (0..t).map(|j| (0..h.dim).map(|c| at(0, r, c) * at(1, j, c)).sum::<f64>() * scale).collect();
+                let s: Vec<f64> = (0..t)
+                    .map(|j| (0..h.dim).map(|c| at(0, r, c) * at(1, j, c)).sum::<f64>() * scale)
+                    .collect();
                 let max = s.iter().copied().fold(f64::MIN, f64::max);
                 let sum: f64 = s.iter().map(|s| (s - max).exp()).sum();
                 let p: Vec<f64> = s.iter().map(|s| (s - max).exp() / sum).collect();
-                let d_p: Vec<f64> = (0..t).map(|j| (0..h.dim).map(|c| d_out(r, c) * at(2, j, c)).sum()).collect();
+                let d_p: Vec<f64> =
+                    (0..t).map(|j| (0..h.dim).map(|c| d_out(r, c) * at(2, j, c)).sum()).collect();
                 let dot: f64 = p.iter().zip(&d_p).map(|(p, d)| p * d).sum();
                 for j in 0..t {
                     let d_s = p[j] * (d_p[j] - dot) * scale;

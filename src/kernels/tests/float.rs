@@ -187,7 +187,8 @@ impl OnSet for Halves<'_> {
             self.0.same(&("widened", h), I::NAME, &widen(h), exact);
         }
         for ulps in [-1, 0, 1] {
-            let between = |w: &[f32]| f32::from_bits(((w[0] + w[1]) / 2.0).to_bits().wrapping_add_signed(ulps));
+            let between =
+                |w: &[f32]| f32::from_bits(((w[0] + w[1]) / 2.0).to_bits().wrapping_add_signed(ulps));
             let x: Vec<f32> = exact.windows(2).map(between).chain([65519.99]).collect();
             for x in x.as_chunks::<LANES>().0 {
                 let wanted = x.map(|x| f16::from_f32(x).to_f32());
@@ -209,7 +210,8 @@ struct Moves;
 
 impl OnSet for Moves {
     fn on<I: Isa>(&mut self, l: I) {
-        let rows: [[f32; LANES]; LANES] = std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as f32));
+        let rows: [[f32; LANES]; LANES] =
+            std::array::from_fn(|i| std::array::from_fn(|j| (i * 16 + j) as f32));
         let mut turned = rows;
         l.vectorize(Each(|| {
             for (v, to) in l.transpose(rows.map(|row| l.load(&row))).into_iter().zip(&mut turned) {

@@ -146,7 +146,8 @@ impl Case {
         // Σ over blocks of k: exact within a block, then one fma with the block's scale.
         let chain = |x: &[Block], product: &dyn Fn(usize, i64) -> i64| {
             x.iter().enumerate().fold(0f32, |f, (b, x)| {
-                let acc: i64 = x.q.iter().enumerate().map(|(i, q)| product(b * BLOCK + i, i64::from(*q))).sum();
+                let acc: i64 =
+                    x.q.iter().enumerate().map(|(i, q)| product(b * BLOCK + i, i64::from(*q))).sum();
                 if b == 0 { acc as f32 * x.scale } else { (acc as f32).mul_add(x.scale, f) }
             })
         };
