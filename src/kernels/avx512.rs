@@ -152,7 +152,6 @@ impl Lanes for Avx512Vnni {
     #[inline(always)]
     fn store_bytes(self, v: [__m512i; 4], to: &mut [u8; 64]) {
         cpu!({
-            // No closures over vectors anywhere: they are compiled without the set's instructions.
             let low = _mm512_set1_epi32(0xff);
             let a = _mm512_packus_epi32(_mm512_and_si512(v[0], low), _mm512_and_si512(v[1], low));
             let b = _mm512_packus_epi32(_mm512_and_si512(v[2], low), _mm512_and_si512(v[3], low));
@@ -303,12 +302,15 @@ impl Int8 for Avx512Vnni {
         assert!(
             b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL
         );
+        // GROUPS, but the compiler does not know: it would unroll the loop whole and spill half the registers.
+        let groups = b0.len() / (blocks * STEP);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
                     // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
                     $($m => unsafe {
-                        self.tile_of::<$m>(blocks, x.as_ptr(), [b0.as_ptr(), b1.as_ptr()], sums.as_ptr(), acc, col)
+                        let b = [b0.as_ptr(), b1.as_ptr()];
+                        self.tile_of::<$m>(blocks, groups, x.as_ptr(), b, sums.as_ptr(), acc, col)
                     },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
@@ -320,12 +322,13 @@ impl Int8 for Avx512Vnni {
 
 impl Avx512Vnni {
     /// # Safety
-    /// `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes, `sums` to
-    /// `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
+    /// `groups` is `GROUPS`; `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes,
+    /// `sums` to `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
     #[inline(always)]
     unsafe fn tile_of<const M: usize>(
         self,
         blocks: usize,
+        groups: usize,
         x: *const Block,
         b: [*const i8; 2],
         sums: *const i32,
@@ -343,7 +346,7 @@ impl Avx512Vnni {
                 let mut sums = [start; M];
                 let x = x.add(block);
                 let (b0, b1) = (b[0].add(block * GROUPS * STEP), b[1].add(block * GROUPS * STEP));
-                for g in 0..GROUPS {
+                for g in 0..groups {
                     let b0 = _mm512_loadu_si512(b0.add(g * STEP).cast());
                     let b1 = _mm512_loadu_si512(b1.add(g * STEP).cast());
                     for (r, sum) in sums.iter_mut().enumerate() {

@@ -150,13 +150,17 @@ impl<T> Shared<T> {
 #[inline(always)]
 pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
     let first = rows.start;
-    // What lies behind the last column is stale.
-    let sums = |r: usize| load(l, &acc.0[r - first][..s.n]);
+    macro_rules! sums {
+        // What lies behind the last column is stale.
+        ($r:expr) => {
+            load(l, &acc.0[$r - first][..s.n])
+        };
+    }
     match job.sink {
         Sink::F32 { y, ld } => {
             let linear = Linear::of(l, job, s);
             for r in rows {
-                let v = linear.row(l, sums(r));
+                let v = linear.row(l, sums!(r));
                 // SAFETY: the GEMM's caller lends its output for the whole call; this part lies in columns that
                 // belong to this thread alone, and no other reference to it is alive.
                 store(l, v, unsafe { y.part(r * ld + s.col, s.n) });
@@ -165,7 +169,7 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
         Sink::F16 { y, ld } => {
             let linear = Linear::of(l, job, s);
             for r in rows {
-                let v = linear.row(l, sums(r));
+                let v = linear.row(l, sums!(r));
                 // SAFETY: as above.
                 store_f16(l, v, unsafe { y.part(r * ld + s.col, s.n) });
             }
@@ -173,7 +177,7 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
         Sink::Gelu { kind, to, code, ld } => {
             let linear = Linear::of(l, job, s);
             for r in rows {
-                let v = linear.row(l, sums(r));
+                let v = linear.row(l, sums!(r));
                 let v = match code {
                     Some(code) => {
                         let (v, codes) = gelu_of::<I, true>(l, kind, v);
@@ -190,14 +194,14 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
         Sink::Set { d, ld } => {
             for r in rows {
                 // SAFETY: as above.
-                store(l, sums(r), unsafe { d.part(r * ld + s.col, s.n) });
+                store(l, sums!(r), unsafe { d.part(r * ld + s.col, s.n) });
             }
         }
         Sink::Add { d, ld } => {
             for r in rows {
                 // SAFETY: as above.
                 let d = unsafe { d.part(r * ld + s.col, s.n) };
-                let (mut v, old) = (sums(r), load(l, d));
+                let (mut v, old) = (sums!(r), load(l, d));
                 for i in 0..VECTORS {
                     v[i] = l.add(old[i], v[i]);
                 }
@@ -211,7 +215,7 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
                 while offsets[text + 1] as usize <= r {
                     text += 1;
                 }
-                let (mut v, slope) = (sums(r), load_codes(l, &code[r * ld + s.col..][..s.n]));
+                let (mut v, slope) = (sums!(r), load_codes(l, &code[r * ld + s.col..][..s.n]));
                 for i in 0..VECTORS {
                     v[i] = l.mul(v[i], slope[i]);
                 }

@@ -1,4 +1,7 @@
 //! From f32 to [`Block`]s: 64 columns at a time, in registers.
+//!
+//! Here and wherever lanes are used there are loops instead of closures: a closure is a function of its own, compiled
+//! without the set's instructions.
 
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
@@ -34,7 +37,11 @@ impl Op for QuantizeRows<'_> {
 #[inline(always)]
 pub(super) fn row<I: Isa>(l: I, x: &[f32], fold: Option<&[f32]>, to: &mut [Block]) {
     match fold {
-        None => x.chunks(BLOCK).zip(to).for_each(|(x, to)| block(l, load(l, x), to)),
+        None => {
+            for (x, to) in x.chunks(BLOCK).zip(to) {
+                block(l, load(l, x), to);
+            }
+        }
         Some(fold) => {
             for ((x, f), to) in x.chunks(BLOCK).zip(fold.chunks(BLOCK)).zip(to) {
                 let (mut v, f) = (load(l, x), load(l, f));
@@ -102,6 +109,10 @@ pub(super) fn store<L: Lanes>(l: L, v: [L::F; VECTORS], to: &mut [f32]) {
                 l.store(v, to);
             }
         }
-        _ => v.into_iter().zip(to.chunks_mut(LANES)).for_each(|(v, to)| l.store_part(v, to)),
+        _ => {
+            for (v, to) in v.into_iter().zip(to.chunks_mut(LANES)) {
+                l.store_part(v, to);
+            }
+        }
     }
 }

@@ -99,7 +99,8 @@ fn gelu_and_the_code_of_its_derivative() {
         }
         println!("{kind:?} gelu: error {value:.2e} of max(1, |x|); derivative {slope:.2e}");
         // Half a step of the code, and the polynomial.
-        assert!(value <= 2.5e-7 && slope <= 0.5 / 203.0 + 6e-4, "{kind:?} {value:e} {slope:e}");
+        let bound = if kind == Gelu::Erf { 7.5e-5 } else { 2.5e-7 };
+        assert!(value <= bound && slope <= 0.5 / 203.0 + 8e-4, "{kind:?} {value:e} {slope:e}");
         assert!(one::<true>(kind, f32::NAN).0.is_nan());
     }
 }
