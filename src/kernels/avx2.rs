@@ -218,6 +218,13 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[i8]) {
+        for line in bytes.chunks(64) {
+            cpu!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr()));
+        }
+    }
+
+    #[inline(always)]
     fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i16]) {
         // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs.
         let order = cpu!(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));

@@ -246,6 +246,13 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
+    fn prefetch(self, bytes: &[i8]) {
+        for line in bytes.chunks(64) {
+            cpu!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr()));
+        }
+    }
+
+    #[inline(always)]
     fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i8]) {
         // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs. Hidden from the
         // compiler, which else rewrites the shuffle as several.

@@ -6,7 +6,7 @@ use super::gemm::{Job, Tile};
 use super::isa::Isa;
 use super::lanes::{LANES, Lanes};
 use super::quantize::{VECTORS, block, load, store};
-use super::{Backward, Block, Forward, Gelu, blocks, gelu};
+use super::{BLOCK, Backward, Block, Forward, Gelu, blocks, gelu};
 use half::f16;
 use std::ops::Range;
 
@@ -149,6 +149,15 @@ impl<T> Shared<T> {
 /// From the sums of the tile of `rows` to the result.
 #[inline(always)]
 pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
+    match s.n == BLOCK {
+        true => finish_columns(l, job, &Strip { n: BLOCK, ..*s }, rows, acc),
+        false => finish_columns(l, job, s, rows, acc),
+    }
+}
+
+/// Inlined twice, so that a whole strip is code without a loop over its columns.
+#[inline(always)]
+fn finish_columns<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
     let first = rows.start;
     macro_rules! sums {
         // What lies behind the last column is stale.
@@ -188,7 +197,7 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
                     None => gelu_of::<I, false>(l, kind, v).0,
                 };
                 // SAFETY: as above.
-                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / super::BLOCK, 1) }[0]);
+                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / BLOCK, 1) }[0]);
             }
         }
         Sink::Set { d, ld } => {
@@ -232,7 +241,7 @@ pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc
                     v[i] = l.mul(v[i], fold[i]);
                 }
                 // SAFETY: as above.
-                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / super::BLOCK, 1) }[0]);
+                block(l, v, &mut unsafe { to.part(r * blocks(ld) + s.col / BLOCK, 1) }[0]);
             }
         }
     }
@@ -278,10 +287,16 @@ fn gelu_of<I: Isa, const CODE: bool>(
 
 #[inline(always)]
 fn store_f16<L: Lanes>(l: L, v: [L::F; VECTORS], to: &mut [f16]) {
-    for (v, to) in v.into_iter().zip(to.chunks_mut(LANES)) {
-        match to.try_into() {
-            Ok(to) => l.store_f16(v, to),
-            Err(_) => super::float::store_f16_part(l, v, to),
+    match to.as_chunks_mut::<LANES>() {
+        (whole, []) if whole.len() == VECTORS => {
+            for (v, to) in v.into_iter().zip(whole) {
+                l.store_f16(v, to);
+            }
+        }
+        _ => {
+            for (v, to) in v.into_iter().zip(to.chunks_mut(LANES)) {
+                super::float::store_f16_part(l, v, to);
+            }
         }
     }
 }
@@ -291,7 +306,7 @@ fn store_codes<L: Lanes>(l: L, v: [L::I; VECTORS], to: &mut [u8]) {
     match to.try_into() {
         Ok(to) => l.store_bytes(v, to),
         Err(_) => {
-            let mut all = [0; super::BLOCK];
+            let mut all = [0; BLOCK];
             l.store_bytes(v, &mut all);
             to.copy_from_slice(&all[..to.len()]);
         }
@@ -300,8 +315,8 @@ fn store_codes<L: Lanes>(l: L, v: [L::I; VECTORS], to: &mut [u8]) {
 
 #[inline(always)]
 fn load_codes<L: Lanes>(l: L, code: &[u8]) -> [L::F; VECTORS] {
-    let mut all = [0; super::BLOCK];
-    let code: &[u8; super::BLOCK] = match code.try_into() {
+    let mut all = [0; BLOCK];
+    let code: &[u8; BLOCK] = match code.try_into() {
         Ok(code) => code,
         Err(_) => {
             all[..code.len()].copy_from_slice(code);

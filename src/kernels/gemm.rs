@@ -43,6 +43,7 @@ pub(super) fn forward<I: Isa>(isa: I, x: &[Block], parts: &[Part], to: Forward) 
     for p in parts {
         check(p.w);
         assert!(p.w.cols == first.w.cols && p.scale.len() == p.w.rows && p.bias.len() == p.w.rows);
+        assert!(I::FLIP == 0 || p.sums.len() == p.w.tiles.len() / BLOCK, "gemm_forward: the sums of other weights");
     }
     assert!(parts.len() == 1 || !matches!(to, Forward::Gelu { .. }), "gemm_forward: GELU follows one part");
     let sink = Sink::forward(rows, n, to);
@@ -77,6 +78,32 @@ pub(super) fn backward<I: Isa>(isa: I, d: &[Block], parts: &[MatI8], to: Backwar
     run(isa, Job { x: d, rows, k, parts: &[], over_outs: parts, sink, strips: &strips });
 }
 
+/// `[out/16][blocks][16]`, see [`super::isa::Int8::panel_sums`]; empty for sets that do without.
+pub(super) fn weight_sums<I: Isa>(isa: I, w: MatI8) -> Vec<i32> {
+    check(w);
+    let mut sums = vec![0; if I::FLIP == 0 { 0 } else { w.tiles.len() / BLOCK }];
+    isa.vectorize(WeightSums { w, sums: &mut sums });
+    sums
+}
+
+struct WeightSums<'a> {
+    w: MatI8<'a>,
+    sums: &'a mut [i32],
+}
+
+impl Op for WeightSums<'_> {
+    type Out = ();
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let panel = padded(self.w.cols) * PANEL;
+        if I::FLIP != 0 && I::OUTS_IN_PLACE && panel > 0 {
+            for (b, sums) in self.w.tiles.chunks_exact(panel).zip(self.sums.chunks_exact_mut(panel / BLOCK)) {
+                isa.panel_sums(bytemuck::cast_slice(b), sums);
+            }
+        }
+    }
+}
+
 fn check(w: MatI8) {
     assert!(Some(w.tiles.len()) == tiles::len(w.rows, w.cols), "gemm: the tiles do not fit the shape");
 }
@@ -95,6 +122,17 @@ pub(super) struct Job<'a> {
     over_outs: &'a [MatI8<'a>],
     pub sink: Sink<'a>,
     strips: &'a [Strip],
+}
+
+impl<'a> Job<'a> {
+    /// The weights of a forward's strip as they are stored; nothing for a backward, whose are scattered.
+    #[inline(always)]
+    fn stored(&self, strip: &Strip) -> &'a [i8] {
+        match self.parts.get(strip.part) {
+            Some(part) => &part.w.tiles[strip.at * padded(part.w.cols)..][..self.k * BLOCK * BLOCK],
+            None => &[],
+        }
+    }
 }
 
 fn run<I: Isa>(isa: I, job: Job) {
@@ -197,10 +235,15 @@ impl Op for Strips<'_> {
         let panel = k * BLOCK * PANEL;
         let mut sums = vec![0; if I::FLIP == 0 { 0 } else { PANELS * k * PANEL }];
         let mut acc = Tile([[0.0; BLOCK]; MR_MAX]);
-        for strip in strips {
+        for (i, strip) in strips.iter().enumerate() {
+            // Weights come from memory further away than the rows: the next strip's are fetched meanwhile, a piece a
+            // tile. With few tiles a piece is more than the memory takes at a time.
+            let tiles = job.rows.div_ceil(I::MR);
+            let next = strips.get(i + 1).filter(|_| tiles >= 8).map_or(&[][..], |next| job.stored(next));
+            let mut next = next.chunks(next.len().div_ceil(tiles).max(1));
             let packed: &[I::B] = match job.parts.get(strip.part) {
-                Some(part) => {
-                    let stored = &part.w.tiles[strip.at * padded(part.w.cols)..][..PANELS * panel];
+                Some(_) => {
+                    let stored = job.stored(strip);
                     if I::OUTS_IN_PLACE {
                         bytemuck::cast_slice(stored)
                     } else {
@@ -222,11 +265,16 @@ impl Op for Strips<'_> {
                 }
             };
             let b: [&[I::B]; PANELS] = std::array::from_fn(|p| &packed[p * panel..][..panel]);
-            if I::FLIP != 0 {
-                for (b, sums) in b.iter().zip(sums.chunks_exact_mut(k * PANEL)) {
-                    isa.panel_sums(b, sums);
+            let sums = match job.parts.get(strip.part) {
+                _ if I::FLIP == 0 => &[][..],
+                Some(part) => &part.sums[strip.at * k..][..PANELS * k * PANEL],
+                None => {
+                    for (b, sums) in b.iter().zip(sums.chunks_exact_mut(k * PANEL)) {
+                        isa.panel_sums(b, sums);
+                    }
+                    &sums
                 }
-            }
+            };
             for t in tiles_of(job.rows, I::MR) {
                 let x = &job.x[t.start * k..t.end * k];
                 let a = if I::ROWS_IN_PLACE { a } else { &a[t.start * k * BLOCK..t.end * k * BLOCK] };
@@ -238,7 +286,8 @@ impl Op for Strips<'_> {
                         isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL);
                     }
                 }
-                finish(isa, &job, strip, t, &mut acc);
+                finish(isa, &job, strip, t, &acc);
+                isa.prefetch(next.next().unwrap_or(&[]));
             }
         }
     }

@@ -92,6 +92,10 @@ pub trait Int8: Lanes {
         }
     }
 
+    /// Begins to fetch `bytes` of weights that will be read soon; may do nothing.
+    #[inline(always)]
+    fn prefetch(self, _bytes: &[i8]) {}
+
     /// What each block's sums of a panel's 16 columns start from, `[blocks][16]`, for sets that shift activations.
     #[inline(always)]
     fn panel_sums(self, _b: &[Self::B], _sums: &mut [i32]) {}

@@ -113,6 +113,8 @@ pub const fn blocks(k: usize) -> usize {
 pub struct Part<'a> {
     /// Weight `[out, in]`.
     pub w: MatI8<'a>,
+    /// What [`Kernels::weight_sums`] gives for it.
+    pub sums: &'a [i32],
     /// `[out]`
     pub scale: &'a [f32],
     /// `[out]`
@@ -209,6 +211,9 @@ pub trait Kernels: Send + Sync {
     ///
     /// `x: [rows, k]`, `to: [rows, blocks(k)]`; with `fold: [k]`, `x ∘ fold` is quantized instead of `x`.
     fn quantize_rows(&self, x: &[f32], k: usize, fold: Option<&[f32]>, to: &mut [Block]);
+
+    /// What this set wants to know of a weight beside its values, once for all: nothing, or the sums of its blocks.
+    fn weight_sums(&self, w: MatI8) -> Vec<i32>;
 
     /// Forward of Linears that read the same rows `x: [rows, blocks(in)]`: `y[r, o] = fma(f, scale[o], bias[o])`.
     ///

@@ -21,6 +21,10 @@ impl<I: Isa> Kernels for I {
         self.vectorize(QuantizeRows { x, k, fold, to });
     }
 
+    fn weight_sums(&self, w: MatI8) -> Vec<i32> {
+        gemm::weight_sums(*self, w)
+    }
+
     fn gemm_forward(&self, x: &[Block], parts: &[Part], to: Forward) {
         gemm::forward(*self, x, parts, to);
     }

@@ -63,8 +63,12 @@ pub fn forward(
 ) {
     match (num, x) {
         (Numerics::Int8(k), Values::I8(x)) => {
-            let parts = l.parts.iter().zip(biases);
-            let parts: Vec<_> = parts.map(|(w, bias)| Part { w: mat(w), scale: w.scale(), bias }).collect();
+            let mut parts = Vec::with_capacity(l.parts.len());
+            for (w, bias) in l.parts.iter().zip(biases) {
+                // The sums of one base's weights are the same for every set that wants any.
+                let sums = if k.flip() == 0 { &[][..] } else { w.sums(|| k.weight_sums(mat(w))) };
+                parts.push(Part { w: mat(w), sums, scale: w.scale(), bias });
+            }
             let to = match (y, l.gelu) {
                 (ValuesMut::F32(y), None) => Forward::F32(y),
                 (ValuesMut::F16(y), None) => Forward::F16(y),

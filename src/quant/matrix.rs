@@ -4,7 +4,7 @@ use crate::kernels::map::FileMap;
 use crate::kernels::tiles;
 use std::fmt;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Frozen int8 matrix `[rows, cols]`: `w[r, c] ≈ q[r, c] · scale[r]`. Clones share everything.
 #[derive(Clone)]
@@ -15,6 +15,7 @@ struct Inner {
     cols: usize,
     order: Order,
     source: Source,
+    sums: OnceLock<Vec<i32>>,
 }
 
 /// How the values lie.
@@ -84,7 +85,7 @@ impl QMatrix {
     }
 
     fn new(rows: usize, cols: usize, order: Order, source: Source) -> QMatrix {
-        QMatrix(Arc::new(Inner { rows, cols, order, source }))
+        QMatrix(Arc::new(Inner { rows, cols, order, source, sums: OnceLock::new() }))
     }
 
     /// Output channels of a Linear, entries of a table.
@@ -108,6 +109,11 @@ impl QMatrix {
     /// How the values lie.
     pub fn order(&self) -> Order {
         self.0.order
+    }
+
+    /// What `make` says of the weights, asked once: the sums of their blocks, for kernel sets that want them.
+    pub fn sums(&self, make: impl FnOnce() -> Vec<i32>) -> &[i32] {
+        self.0.sums.get_or_init(make)
     }
 
     /// The values of row `r`.

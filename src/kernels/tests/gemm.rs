@@ -88,14 +88,15 @@ impl Case {
         MatI8 { tiles: &self.tiles[i], rows: self.outs[i], cols: self.ins }
     }
 
-    fn part(&self, i: usize) -> Part<'_> {
-        Part { w: self.mat(i), scale: &self.scale[i], bias: &self.bias[i] }
+    fn part<'a>(&'a self, i: usize, sums: &'a [i32]) -> Part<'a> {
+        Part { w: self.mat(i), sums, scale: &self.scale[i], bias: &self.bias[i] }
     }
 
     fn run(&self, k: &dyn Kernels, kind: Gelu) -> Results {
         let (rows, ins, both) = (self.rows, self.ins, self.outs[0] + self.outs[1]);
         let (x, d) = (flipped(k, &self.x), flipped(k, &self.d));
-        let parts = [self.part(0), self.part(1)];
+        let sums = [k.weight_sums(self.mat(0)), k.weight_sums(self.mat(1))];
+        let parts = [self.part(0, &sums[0]), self.part(1, &sums[1])];
         let mut r = Results {
             forward: vec![f32::NAN; rows * both],
             backward: vec![f32::NAN; rows * ins],
