@@ -125,12 +125,26 @@ pub(super) struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// The weights of a forward's strip as they are stored; nothing for a backward, whose are scattered.
+    /// The weights of a forward's strip as they are stored.
     #[inline(always)]
     fn stored(&self, strip: &Strip) -> &'a [i8] {
-        match self.parts.get(strip.part) {
-            Some(part) => &part.w.tiles[strip.at * padded(part.w.cols)..][..self.k * BLOCK * BLOCK],
-            None => &[],
+        let w = self.parts[strip.part].w;
+        &w.tiles[strip.at * padded(w.cols)..][..self.k * BLOCK * BLOCK]
+    }
+
+    /// Begins to fetch piece `i` of `n` of a strip's weights.
+    #[inline(always)]
+    fn prefetch<I: Isa>(&self, isa: I, strip: &Strip, i: usize, n: usize) {
+        if !self.parts.is_empty() {
+            let stored = self.stored(strip);
+            return isa.prefetch(&stored[stored.len() * i / n..stored.len() * (i + 1) / n]);
+        }
+        // A backward's lie in squares, one a panel of outputs.
+        for w in self.over_outs {
+            let (row, panels) = (padded(w.cols) * PANEL, padded(w.rows) / PANEL);
+            for p in panels * i / n..panels * (i + 1) / n {
+                isa.prefetch(&w.tiles[p * row + strip.at * PANEL..][..BLOCK * PANEL]);
+            }
         }
     }
 }
@@ -239,10 +253,9 @@ impl Op for Strips<'_> {
             // Weights come from memory further away than the rows: the next strip's are fetched meanwhile, a piece a
             // tile. With few tiles a piece is more than the memory takes at a time.
             let tiles = job.rows.div_ceil(I::MR);
-            let next = strips.get(i + 1).filter(|_| tiles >= 8).map_or(&[][..], |next| job.stored(next));
-            let mut next = next.chunks(next.len().div_ceil(tiles).max(1));
-            let packed: &[I::B] = match job.parts.get(strip.part) {
-                Some(_) => {
+            let next = strips.get(i + 1).filter(|_| tiles >= 8);
+            let packed: &[I::B] = match job.parts.is_empty() {
+                false => {
                     let stored = job.stored(strip);
                     if I::OUTS_IN_PLACE {
                         bytemuck::cast_slice(stored)
@@ -254,7 +267,7 @@ impl Op for Strips<'_> {
                         to
                     }
                 }
-                None => {
+                true => {
                     let to = typed::<I::B>(buffer, PANELS * panel);
                     let mut out = 0;
                     for w in job.over_outs {
@@ -275,7 +288,7 @@ impl Op for Strips<'_> {
                     &sums
                 }
             };
-            for t in tiles_of(job.rows, I::MR) {
+            for (i, t) in tiles_of(job.rows, I::MR).enumerate() {
                 let x = &job.x[t.start * k..t.end * k];
                 let a = if I::ROWS_IN_PLACE { a } else { &a[t.start * k * BLOCK..t.end * k * BLOCK] };
                 for p in (0..PANELS).step_by(I::PANELS) {
@@ -287,7 +300,9 @@ impl Op for Strips<'_> {
                     }
                 }
                 finish(isa, &job, strip, t, &acc);
-                isa.prefetch(next.next().unwrap_or(&[]));
+                if let Some(next) = next {
+                    job.prefetch(isa, next, i, tiles);
+                }
             }
         }
     }
