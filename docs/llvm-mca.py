@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What llvm-mca says of the ARM tiles, as Markdown: `docs/llvm-mca.py > table.md`.
 
-Compiles src/kernels alone (without tract; a few minutes once where std is built too) for aarch64, takes the inner loops that
+Compiles src/kernels alone, without tract, for aarch64 (minutes, once, where std is built too), takes the inner loops that
 src/kernels/{neon,dotprod,i8mm}.rs mark, and simulates each loop, and a whole block of 64 values: start, loops,
 last group and epilogue. `docs/llvm-mca.py FILE.s` takes an assembly file instead of compiling.
 
