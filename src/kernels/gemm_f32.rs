@@ -28,9 +28,9 @@ impl Op for GemmF32<'_> {
             return;
         }
         // What the raw pointers below rely on.
-        assert!(k == 0 || span((m, a.rs), (k, a.cs)) <= Some(a.data.len()), "gemm_f32: a is too small");
-        assert!(k == 0 || span((k, ldb), (n, 1)) <= Some(b.len()), "gemm_f32: b is too small");
-        assert!(span((m, ldc), (n, 1)) <= Some(c.len()), "gemm_f32: c is too small");
+        assert!(k == 0 || fits((m, a.rs), (k, a.cs), a.data), "gemm_f32: a is too small");
+        assert!(k == 0 || fits((k, ldb), (n, 1), b), "gemm_f32: b is too small");
+        assert!(fits((m, ldc), (n, 1), c), "gemm_f32: c is too small");
         let t =
             Tile { k, a: a.data.as_ptr(), rs: a.rs, cs: a.cs, b: b.as_ptr(), ldb, c: c.as_mut_ptr(), ldc };
         let wide = if I::WIDE { n / 32 * 32 } else { 0 };
@@ -65,10 +65,11 @@ impl Op for GemmF32<'_> {
     }
 }
 
-/// Values from the first to the last of a matrix with these (not zero) lengths and steps; none if that overflows.
+/// Whether a matrix with these (not zero) lengths and steps lies within `data`; not if its size overflows.
 #[inline(always)]
-fn span((m, rs): (usize, usize), (n, cs): (usize, usize)) -> Option<usize> {
-    ((m - 1).checked_mul(rs)?).checked_add((n - 1).checked_mul(cs)?)?.checked_add(1)
+fn fits((m, rs): (usize, usize), (n, cs): (usize, usize), data: &[f32]) -> bool {
+    let last = || (m - 1).checked_mul(rs)?.checked_add((n - 1).checked_mul(cs)?);
+    last().is_some_and(|last| last < data.len())
 }
 
 struct Tile {

@@ -17,21 +17,31 @@
 //! `unsafe` is allowed here and nowhere else but the C ABI.
 #![allow(unsafe_code)]
 
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod arm;
 mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod dotprod;
 mod epilogue;
 mod float;
 pub mod gelu;
 mod gemm;
 mod gemm_f32;
 pub mod heap;
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod i8mm;
 mod isa;
 mod lanes;
 pub mod map;
 mod math;
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod neon;
+#[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+mod neon_lanes;
 mod norm;
 pub mod peak;
 mod portable;
@@ -51,6 +61,12 @@ pub fn available() -> Vec<Arc<dyn Kernels>> {
     {
         all.extend(avx512::Avx512Vnni::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
         all.extend(avx2::Avx2::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
+    }
+    #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
+    {
+        all.extend(i8mm::I8mm::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
+        all.extend(dotprod::DotProd::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
+        all.extend(neon::Neon::detect().map(|k| Arc::new(k) as Arc<dyn Kernels>));
     }
     all.push(Arc::new(portable::Portable));
     all

@@ -9,7 +9,11 @@ pub fn peaks() -> Vec<Peak> {
     {
         x86::peaks()
     }
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+    {
+        arm::peaks()
+    }
+    #[cfg(not(any(target_arch = "x86_64", all(target_arch = "aarch64", target_feature = "neon"))))]
     {
         Vec::new()
     }
@@ -70,5 +74,98 @@ mod x86 {
             }
         }
         sums.into_iter().fold(x, |a, b| _mm512_add_ps(a, b))
+    }
+}
+
+#[cfg(all(target_arch = "aarch64", target_feature = "neon"))]
+mod arm {
+    use super::Peak;
+    use std::arch::{asm, is_aarch64_feature_detected as has};
+
+    const LOOPS: usize = 10_000;
+    /// Instructions of one kind in the loop, independent: more than any core's pipes times their latency.
+    const SUMS: usize = 16;
+
+    pub fn peaks() -> Vec<Peak> {
+        // The same mix as the set's tile: two products for each pairwise addition.
+        let mut all: Vec<Peak> = vec![("smull-smlal-sadalp", (LOOPS * SUMS / 2 * 16) as u64, neon)];
+        if has!("dotprod") {
+            all.push(("sdot", (LOOPS * SUMS * 16) as u64, || {
+                assert!(has!("dotprod"));
+                // SAFETY: the CPU has dotprod, as just asserted.
+                unsafe { dotprod() };
+            }));
+        }
+        if has!("i8mm") {
+            all.push(("smmla", (LOOPS * SUMS * 32) as u64, || {
+                assert!(has!("i8mm"));
+                // SAFETY: the CPU has i8mm, as just asserted.
+                unsafe { i8mm() };
+            }));
+        }
+        all.push(("fmla", (LOOPS * SUMS * 4) as u64, fma));
+        all
+    }
+
+    macro_rules! zeros {
+        ($($v:literal)*) => {
+            concat!($("movi v", $v, ".4s, #0\n"),*)
+        };
+    }
+
+    /// Runs a loop body `LOOPS` times. It may use `v0` to `v15`, which start
+    /// from 0, and reads `v30` and `v31`.
+    macro_rules! repeat {
+        ($($line:expr,)*) => {
+            // SAFETY: the loop counts a register down and does arithmetic on registers it declares as its own; the
+            // instructions are those of the function's features.
+            unsafe {
+                asm!(
+                    concat!(zeros!(0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15), "2:\n", $($line,)* "subs {n}, {n}, #1\n", "b.ne 2b"),
+                    n = inout(reg) LOOPS => _,
+                    inout("v30") 1.0f32 => _, inout("v31") 1.0f32 => _,
+                    out("v0") _, out("v1") _, out("v2") _, out("v3") _, out("v4") _, out("v5") _, out("v6") _,
+                    out("v7") _, out("v8") _, out("v9") _, out("v10") _, out("v11") _, out("v12") _, out("v13") _,
+                    out("v14") _, out("v15") _,
+                    options(nomem, nostack)
+                );
+            }
+        };
+    }
+
+    /// One instruction for each register of sums: its name, their suffix and the factors.
+    macro_rules! each {
+        ($op:literal $to:literal $factors:literal; $($v:literal)*) => {
+            concat!($($op, " v", $v, $to, ", ", $factors, "\n"),*)
+        };
+    }
+
+    fn neon() {
+        repeat!(
+            each!("smull" ".8h" "v30.8b, v31.8b"; 8 9 10 11 12 13 14 15),
+            each!("smlal2" ".8h" "v30.16b, v31.16b"; 8 9 10 11 12 13 14 15),
+            "sadalp v0.4s, v8.8h\n",
+            "sadalp v1.4s, v9.8h\n",
+            "sadalp v2.4s, v10.8h\n",
+            "sadalp v3.4s, v11.8h\n",
+            "sadalp v4.4s, v12.8h\n",
+            "sadalp v5.4s, v13.8h\n",
+            "sadalp v6.4s, v14.8h\n",
+            "sadalp v7.4s, v15.8h\n",
+        );
+    }
+
+    #[target_feature(enable = "neon,dotprod")]
+    fn dotprod() {
+        repeat!(each!("sdot" ".4s" "v30.16b, v31.16b"; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),);
+    }
+
+    #[target_feature(enable = "neon,i8mm")]
+    fn i8mm() {
+        repeat!(each!("smmla" ".4s" "v30.16b, v31.16b"; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),);
+    }
+
+    fn fma() {
+        repeat!(each!("fmla" ".4s" "v30.4s, v31.4s"; 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15),);
     }
 }
