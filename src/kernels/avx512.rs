@@ -309,15 +309,16 @@ impl Int8 for Avx512Vnni {
         assert!(
             b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL
         );
-        // GROUPS, but the compiler does not know: it would unroll the loop whole and spill half the registers.
-        let groups = b0.len() / (blocks * STEP);
+        // GROUPS / 4, but the compiler does not know: it would unroll the loop whole and spill half the registers. Four
+        // at a time, since counting goes through the ports that multiply.
+        let fours = b0.len() / (4 * blocks * STEP);
         macro_rules! heights {
             ($($m:literal)*) => {
                 match mr {
                     // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
                     $($m => unsafe {
                         let b = [b0.as_ptr(), b1.as_ptr()];
-                        self.tile_of::<$m>(blocks, groups, x.as_ptr(), b, sums.as_ptr(), acc, col)
+                        self.tile_of::<$m>(blocks, fours, x.as_ptr(), b, sums.as_ptr(), acc, col)
                     },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
@@ -329,13 +330,13 @@ impl Int8 for Avx512Vnni {
 
 impl Avx512Vnni {
     /// # Safety
-    /// `groups` is `GROUPS`; `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes,
+    /// `fours` is `GROUPS / 4`; `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes,
     /// `sums` to `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
     #[inline(always)]
     unsafe fn tile_of<const M: usize>(
         self,
         blocks: usize,
-        groups: usize,
+        fours: usize,
         x: *const Block,
         b: [*const i8; 2],
         sums: *const i32,
@@ -353,14 +354,18 @@ impl Avx512Vnni {
                 let mut sums = [start; M];
                 let x = x.add(block);
                 let (b0, b1) = (b[0].add(block * GROUPS * STEP), b[1].add(block * GROUPS * STEP));
-                for g in 0..groups {
-                    let b0 = _mm512_loadu_si512(b0.add(g * STEP).cast());
-                    let b1 = _mm512_loadu_si512(b1.add(g * STEP).cast());
-                    for (r, sum) in sums.iter_mut().enumerate() {
-                        let x = x.add(r * blocks).cast::<i32>().add(g).read_unaligned();
-                        let x = _mm512_set1_epi32(x);
-                        sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
-                        sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                for fours in 0..fours {
+                    let (x, b0, b1) =
+                        (x.cast::<i32>().add(fours * 4), b0.add(fours * 4 * STEP), b1.add(fours * 4 * STEP));
+                    for g in 0..4 {
+                        let b0 = _mm512_loadu_si512(b0.add(g * STEP).cast());
+                        let b1 = _mm512_loadu_si512(b1.add(g * STEP).cast());
+                        for (r, sum) in sums.iter_mut().enumerate() {
+                            let x = x.add(r * blocks * (size_of::<Block>() / 4) + g).read_unaligned();
+                            let x = _mm512_set1_epi32(x);
+                            sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
+                            sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
+                        }
                     }
                 }
                 for r in 0..M {

@@ -43,7 +43,10 @@ pub(super) fn forward<I: Isa>(isa: I, x: &[Block], parts: &[Part], to: Forward) 
     for p in parts {
         check(p.w);
         assert!(p.w.cols == first.w.cols && p.scale.len() == p.w.rows && p.bias.len() == p.w.rows);
-        assert!(I::FLIP == 0 || p.sums.len() == p.w.tiles.len() / BLOCK, "gemm_forward: the sums of other weights");
+        assert!(
+            I::FLIP == 0 || p.sums.len() == p.w.tiles.len() / BLOCK,
+            "gemm_forward: the sums of other weights"
+        );
     }
     assert!(parts.len() == 1 || !matches!(to, Forward::Gelu { .. }), "gemm_forward: GELU follows one part");
     let sink = Sink::forward(rows, n, to);
