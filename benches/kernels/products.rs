@@ -88,6 +88,7 @@ struct Int8 {
     w: Aligned,
     /// Of the weight: outputs, inputs.
     shape: (usize, usize),
+    w_sums: Vec<i32>,
     w_scale: Vec<f32>,
     bias: Vec<f32>,
     fold: Vec<f32>,
@@ -109,10 +110,12 @@ impl Int8 {
         let w: Vec<i8> = (0..k * n).map(|i| (i * 7919 % 255) as i8 ^ (i / 255) as i8).collect();
         let w: Vec<i8> = w.into_iter().map(|v| v.max(-127)).collect();
         let offsets: Vec<i32> = (0..m).step_by(TEXT).chain([m]).map(|r| r as i32).collect();
+        let w = Aligned::new(&tiles::of_rows(&w, outs, ins));
         Int8 {
             op,
             x: quantized(set, m, k),
-            w: Aligned::new(&tiles::of_rows(&w, outs, ins)),
+            w_sums: set.weight_sums(MatI8 { tiles: w.get(), rows: outs, cols: ins }),
+            w,
             shape: (outs, ins),
             // Small enough for GELU to see both of its sides.
             w_scale: vec![1e-4; outs],
@@ -131,7 +134,7 @@ impl Int8 {
 impl Work for Int8 {
     fn run(&mut self, k: &dyn Kernels) {
         let w = MatI8 { tiles: self.w.get(), rows: self.shape.0, cols: self.shape.1 };
-        let parts = [Part { w, scale: &self.w_scale, bias: &self.bias }];
+        let parts = [Part { w, sums: &self.w_sums, scale: &self.w_scale, bias: &self.bias }];
         let (to, code) = (&mut self.to[..], &mut self.code[..]);
         match self.op {
             Op::F32 => k.gemm_forward(&self.x, &parts, Forward::F32(&mut self.y)),
