@@ -1,13 +1,13 @@
 //! One training step, texts a second: forward, loss, backward, clip, AdamW; one thread, every kernel set.
 //!
-//! `cargo bench --bench train_step -- avx2/16x32` runs one. Ids are `{kernel}/{batch}x{seq}`. Before each, the
-//! peak of resident memory over a few steps is printed, where the system tells: memory is what bias-only training
-//! is about. The heap keeps what earlier benches freed, so for a figure of its own run one id, or the example
-//! `measure`.
+//! `cargo bench --bench train_step -- 16x32/avx2` runs one. Groups are `train_step/{batch}x{seq}`, ids the kernel sets.
+//! Before each, the peak of resident memory over a few steps is printed, where the system tells: memory is what
+//! bias-only training is about. The heap keeps what earlier benches freed, so for a figure of its own run one id,
+//! or the example `measure`.
 
 mod support;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::proc;
 use trimtab::train::Labelled;
 use trimtab::train::step::Trainer;
@@ -15,18 +15,17 @@ use trimtab::{TrainConfig, kernels};
 
 fn train_step(c: &mut Criterion) {
     let (base, pool) = (support::base(), support::one_thread());
-    let mut group = c.benchmark_group("train_step");
-    group.sample_size(20);
-    for set in kernels::available() {
-        let graph = support::graph(&base, set.clone());
-        for (batch, seq) in support::SHAPES {
-            let id = format!("{batch}x{seq}");
-            let data = support::texts(batch, seq);
-            let data: Vec<&Labelled> = data.iter().collect();
-            group.throughput(Throughput::Elements(batch as u64));
+    for (batch, seq) in support::SHAPES {
+        let name = format!("train_step/{batch}x{seq}");
+        let mut group = c.benchmark_group(&name);
+        group.throughput(Throughput::Elements(batch as u64));
+        let data = support::texts(batch, seq);
+        let data: Vec<&Labelled> = data.iter().collect();
+        for set in kernels::available() {
+            let graph = support::graph(&base, set.clone());
             // Criterion calls the closure many times; what it trains is made once, and only if it is not filtered out.
             let mut made = None;
-            group.bench_function(BenchmarkId::new(set.name(), &id), |b| {
+            group.bench_function(set.name(), |b| {
                 let (trainer, theta) = made.get_or_insert_with(|| {
                     let mut theta = graph.initial_theta(&base).expect("the base has every bias");
                     let mut trainer = Trainer::new(&graph, &TrainConfig::default(), None).expect("a plan");
@@ -37,7 +36,7 @@ fn train_step(c: &mut Criterion) {
                         assert!(step.is_finite(), "a step that diverged does less work");
                     }
                     if let Some(peak) = proc::status_mb("VmHWM").filter(|_| fresh) {
-                        eprintln!("train_step/{}/{id}: peak RSS {peak} MB", set.name());
+                        eprintln!("{name}/{}: peak RSS {peak} MB", set.name());
                     }
                     (trainer, theta)
                 });
@@ -47,5 +46,9 @@ fn train_step(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, train_step);
+criterion_group! {
+    name = benches;
+    config = support::short();
+    targets = train_step
+}
 criterion_main!(benches);

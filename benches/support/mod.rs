@@ -48,6 +48,16 @@ pub fn texts(batch: usize, seq: usize) -> Vec<Labelled> {
     (0..batch).map(|i| Labelled { text: text(), label: i % 2 }).collect()
 }
 
+/// Ten samples of a step are enough for a median; portable's are slow.
+pub fn short() -> criterion::Criterion {
+    let ms = std::time::Duration::from_millis;
+    criterion::Criterion::default()
+        .sample_size(10)
+        .nresamples(1_000)
+        .warm_up_time(ms(200))
+        .measurement_time(ms(1_500))
+}
+
 /// One thread: what is compared is kernels, not schedulers.
 pub fn one_thread() -> ThreadPool {
     ThreadPoolBuilder::new().num_threads(1).build().expect("a thread")

@@ -1,12 +1,15 @@
 //! The command line: one file a subcommand. Results go to stdout, progress and errors to stderr.
 
 mod args;
+mod bench;
 mod demo;
 mod eval;
 mod inspect;
+mod machine;
 mod predict;
 mod pull;
 mod quantize;
+mod rates;
 mod terminal;
 mod train;
 
@@ -19,7 +22,7 @@ use trimtab::{Error, Result};
 ///
 /// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
 /// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
-/// use it. `demo` does all of it once. Your data never leaves this machine.
+/// use it. `demo` does all of it once, `bench` tells how fast this machine is. Your data never leaves this machine.
 #[derive(Parser)]
 #[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -35,6 +38,7 @@ enum Command {
     Eval(eval::Args),
     Predict(predict::Args),
     Inspect(inspect::Args),
+    Bench(bench::Args),
     Demo(demo::Args),
 }
 
@@ -48,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Eval(a) => eval::run(a),
         Command::Predict(a) => predict::run(a),
         Command::Inspect(a) => inspect::run(a),
+        Command::Bench(a) => bench::run(a),
         Command::Demo(a) => demo::run(a),
     };
     match result {

@@ -19,15 +19,30 @@ pub fn peaks() -> Vec<Peak> {
     }
 }
 
+/// The instructions that bound a kernel set's int8 and its f32 products, by their names in [`peaks`]; none for
+/// `portable`, whose instructions are the compiler's choice.
+pub fn of_set(set: &str) -> Option<(&'static str, &'static str)> {
+    match set {
+        "avx512-vnni" => Some(("vpdpbusd", "vfmadd512")),
+        "avx2" => Some(("vpmaddwd-vpaddd", "vfmadd256")),
+        "i8mm" => Some(("smmla", "fmla")),
+        "dotprod" => Some(("sdot", "fmla")),
+        "neon" => Some(("smull-smlal-sadalp", "fmla")),
+        _ => None,
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::Peak;
-    use std::arch::x86_64::*;
+    use std::arch::{asm, x86_64::*};
     use std::hint::black_box;
 
     const LOOPS: usize = 10_000;
     /// Independent sums: two units, latency 4 or 5.
     const SUMS: usize = 16;
+    /// As many as 16 registers hold beside the operands.
+    const SUMS_AVX2: usize = 12;
 
     pub fn peaks() -> Vec<Peak> {
         let mut all: Vec<Peak> = Vec::new();
@@ -43,6 +58,20 @@ mod x86 {
                 assert!(is_x86_feature_detected!("avx512f"));
                 // SAFETY: the CPU has AVX-512 F, as just asserted.
                 black_box(unsafe { fma() });
+            }));
+        }
+        if is_x86_feature_detected!("avx2") {
+            all.push(("vpmaddwd-vpaddd", (LOOPS * SUMS_AVX2 * 16) as u64, || {
+                assert!(is_x86_feature_detected!("avx2"));
+                // SAFETY: the CPU has AVX2, as just asserted.
+                black_box(unsafe { madd() });
+            }));
+        }
+        if is_x86_feature_detected!("avx") && is_x86_feature_detected!("fma") {
+            all.push(("vfmadd256", (LOOPS * SUMS_AVX2 * 8) as u64, || {
+                assert!(is_x86_feature_detected!("avx") && is_x86_feature_detected!("fma"));
+                // SAFETY: the CPU has AVX and FMA, as just asserted.
+                black_box(unsafe { fma256() });
             }));
         }
         all
@@ -74,6 +103,56 @@ mod x86 {
             }
         }
         sums.into_iter().fold(x, |a, b| _mm512_add_ps(a, b))
+    }
+
+    #[target_feature(enable = "avx2")]
+    fn madd() -> __m256i {
+        let (x, y) = (_mm256_set1_epi16(black_box(0x0102)), _mm256_set1_epi16(black_box(0x7f)));
+        let mut sums = [x; SUMS_AVX2];
+        for _ in 0..LOOPS {
+            for s in &mut sums {
+                // In intrinsics the product, always the same one, would move out of the loop.
+                // SAFETY: arithmetic on registers that are declared, with instructions of this function's features.
+                unsafe {
+                    asm!(
+                        "vpmaddwd {t}, {x}, {y}", "vpaddd {s}, {s}, {t}",
+                        t = out(ymm_reg) _, x = in(ymm_reg) x, y = in(ymm_reg) y, s = inout(ymm_reg) *s,
+                        options(pure, nomem, nostack, preserves_flags)
+                    );
+                }
+            }
+        }
+        sums.into_iter().fold(x, |a, b| _mm256_xor_si256(a, b))
+    }
+
+    #[target_feature(enable = "avx,fma")]
+    fn fma256() -> __m256 {
+        let (x, y) = (_mm256_set1_ps(black_box(0.5)), _mm256_set1_ps(black_box(0.1)));
+        let mut sums = [x; SUMS_AVX2];
+        for _ in 0..LOOPS {
+            for s in &mut sums {
+                *s = _mm256_fmadd_ps(*s, x, y);
+            }
+        }
+        sums.into_iter().fold(x, |a, b| _mm256_add_ps(a, b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::kernels;
+
+    #[test]
+    fn every_set_but_portable_has_its_peaks() {
+        let peaks: Vec<_> = super::peaks().iter().map(|p| p.0).collect();
+        for set in kernels::available().iter().map(|k| k.name()).filter(|name| *name != "portable") {
+            let (int8, float) = super::of_set(set).unwrap_or_else(|| panic!("no peak is named for {set}"));
+            assert!(peaks.contains(&int8) && peaks.contains(&float), "{set}: {int8} {float} of {peaks:?}");
+        }
+        super::peaks().iter().for_each(|(_, multiply_adds, run)| {
+            assert!(*multiply_adds > 0);
+            run();
+        });
     }
 }
 
