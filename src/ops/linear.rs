@@ -171,7 +171,7 @@ fn reference_gelu(kind: Gelu, x: f64) -> (f64, f64) {
     match kind {
         Gelu::Erf => {
             let cdf = 0.5 * (1.0 + libm::erf(x / SQRT_2));
-            let pdf = (-0.5 * x * x).exp() / (2.0 * PI).sqrt();
+            let pdf = libm::exp(-0.5 * x * x) / (2.0 * PI).sqrt();
             (x * cdf, cdf + x * pdf)
         }
         Gelu::Tanh => {

@@ -1,13 +1,13 @@
 //! Disks and pipes that are full or closed. What stood at the target still stands there.
 #![cfg(unix)]
 
-use crate::sandbox::{Done, IO, Sandbox, TINY, TRIMTAB};
+use crate::sandbox::{Done, IO, Sandbox, TINY};
 use std::process::{Command, Stdio};
 
 /// The command under a limit on the length of files, in the shell's blocks of 512 or 1024 bytes, which the system
 /// answers as a full disk does: by an error of the write.
 fn limited(s: &Sandbox, blocks: u32, line: &str) -> Command {
-    s.program("sh", &["-c", &format!("trap '' XFSZ; ulimit -f {blocks}; exec '{TRIMTAB}' {line}")])
+    s.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\" {line}"))
 }
 
 #[cfg(target_os = "linux")]
@@ -73,8 +73,7 @@ fn full_or_closed_standard_error() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     assert_eq!(s.command(line).stderr(full).status().unwrap().code(), Some(0));
     s.ok("predict --base base --bias new hello");
-    let closed =
-        s.program("sh", &["-c", &format!("'{TRIMTAB}' {line} 2>&1 >/dev/null | true; true")]).output();
+    let closed = s.shell(&format!("\"$@\" {line} 2>&1 >/dev/null | true; true")).output();
     assert!(closed.unwrap().status.success());
     let mut child = s.command(&line.replace("new", "newer")).stderr(Stdio::piped()).spawn().unwrap();
     drop(child.stderr.take());
@@ -87,8 +86,8 @@ fn full_or_closed_standard_error() {
 fn reader_that_has_had_enough() {
     let s = Sandbox::new();
     s.write("lines", "a very good movie\n".repeat(20_000));
-    let pipe = format!("'{TRIMTAB}' predict --base base --bias me.bias <lines; echo $? >code");
-    let done = Done::of(s.program("sh", &["-c", &format!("{{ {pipe}; }} | head -1")]).output().unwrap());
+    let script = r#"{ "$@" predict --base base --bias me.bias <lines; echo $? >code; } | head -1"#;
+    let done = Done::of(s.shell(script).output().unwrap());
     assert_eq!(done.stdout.lines().count(), 1);
     assert_eq!(done.stderr, "");
     assert_eq!(s.read("code"), b"0\n");

@@ -1,7 +1,12 @@
 //! The same seed, data and base give the same file, byte for byte, however they come and wherever they run.
 
-use crate::sandbox::{Sandbox, examples, tsv};
+use crate::sandbox::{Done, Sandbox, examples, tsv};
 use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// SHA-256 of what [`one_hash_for_every_machine`] trains. A change of the numerics changes it: put here what the
+/// failing test prints, the same on x86-64 and on ARM (`cross/test`).
+const TRAINED_SHA256: &str = "bf15d0039a1c7ffdfac83f1203562c6e492226a590693a42a712c1be3e7e5b2c";
 
 /// The bias file that these flags give.
 fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
@@ -48,6 +53,47 @@ fn threads_and_kernels() {
         println!("kernel set {kernel}");
         assert!(first == trained(&s, "train.tsv", "--threads 2", kernel), "{kernel}");
     }
+}
+
+/// Fifty steps that go through everything that is summed, dropped or scaled: pairs, both dropouts, decay, every bias. Each kernel set, with one thread and with two, gives the one hash of
+/// [`TRAINED_SHA256`]: so do any two machines.
+#[test]
+fn one_hash_for_every_machine() {
+    let s = Sandbox::new();
+    let rows = examples().into_iter().enumerate();
+    let rows: String = rows.map(|(i, (l, t))| format!("{l}\t{t}\t{}\n", ["", "we love it"][i % 2])).collect();
+    s.write("pairs.tsv", format!("label\ttext_a\ttext_b\n{rows}"));
+    let machine = s.json("inspect --json");
+    let mut hashes = Vec::new();
+    for kernel in machine["kernels"].as_array().unwrap().iter().filter_map(|k| k.as_str()) {
+        for threads in [1, 2] {
+            let line = format!(
+                "train --base base --data pairs.tsv --out x.bias --epochs 50 --batch 16 --lr 0.003 --max-len 64 \
+                 --seed 7 --terms all,k --pool cls --warmup 0.1 --clip 1 --weight-decay 0.01 --dropout 0.1 \
+                 --encoder-dropout 0.1 --class-weights --threads {threads}"
+            );
+            let done = Done::of(s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap());
+            assert_eq!(done.code, Some(0), "{line}\n{}", done.stderr);
+            let sha256 = tensors_sha256(&s.read("x.bias"));
+            println!("{sha256} {} {kernel}, {threads} threads", std::env::consts::ARCH);
+            hashes.push(sha256);
+        }
+    }
+    assert!(hashes.iter().all(|h| *h == hashes[0]), "kernel sets or threads differ: {hashes:#?}");
+    assert_eq!(hashes[0], TRAINED_SHA256, "a new hash, the same for all sets here; see TRAINED_SHA256");
+}
+
+/// Over names and bytes of a file's tensors, in the order of their names; not over its metadata.
+fn tensors_sha256(file: &[u8]) -> String {
+    let file = safetensors::SafeTensors::deserialize(file).unwrap();
+    let mut all = file.tensors();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    let mut hash = Sha256::new();
+    for (name, tensor) in all {
+        hash.update(name);
+        hash.update(tensor.data());
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

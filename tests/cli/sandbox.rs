@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
-pub const TRIMTAB: &str = env!("CARGO_BIN_EXE_trimtab");
+const TRIMTAB: &str = env!("CARGO_BIN_EXE_trimtab");
 /// The checkpoint every base here is made from.
 pub const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/tiny-bert");
 
@@ -47,7 +47,15 @@ impl Sandbox {
 
     /// The command, to be run in the sandbox. Words are separated by spaces.
     pub fn command(&self, line: &str) -> Command {
-        self.program(TRIMTAB, &line.split_whitespace().collect::<Vec<_>>())
+        let (command, words) = (command_words(), line.split_whitespace());
+        self.program(&command[0], &command[1..].iter().map(String::as_str).chain(words).collect::<Vec<_>>())
+    }
+
+    /// A shell script, to be run in the sandbox; in it `"$@"` is the command.
+    pub fn shell(&self, script: &str) -> Command {
+        let mut shell = self.program("sh", &["-c", script, "sh"]);
+        shell.args(command_words());
+        shell
     }
 
     /// Any program, to be run in the sandbox.
@@ -121,6 +129,12 @@ impl Sandbox {
         let names: Vec<_> = self.files().into_keys().map(|p| p.display().to_string()).collect();
         assert!(names.iter().all(|n| !n.contains(".trimtab-")), "{names:?}");
     }
+}
+
+/// The binary, behind the program that `TRIMTAB_RUNNER` names: an emulator, where it was built for another CPU.
+fn command_words() -> Vec<String> {
+    let runner = std::env::var("TRIMTAB_RUNNER").ok().filter(|r| !r.is_empty());
+    runner.into_iter().chain([TRIMTAB.to_owned()]).collect()
 }
 
 /// What a finished command said.
