@@ -403,8 +403,8 @@ fn bases_that_do_not_keep_to_the_format() {
         open(&header, &data, &[&format!("metadata `{key}` is missing")]);
     }
     for (tensor, key, value, wanted) in [
-        (QUERY, "dtype", json!("U8"), "expected I8 [32, 32], found U8 [32, 32]"),
-        (QUERY, "shape", json!([64, 16]), "expected I8 [32, 32], found I8 [64, 16]"),
+        (QUERY, "dtype", json!("U8"), "expected I8 [4, 16, 16, 4], found U8 [4, 16, 16, 4]"),
+        (QUERY, "shape", json!([64, 64]), "expected I8 [4, 16, 16, 4], found I8 [64, 64]"),
         (NORM, "dtype", json!("I32"), "expected F32 [32], found I32 [32]"),
         (NORM, "shape", json!([4, 8]), "expected F32 [32], found F32 [4, 8]"),
         ("tokenizer.json", "dtype", json!("I8"), "expected U8"),
