@@ -5,7 +5,8 @@ use serde_json::json;
 
 /// The bias file that these flags give.
 fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
-    let line = format!("train --base base --data {data} --out x.bias --epochs 2 --batch 5 {flags}");
+    let epochs = if flags.contains("--epochs") { "" } else { "--epochs 2" };
+    let line = format!("train --base base --data {data} --out x.bias --batch 5 {epochs} {flags}");
     let output = s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap();
     assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
     s.read("x.bias")
@@ -47,6 +48,27 @@ fn threads_and_kernels() {
     for kernel in kernels {
         println!("kernel set {kernel}");
         assert!(first == trained(&s, "train.tsv", "--threads 2", kernel), "{kernel}");
+    }
+}
+
+/// Layers below the trained ones: kept or computed again, on one thread or two, and where only some of them fit.
+#[test]
+fn frozen_layers() {
+    let s = Sandbox::new();
+    let some = "--epochs 3 --dev dev.tsv --keep last";
+    for trained_part in
+        ["--layers 1..2", "--terms none", "--layers 1..2 --terms m2,ln2", "--terms pooler --pool cls"]
+    {
+        let run = |flags: &str| trained(&s, "train.tsv", &format!("{some} {trained_part} {flags}"), "");
+        let first = run("--threads 1");
+        assert!(first == run("--threads 2"), "{trained_part}: 2 threads");
+        for cache in ["0", "4KiB", "1GiB"] {
+            for threads in [1, 2] {
+                let flags = format!("--prefix-cache {cache} --threads {threads}");
+                assert!(first == run(&flags), "{trained_part} {flags}");
+            }
+        }
+        assert!(first == trained(&s, "train.tsv", &format!("{some} {trained_part}"), "portable"), "portable");
     }
 }
 
