@@ -85,6 +85,10 @@ pub struct Args {
     /// Which score on dev decides the epoch that is kept
     #[arg(long, value_enum, default_value_t = Keep::Accuracy, requires_ifs = SCORES.map(|s| (s, "dev")))]
     keep: Keep,
+    /// Most memory for keeping what the layers below the lowest trained bias give, from epoch to epoch; 0 computes it
+    /// again each time. Results do not depend on it
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = args::size)]
+    prefix_cache: usize,
     /// Write the bias file in f16: half the size
     #[arg(long)]
     half: bool,
@@ -141,6 +145,7 @@ impl Args {
                 Keep::Loss => Criterion::Loss,
                 Keep::Last => Criterion::Last,
             },
+            prefix_cache: self.prefix_cache,
         }
     }
 }
@@ -157,6 +162,7 @@ pub fn run(args: Args) -> Result<()> {
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         data::label_ids(dev, &labels, path)?;
     }
+    let config = args.config();
     let mut options = args.run.options();
     options.pooling = args.pool.pooling();
     options.max_len = args.max_len;
@@ -166,6 +172,12 @@ pub fn run(args: Args) -> Result<()> {
     if args.terms.contains(Term::K) {
         terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
     }
+    let below = config.selection(model.graph().layers())?.lowest_layer();
+    if below > 0 && args.encoder_dropout > 0.0 && args.prefix_cache > 0 {
+        terminal::say(
+            "note: with --encoder-dropout the layers below the trained ones differ each time; none is kept",
+        );
+    }
     terminal::say(format_args!(
         "{} examples, {} labels, {}, {} threads",
         terminal::count(train.len()),
@@ -174,7 +186,7 @@ pub fn run(args: Args) -> Result<()> {
         model.threads()
     ));
 
-    let result = with_progress(&mut model, &train, dev.as_deref(), &args.config());
+    let result = with_progress(&mut model, &train, dev.as_deref(), &config);
     let report = match result {
         Ok(report) => report,
         Err(e @ Error::Diverged(_)) => {

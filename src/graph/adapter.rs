@@ -1,6 +1,6 @@
 //! The one bridge between our fused ops and tract: an op written as "fill these outputs", seen as a `TypedOp`.
 //!
-//! This file and `mod.rs` are the only ones that name tract.
+//! This folder is the only one that runs tract.
 
 use crate::ops::{Values, ValuesMut};
 use std::fmt;
@@ -29,23 +29,47 @@ pub(super) trait FusedOp: fmt::Debug + Send + Sync {
 
 /// Tensors whose values are used up, for the next op whose output has their size.
 ///
-/// The layers of an encoder have the same shapes, so most outputs find memory that is mapped and warm. What a
-/// run leaves is dropped when the number of rows changes.
+/// The layers of an encoder have the same shapes, so most outputs find memory that is mapped and warm. Tensors of a
+/// number of rows that no run has any longer are dropped when the next run starts: texts are ragged, and memory of
+/// every size there ever was would add up.
 #[derive(Debug, Default)]
 pub(super) struct Recycled {
-    rows: usize,
+    /// Rows of the runs that go on.
+    running: Vec<usize>,
     tensors: Vec<Tensor>,
 }
 
-impl Recycled {
-    /// Forgets tensors of other sizes.
-    pub fn start(&mut self, rows: usize) {
-        if self.rows != rows {
-            self.tensors.clear();
-            self.rows = rows;
+/// A run that goes on: keeps the tensors of its size.
+#[derive(Debug)]
+pub(crate) struct Running {
+    recycled: Arc<Mutex<Recycled>>,
+    rows: usize,
+}
+
+impl Running {
+    pub(super) fn start(recycled: &Arc<Mutex<Recycled>>, rows: usize) -> Running {
+        let mut r = lock(recycled);
+        r.running.push(rows);
+        let Recycled { running, tensors } = &mut *r;
+        tensors.retain(|t| running.contains(&t.shape()[0]));
+        Running { recycled: recycled.clone(), rows }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let mut r = lock(&self.recycled);
+        if let Some(i) = r.running.iter().position(|rows| *rows == self.rows) {
+            r.running.swap_remove(i);
         }
     }
+}
 
+pub(super) fn lock(recycled: &Mutex<Recycled>) -> MutexGuard<'_, Recycled> {
+    recycled.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Recycled {
     /// A tensor whose values are whatever they are, where one of this size is there.
     fn take(&mut self, dt: DatumType, shape: &[usize]) -> TractResult<Tensor> {
         let len: usize = shape.iter().product();
@@ -55,9 +79,11 @@ impl Recycled {
         }
     }
 
-    /// Takes over the memory of a value that nobody else holds.
+    /// Takes over the memory of a value that nobody else holds. Only of `[rows, …]`: theta and the other inputs,
+    /// which no op has as outputs, would pile up.
     pub fn put(&mut self, value: TValue) {
-        if value.is_exclusive() {
+        let of_rows = value.shape().first().is_some_and(|rows| self.running.contains(rows));
+        if of_rows && value.is_exclusive() {
             self.tensors.push(value.into_tensor());
         }
     }
@@ -69,12 +95,6 @@ pub(super) struct Shim {
     pub op: Arc<dyn FusedOp>,
     pub save: bool,
     pub recycled: Arc<Mutex<Recycled>>,
-}
-
-impl Shim {
-    fn recycled(&self) -> MutexGuard<'_, Recycled> {
-        self.recycled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 // Equality by identity: tract merges ops that compare equal, and two Linears of one shape are not the same op.
@@ -104,10 +124,10 @@ impl EvalOp for Shim {
             for dim in &shape {
                 concrete.push(dim.eval(ctx.symbols).to_usize()?);
             }
-            outputs.push(self.recycled().take(dt, &concrete)?);
+            outputs.push(lock(&self.recycled).take(dt, &concrete)?);
         }
         self.op.run(&inputs, &mut outputs)?;
-        inputs.into_iter().for_each(|value| self.recycled().put(value));
+        inputs.into_iter().for_each(|value| lock(&self.recycled).put(value));
         Ok(outputs.into_iter().map(Tensor::into_tvalue).collect())
     }
 }
@@ -115,6 +135,35 @@ impl EvalOp for Shim {
 impl TypedOp for Shim {
     fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
         Ok(self.op.outlets(self.save).into_iter().map(|(dt, shape)| dt.fact(shape)).collect())
+    }
+
+    as_op!();
+}
+
+/// Hands its inputs on. A plan frees what nodes give node by node, and never frees an output; so what is saved for the
+/// backward leaves through a node of its own, or the activations beside it would stay until the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Keep;
+
+impl Op for Keep {
+    fn name(&self) -> StaticName {
+        "Keep".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Keep {
+    not_out_of_plan!();
+
+    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        Ok(inputs)
+    }
+}
+
+impl TypedOp for Keep {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(inputs.iter().map(|fact| (*fact).clone()).collect())
     }
 
     as_op!();

@@ -5,10 +5,13 @@
 //! change between two runs without a new plan.
 //!
 //! Inputs of a plan: `tokens [3, rows]` (word, position and type ids), `offsets [batch + 1]`, `keys [batch]`
-//! (dropout; 0 is off), `theta [params]`.
+//! (dropout; 0 is off), `theta [params]`. A plan of the upper layers alone ([`Split`]) begins with the hidden state
+//! `x [rows, hidden]` in the place of tokens.
 
 mod adapter;
 mod nodes;
+mod split;
+mod wiring;
 
 use crate::config::{Config, Pooling};
 use crate::error::{Error, Result};
@@ -21,11 +24,13 @@ use crate::ops::{Numerics, Values};
 use crate::params::{Layout, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
-use adapter::{FusedOp, Recycled, Shim};
+use adapter::{Recycled, Running};
 pub(crate) use nodes::*;
-use std::sync::{Arc, Mutex, PoisonError};
+pub use split::Split;
+use std::sync::{Arc, Mutex};
 use tract_core::internal::*;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
+use wiring::{Start, plan};
 
 /// A ragged batch: the tokens of all texts one after another.
 #[derive(Clone, Debug)]
@@ -137,12 +142,14 @@ pub(crate) struct Forward {
     pub pooled: Array2<f32>,
     /// One entry a layer, `None` below the lowest that saves.
     pub layers: Vec<Option<SavedLayer>>,
+    /// Keeps the memory of this size until the backward is done.
+    _running: Running,
 }
 
 impl Graph {
     /// Takes back a saved tensor that the backward is done with.
     pub(crate) fn recycle(&self, saved: impl IntoIterator<Item = TValue>) {
-        let mut recycled = self.recycled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recycled = adapter::lock(&self.recycled);
         saved.into_iter().for_each(|value| recycled.put(value));
     }
 }
@@ -212,9 +219,8 @@ impl Graph {
             layout,
             recycled: Arc::default(),
         };
-        let (model, outlets) = graph.wire(&scope, NOTHING)?;
-        let outputs = [outlets.logits, outlets.pooled];
-        graph.inference = plan(model, &outputs)?;
+        let (model, outlets) = graph.wire(&scope, Start::Tokens, NOTHING)?;
+        graph.inference = plan(model, &[outlets.logits, outlets.pooled])?;
         Ok(graph)
     }
 
@@ -232,6 +238,11 @@ impl Graph {
         Ok(theta)
     }
 
+    /// Width of the encoder.
+    pub fn hidden(&self) -> usize {
+        self.embed.tables.word.cols()
+    }
+
     /// Number of encoder layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
@@ -242,6 +253,11 @@ impl Graph {
         self.head.labels
     }
 
+    /// Whether an encoder layer gives the same for the same input every time: there is no dropout inside.
+    pub fn is_fixed(&self) -> bool {
+        self.emb_ln.dropout.p == 0.0
+    }
+
     /// How the arithmetic is done.
     pub fn numerics(&self) -> &Numerics {
         &self.numerics
@@ -249,16 +265,20 @@ impl Graph {
 
     /// A plan that saves for the backward from layer `saved_from` up.
     pub fn training_plan(&self, saved_from: usize) -> Result<TrainingPlan> {
-        let (model, o) = self.wire(&self.scope()?, saved_from)?;
-        let mut outputs = vec![o.logits, o.pooled];
-        outputs.extend(o.saved);
+        self.training_plan_from(Start::Tokens, saved_from)
+    }
+
+    fn training_plan_from(&self, start: Start, saved_from: usize) -> Result<TrainingPlan> {
+        let (model, o) = self.wire(&self.scope()?, start, saved_from)?;
+        let mut outputs = o.saved;
+        outputs.extend([o.logits, o.pooled]);
         Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
     }
 
     /// Forward for inference. Returns logits `[batch, labels]` and pooled vectors `[batch, hidden]`.
     pub fn forward(&self, batch: &Batch, theta: &[f32]) -> Result<(Array2<f32>, Array2<f32>)> {
-        let mut out = self.run(&self.inference, batch, theta)?.into_iter();
-        Ok((take(&mut out)?, take(&mut out)?))
+        let (out, _running) = self.run(&self.inference, batch, self.tokens(batch)?, theta)?;
+        logits_and_pooled(&mut out.into_iter())
     }
 
     /// Forward that keeps what the backward needs.
@@ -268,8 +288,12 @@ impl Graph {
         batch: &Batch,
         theta: &[f32],
     ) -> Result<Forward> {
-        let mut out = self.run(&plan.plan, batch, theta)?.into_iter();
-        let (logits, pooled) = (take(&mut out)?, take(&mut out)?);
+        self.training(plan, batch, self.tokens(batch)?, theta)
+    }
+
+    fn training(&self, plan: &TrainingPlan, batch: &Batch, first: Tensor, theta: &[f32]) -> Result<Forward> {
+        let (out, _running) = self.run(&plan.plan, batch, first, theta)?;
+        let mut out = out.into_iter();
         let mut next =
             || out.next().ok_or_else(|| Error::Internal("the training plan lacks an output".into()));
         let mut layers = Vec::new();
@@ -285,14 +309,16 @@ impl Graph {
                 None
             });
         }
-        Ok(Forward { logits, pooled, layers })
+        let (logits, pooled) = logits_and_pooled(&mut out)?;
+        Ok(Forward { logits, pooled, layers, _running })
     }
 
     /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
     pub fn hidden_states(&self, batch: &Batch, theta: &[f32]) -> Result<Vec<Array2<f32>>> {
-        let (model, o) = self.wire(&self.scope()?, NOTHING)?;
+        let (model, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING)?;
         let plan = plan(model, &o.hidden)?;
-        let mut out = self.run(&plan, batch, theta)?.into_iter();
+        let (out, _running) = self.run(&plan, batch, self.tokens(batch)?, theta)?;
+        let mut out = out.into_iter();
         o.hidden.iter().map(|_| take(&mut out)).collect()
     }
 
@@ -303,19 +329,31 @@ impl Graph {
         }
     }
 
-    fn run(&self, plan: &Arc<TypedSimplePlan>, batch: &Batch, theta: &[f32]) -> Result<TVec<TValue>> {
+    /// What a plan from the tokens on begins with.
+    fn tokens(&self, batch: &Batch) -> Result<Tensor> {
+        Tensor::from_shape(&[3, batch.rows()], &batch.tokens).map_err(internal)
+    }
+
+    /// Runs a plan whose first input is `first`. The memory of the run's size is kept while [`Running`] is held.
+    fn run(
+        &self,
+        plan: &Arc<TypedSimplePlan>,
+        batch: &Batch,
+        first: Tensor,
+        theta: &[f32],
+    ) -> Result<(TVec<TValue>, Running)> {
         self.check(batch, theta)?;
-        self.recycled.lock().unwrap_or_else(PoisonError::into_inner).start(batch.rows());
+        let running = Running::start(&self.recycled, batch.rows());
         let inputs = (|| {
             TractResult::Ok(tvec![
-                Tensor::from_shape(&[3, batch.rows()], &batch.tokens)?.into_tvalue(),
+                first.into_tvalue(),
                 Tensor::from_shape(&[batch.offsets.len()], &batch.offsets)?.into_tvalue(),
                 Tensor::from_shape(&[batch.keys.len()], &batch.keys)?.into_tvalue(),
                 Tensor::from_shape(&[theta.len()], theta)?.into_tvalue(),
             ])
         })()
         .map_err(internal)?;
-        plan.run(inputs).map_err(internal)
+        Ok((plan.run(inputs).map_err(internal)?, running))
     }
 
     /// The kernels index tables by these ids, so they are checked here, once for every caller.
@@ -340,98 +378,6 @@ impl Graph {
             return Err(Error::Config(format!("theta has {has} values, the model wants {wants}")));
         }
         Ok(())
-    }
-
-    /// Wires the ops into a fresh model that saves from layer `saved_from` on.
-    fn wire(&self, scope: &SymbolScope, saved_from: usize) -> Result<(TypedModel, Outlets)> {
-        let s = &self.embed.shared;
-        let mut model = TypedModel { symbols: scope.clone(), ..TypedModel::default() };
-        let mut source =
-            |name: &str, dt: DatumType, shape: TVec<TDim>| model.add_source(name, dt.fact(shape));
-        let sources = (|| {
-            TractResult::Ok((
-                source("tokens", DatumType::I32, tvec![3.to_dim(), s.rows.clone()])?,
-                source("offsets", DatumType::I32, tvec![s.batch.clone() + 1])?,
-                source("keys", DatumType::I64, tvec![s.batch.clone()])?,
-                source("theta", DatumType::F32, tvec![self.layout.len().to_dim()])?,
-            ))
-        })();
-        let (tokens, offsets, keys, theta) = sources.map_err(internal)?;
-        let mut w = Wiring { model, recycled: self.recycled.clone(), saved: Vec::new() };
-        // x is an activation as residuals take it, x_q as a Linear reads it: in reference mode the same.
-        let x = w.one("embed", &self.embed, false, &[tokens])?;
-        let (mut x, mut x_q) = w.norm("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?;
-        let mut hidden = vec![x];
-        for (l, ops) in self.layers.iter().enumerate() {
-            let save = l >= saved_from;
-            let name = |op: &str| format!("layer.{l}.{op}");
-            let qkv = w.one(name("qkv"), &ops.qkv, save, &[x_q, theta])?;
-            if save {
-                w.saved.push(qkv);
-            }
-            let ctx = w.one(name("attention"), &ops.attention, save, &[qkv, offsets])?;
-            let a = w.one(name("m1"), &ops.m1, save, &[ctx, theta])?;
-            let (h, h_q) = w.norm(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
-            let f = w.one(name("m2"), &ops.m2, save, &[h_q, theta])?;
-            let o = w.one(name("m3"), &ops.m3, save, &[f, theta])?;
-            (x, x_q) = w.norm(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
-            hidden.push(x);
-        }
-        let pooled = w.one("pooler", &self.pooler, false, &[x, offsets, theta])?;
-        let logits = w.one("head", &self.head, false, &[pooled, keys, theta])?;
-        Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))
-    }
-}
-
-struct Outlets {
-    logits: OutletId,
-    pooled: OutletId,
-    hidden: Vec<OutletId>,
-    saved: Vec<OutletId>,
-}
-
-struct Wiring {
-    model: TypedModel,
-    recycled: Arc<Mutex<Recycled>>,
-    saved: Vec<OutletId>,
-}
-
-impl Wiring {
-    /// Wires an op; returns what it hands on.
-    fn add<T: FusedOp + 'static>(
-        &mut self,
-        name: String,
-        op: &Arc<T>,
-        save: bool,
-        inputs: &[OutletId],
-    ) -> Result<TVec<OutletId>> {
-        let shim = Shim { op: op.clone(), save, recycled: self.recycled.clone() };
-        let mut outlets = self.model.wire_node(name, shim, inputs).map_err(internal)?;
-        self.saved.extend(outlets.drain(op.activations()..));
-        Ok(outlets)
-    }
-
-    /// Wires an op that hands on one activation.
-    fn one<T: FusedOp + 'static>(
-        &mut self,
-        name: impl Into<String>,
-        op: &Arc<T>,
-        save: bool,
-        inputs: &[OutletId],
-    ) -> Result<OutletId> {
-        Ok(self.add(name.into(), op, save, inputs)?[0])
-    }
-
-    /// Wires a norm; returns its output and the same as a Linear reads it.
-    fn norm(
-        &mut self,
-        name: impl Into<String>,
-        op: &Arc<NormNode>,
-        save: bool,
-        inputs: &[OutletId],
-    ) -> Result<(OutletId, OutletId)> {
-        let outlets = self.add(name.into(), op, save, inputs)?;
-        Ok((outlets[0], outlets[outlets.len() - 1]))
     }
 }
 
@@ -493,8 +439,8 @@ impl Build<'_> {
     }
 }
 
-fn plan(model: TypedModel, outputs: &[OutletId]) -> Result<Arc<TypedSimplePlan>> {
-    model.with_output_outlets(outputs).and_then(SimplePlan::new).map_err(internal)
+fn logits_and_pooled(out: &mut impl Iterator<Item = TValue>) -> Result<(Array2<f32>, Array2<f32>)> {
+    Ok((take(out)?, take(out)?))
 }
 
 fn take(out: &mut impl Iterator<Item = TValue>) -> Result<Array2<f32>> {

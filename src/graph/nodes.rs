@@ -9,6 +9,7 @@ use crate::ops::head;
 use crate::ops::linear::{self, Linear};
 use crate::ops::pooler::{self, Pooler};
 use crate::ops::{Numerics, ValuesMut, add_norm, quantize};
+use half::f16;
 use std::fmt;
 use std::ops::Range;
 use tract_core::internal::*;
@@ -68,6 +69,48 @@ impl FusedOp for EmbedNode {
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         embed::forward(&self.tables, matrix(&inputs[0])?, matrix_mut(&mut outputs[0])?);
+        Ok(())
+    }
+}
+
+/// Inputs: x in f16. Hands on x in f32, and in int8 mode x quantized: what a norm in front of a layer hands on.
+#[derive(Debug)]
+pub(crate) struct StartNode {
+    pub shared: Shared,
+    pub hidden: usize,
+    /// Whether a Linear reads the output.
+    pub read: bool,
+}
+
+impl StartNode {
+    fn quantizes(&self) -> bool {
+        self.read && matches!(self.shared.numerics, Numerics::Int8(_))
+    }
+}
+
+impl FusedOp for StartNode {
+    fn name(&self) -> &'static str {
+        "Start"
+    }
+
+    fn activations(&self) -> usize {
+        1 + usize::from(self.quantizes())
+    }
+
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        let x = self.shared.of_rows(DatumType::F32, self.hidden);
+        let quantized = self.quantizes().then(|| self.shared.quantized(self.hidden));
+        [Some(x), quantized].into_iter().flatten().collect()
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (y, quantized) = outputs.split_first_mut().context("an output")?;
+        let ValuesMut::F32(y) = typed_mut(y)? else { bail!("y is f32") };
+        y.iter_mut().zip(values::<f16>(&inputs[0])?).for_each(|(y, x)| *y = x.to_f32());
+        if let (Some(to), Numerics::Int8(k)) = (quantized.first_mut(), &self.shared.numerics) {
+            let ValuesMut::I8(to) = typed_mut(to)? else { bail!("a quantized outlet is I8") };
+            quantize(&**k, y, self.hidden, None, to);
+        }
         Ok(())
     }
 }

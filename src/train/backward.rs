@@ -4,8 +4,7 @@
 //! trained bias; below it nothing is computed.
 
 use super::exact::ExactSum;
-use crate::error::Result;
-use crate::graph::{Batch, Forward, Graph, NormNode, TrainingPlan, saved, saved_vector};
+use crate::graph::{Batch, Forward, Graph, NormNode, saved, saved_vector};
 use crate::kernels::{Block, blocks};
 use crate::ops::linear::{InputGrad, Linear};
 use crate::ops::{
@@ -86,10 +85,10 @@ impl Selection {
         self.layers.clone()
     }
 
-    /// The plan that saves what this selection's backward reads, and no more.
-    pub fn plan(&self, graph: &Graph) -> Result<TrainingPlan> {
-        let layer = self.lowest.saturating_sub(1) / DEPTHS;
-        graph.training_plan(layer.min(self.depth))
+    /// The layer of the lowest trained bias, below which nothing is; the number of layers if it is the pooler's or
+    /// there is none.
+    pub fn lowest_layer(&self) -> usize {
+        (self.lowest.saturating_sub(1) / DEPTHS).min(self.depth)
     }
 
     /// Number of trained values: biases, head.

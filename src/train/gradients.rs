@@ -1,7 +1,7 @@
 //! Loss and gradient of a batch, a few rows at a time.
 //!
-//! A batch runs through the encoder in micro-batches of about `MICRO_ROWS` tokens, several at a time where there
-//! are threads. Each is a whole forward and backward, so what is saved for the backward, and what moves through
+//! A batch runs through the encoder in micro-batches of some hundred tokens, several at a time where there are
+//! threads ([`Cut`]). Each is a whole forward and backward, so what is saved for the backward, and what moves through
 //! the caches, does not grow with the batch. A text's share of the gradient does not depend on the texts beside it,
 //! and the shares are added exactly ([`ExactSum`]): the result is the same to the bit however a batch is cut, and for
 //! any number of threads.
@@ -9,30 +9,70 @@
 use super::Labelled;
 use super::backward::{Selection, Workspace, backward};
 use super::exact::ExactSum;
+use super::lanes::Cut;
+use super::prefix::{self, Known};
 use crate::error::Result;
-use crate::graph::{Batch, Graph, TrainingPlan};
-use crate::ops::{dropout, loss};
-use rayon::prelude::*;
+use crate::graph::{Batch, Graph, Split, TrainingPlan};
+use crate::ops::{Numerics, dropout, loss};
+use crate::tokenize::Encoded;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// Tokens of a micro-batch: enough rows to pay for unpacking the weights, few enough to stay near the cores.
-pub(crate) const MICRO_ROWS: usize = 256;
 
 /// A graph with the plan of its training, for one selection of biases.
 pub struct Gradients<'g> {
     graph: &'g Graph,
     selection: Selection,
-    plan: TrainingPlan,
+    route: Route,
+    cut: Option<Cut>,
     class_weights: Option<Vec<f32>>,
     /// Of micro-batches that are done, for those to come.
     idle: Mutex<Vec<(Workspace, ExactSum)>>,
 }
 
+/// How texts get through the encoder.
+enum Route {
+    /// From the tokens up.
+    Whole(TrainingPlan),
+    /// Through a frozen part, which may be known, to the trained layers.
+    Above(Split),
+}
+
 impl<'g> Gradients<'g> {
     /// `class_weights: [labels]`, all 1 where `None`.
     pub fn new(graph: &'g Graph, selection: Selection, class_weights: Option<Vec<f32>>) -> Result<Self> {
-        let plan = selection.plan(graph)?;
-        Ok(Gradients { graph, selection, plan, class_weights, idle: Mutex::default() })
+        let route = Route::Whole(graph.training_plan(selection.lowest_layer())?);
+        Ok(Gradients { graph, selection, route, cut: None, class_weights, idle: Mutex::default() })
+    }
+
+    /// The same where layers below the lowest trained bias give a text the same hidden state every time. It is handed
+    /// on in f16, and [`Gradients::of_known`] can keep it.
+    ///
+    /// Changes nothing where no layer is frozen or dropout works inside the encoder, and in reference mode, where
+    /// every value is f32.
+    pub(crate) fn with_frozen_part(mut self) -> Result<Self> {
+        let layer = self.selection.lowest_layer();
+        if layer > 0 && self.graph.is_fixed() && matches!(self.graph.numerics(), Numerics::Int8(_)) {
+            self.route = Route::Above(self.graph.split(layer)?);
+        }
+        Ok(self)
+    }
+
+    /// The same, cut otherwise than by the number of threads.
+    pub(crate) fn with_cut(mut self, cut: Cut) -> Self {
+        self.cut = Some(cut);
+        self
+    }
+
+    /// Where the encoder is cut, if a part of it is frozen.
+    pub(crate) fn split(&self) -> Option<&Split> {
+        match &self.route {
+            Route::Whole(_) => None,
+            Route::Above(split) => Some(split),
+        }
+    }
+
+    /// How batches are cut.
+    pub(crate) fn cut(&self) -> Cut {
+        self.cut.unwrap_or_else(|| Cut::of_threads(rayon::current_num_threads()))
     }
 
     /// The gradient of the batch's loss, written to `grad`, which has the layout of theta.
@@ -46,33 +86,49 @@ impl<'g> Gradients<'g> {
         keys: Option<&[i64]>,
         grad: &mut [f32],
     ) -> Result<(f64, Vec<Vec<f32>>)> {
+        self.of_known(theta, batch, keys, None, grad)
+    }
+
+    /// The same, with what is known of the texts' frozen part.
+    pub(crate) fn of_known(
+        &self,
+        theta: &[f32],
+        batch: &[&Labelled],
+        keys: Option<&[i64]>,
+        known: Option<Known>,
+        grad: &mut [f32],
+    ) -> Result<(f64, Vec<Vec<f32>>)> {
         let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
         let weights = self.class_weights.as_deref();
         let total = loss::total_weight(&labels, weights);
-        let parts: Vec<Result<Part>> = micro_batches(lengths(batch))
-            .into_par_iter()
-            .map(|part| {
-                let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
-                let texts = Batch::new(batch[part.clone()].iter().map(|d| &d.text), Some(keys));
-                let forward = self.graph.forward_training(&self.plan, &texts, theta)?;
-                let (loss, d_logits) =
-                    loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
-                let logits = forward.logits.rows().into_iter().map(|row| row.to_vec()).collect();
-                let idle = self.idle().pop();
-                let (mut work, mut sum) =
-                    idle.unwrap_or_else(|| (Workspace::default(), ExactSum::new(theta.len())));
-                backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut work, &mut sum);
-                self.idle().push((work, sum));
-                Ok((loss, logits))
-            })
-            .collect();
+        let cut = self.cut();
+        let parts = cut.run(&cut.micro_batches(batch.iter().map(|d| d.text.ids.len())), |part| {
+            let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
+            let encoded: Vec<&Encoded> = batch[part.clone()].iter().map(|d| &d.text).collect();
+            let texts = Batch::new(encoded.iter().copied(), Some(keys));
+            let forward = match &self.route {
+                Route::Whole(plan) => self.graph.forward_training(plan, &texts, theta)?,
+                Route::Above(split) => {
+                    let known = known.map(|(cache, indices)| (cache, &indices[part.clone()]));
+                    let x = prefix::states(self.graph, split, &encoded, known, theta)?;
+                    self.graph.forward_training_above(split, &texts, &x, theta)?
+                }
+            };
+            let (loss, d_logits) = loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
+            let logits: Vec<Vec<f32>> = forward.logits.rows().into_iter().map(|row| row.to_vec()).collect();
+            let idle = self.idle().pop();
+            let (mut work, mut sum) =
+                idle.unwrap_or_else(|| (Workspace::default(), ExactSum::new(theta.len())));
+            backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut work, &mut sum);
+            self.idle().push((work, sum));
+            Ok((loss, logits))
+        });
         let mut sum = ExactSum::new(theta.len());
         self.idle().iter_mut().for_each(|(_, part)| sum.take(part));
         sum.finish(grad);
         let (mut loss, mut logits) = (0.0, Vec::with_capacity(batch.len()));
-        for part in parts {
-            let (part_loss, part_logits) = part?;
-            part_loss.into_iter().for_each(|text| loss += text);
+        for (part_loss, part_logits) in parts? {
+            part_loss.into_iter().for_each(|text: f64| loss += text);
             logits.extend(part_logits);
         }
         Ok((loss, logits))
@@ -80,43 +136,5 @@ impl<'g> Gradients<'g> {
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Loss and logits of each text of a micro-batch.
-type Part = (Vec<f64>, Vec<Vec<f32>>);
-
-fn lengths(batch: &[&Labelled]) -> impl Iterator<Item = usize> {
-    batch.iter().map(|d| d.text.ids.len())
-}
-
-/// Cuts texts of these lengths into runs of at most [`MICRO_ROWS`] tokens; a longer text is a run of its own.
-pub(crate) fn micro_batches(lengths: impl Iterator<Item = usize>) -> Vec<std::ops::Range<usize>> {
-    let mut parts: Vec<std::ops::Range<usize>> = Vec::new();
-    let mut rows = 0;
-    for (i, len) in lengths.enumerate() {
-        match parts.last_mut() {
-            Some(part) if rows + len <= MICRO_ROWS => {
-                part.end = i + 1;
-                rows += len;
-            }
-            _ => {
-                parts.push(i..i + 1);
-                rows = len;
-            }
-        }
-    }
-    parts
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn micro_batches_cover_everything_in_order() {
-        let lengths = [100, 100, 56, 1, 300, 2, 255, 1];
-        assert_eq!(micro_batches(lengths.into_iter()), [0..3, 3..4, 4..5, 5..6, 6..8]);
-        assert!(micro_batches(std::iter::empty()).is_empty());
     }
 }

@@ -3,19 +3,26 @@
 pub mod adamw;
 pub mod backward;
 pub mod batches;
+mod evaluate;
 pub mod exact;
 pub mod gradients;
+mod lanes;
 pub mod metrics;
+mod prefix;
 pub mod step;
 
+pub(crate) use evaluate::largest;
+pub use evaluate::{Output, evaluate, forward_all};
+pub use lanes::Cut;
+
 use crate::error::{Error, Result};
-use crate::graph::{Batch, Graph};
-use crate::ops::{dropout, loss};
+use crate::graph::Graph;
+use crate::ops::dropout;
 use crate::params::Terms;
 use crate::tokenize::Encoded;
-use gradients::micro_batches;
+use backward::Selection;
 use metrics::Metrics;
-use rayon::prelude::*;
+use prefix::PrefixCache;
 use serde::{Deserialize, Serialize};
 use std::ops::{ControlFlow, Range};
 use std::time::Instant;
@@ -89,7 +96,13 @@ pub struct TrainConfig {
     pub patience: Option<usize>,
     /// Which score on dev decides the epoch that is kept.
     pub keep: Criterion,
+    /// Most bytes of hidden states in front of the lowest trained layer that are kept from epoch to epoch, for what
+    /// lies below gives a text the same each time; 0 computes them each time. Changes no result.
+    pub prefix_cache: usize,
 }
+
+/// Default of [`TrainConfig::prefix_cache`].
+const PREFIX_CACHE: usize = 256 << 20;
 
 impl Default for TrainConfig {
     fn default() -> Self {
@@ -106,11 +119,17 @@ impl Default for TrainConfig {
             class_weights: false,
             patience: None,
             keep: Criterion::Accuracy,
+            prefix_cache: PREFIX_CACHE,
         }
     }
 }
 
 impl TrainConfig {
+    /// What is trained in an encoder of `layers` layers. Errors: settings out of range.
+    pub fn selection(&self, layers: usize) -> Result<Selection> {
+        Ok(Selection::new(self.terms.clone(), self.check(layers)?, layers))
+    }
+
     fn check(&self, layers: usize) -> Result<Range<usize>> {
         let fail = |what: String| Err(Error::Config(what));
         if self.epochs == 0 || self.batch == 0 {
@@ -204,6 +223,8 @@ pub fn train(
 ) -> Result<Report> {
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
     let mut trainer = Trainer::new(graph, config, class_weights)?;
+    let sizes = [data.len(), dev.map_or(0, <[Labelled]>::len)];
+    let [known, known_dev] = PrefixCache::sharing(config.prefix_cache, sizes);
     let per_epoch = data.len().div_ceil(config.batch);
     let total = per_epoch.saturating_mul(config.epochs);
     let warmup = (config.warmup * total as f64) as usize;
@@ -231,7 +252,7 @@ pub fn train(
             let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
             let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
             let lr = config.lr * adamw::schedule(report.steps, warmup, total);
-            let step = trainer.step(theta, &batch, Some(&keys), lr)?;
+            let step = trainer.step_known(theta, &batch, Some(&keys), Some((&known, &indices)), lr)?;
             if !step.is_finite() {
                 let Step { loss, norm } = step;
                 let what =
@@ -248,15 +269,15 @@ pub fn train(
                 report.interrupted = true;
                 report.train_s += start.elapsed().as_secs_f64();
                 if best.is_none() {
-                    let what = broken(graph, theta, data, None)?;
+                    let what = broken(&trainer, theta, data, &known, None)?;
                     failed = what.map(|what| diverged(epoch, report.steps, &what));
                 }
                 break 'epochs;
             }
         }
         report.train_s += start.elapsed().as_secs_f64();
-        let scores = dev.map(|dev| evaluate(graph, theta, dev)).transpose()?;
-        if let Some(what) = broken(graph, theta, data, scores.as_ref())? {
+        let scores = dev.map(|dev| trainer.evaluate(theta, dev, &known_dev)).transpose()?;
+        if let Some(what) = broken(&trainer, theta, data, &known, scores.as_ref())? {
             failed = Some(diverged(epoch, report.steps, &what));
             break;
         }
@@ -312,13 +333,19 @@ fn diverged(epoch: usize, step: usize, what: &str) -> Error {
 
 /// What the last update broke, if anything: no step has looked at its result yet. Without scores on dev a few
 /// training texts tell.
-fn broken(graph: &Graph, theta: &[f32], data: &[Labelled], dev: Option<&Metrics>) -> Result<Option<String>> {
+fn broken(
+    trainer: &Trainer,
+    theta: &[f32],
+    data: &[Labelled],
+    known: &PrefixCache,
+    dev: Option<&Metrics>,
+) -> Result<Option<String>> {
     if let Some(v) = theta.iter().find(|v| !v.is_finite()) {
         return Ok(Some(format!("a bias became {v}")));
     }
     let loss = match dev {
         Some(m) => m.loss,
-        None => evaluate(graph, theta, &data[..data.len().min(PROBE_TEXTS)])?.loss,
+        None => trainer.evaluate(theta, &data[..data.len().min(PROBE_TEXTS)], known)?.loss,
     };
     Ok((!loss.is_finite()).then(|| format!("loss {loss}")))
 }
@@ -329,51 +356,4 @@ fn inverse_frequency(data: &[Labelled], labels: usize) -> Vec<f32> {
     data.iter().for_each(|d| count[d.label] += 1);
     let present = count.iter().filter(|&&c| c > 0).count();
     count.iter().map(|&c| if c == 0 { 1.0 } else { data.len() as f32 / (present * c) as f32 }).collect()
-}
-
-/// Logits `[labels]` and pooled vector `[hidden]` of one text.
-pub type Output = (Vec<f32>, Vec<f32>);
-
-/// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
-pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<Output>> {
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&i| texts[i].ids.len());
-    let mut out = vec![(vec![], vec![]); texts.len()];
-    let parts: Vec<Result<Vec<(usize, Output)>>> = micro_batches(order.iter().map(|&i| texts[i].ids.len()))
-        .into_par_iter()
-        .map(|part| {
-            let batch = Batch::new(order[part.clone()].iter().map(|&i| texts[i]), None);
-            let (logits, pooled) = graph.forward(&batch, theta)?;
-            let rows = logits.rows().into_iter().zip(pooled.rows());
-            Ok(order[part].iter().copied().zip(rows.map(|(l, p)| (l.to_vec(), p.to_vec()))).collect())
-        })
-        .collect();
-    for part in parts {
-        for (i, result) in part? {
-            out[i] = result;
-        }
-    }
-    Ok(out)
-}
-
-/// Scores of `theta` on labelled texts.
-pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled]) -> Result<Metrics> {
-    let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
-    let outputs = forward_all(graph, theta, &texts)?;
-    let truth: Vec<usize> = data.iter().map(|d| d.label).collect();
-    let predicted: Vec<usize> = outputs.iter().map(|(logits, _)| largest(logits)).collect();
-    let nll = outputs.iter().zip(&truth).map(|((l, _), &t)| loss::negative_log_likelihood(l, t));
-    let loss = nll.sum::<f64>() / data.len().max(1) as f64;
-    Ok(metrics::classification(&truth, &predicted, graph.labels(), loss))
-}
-
-/// Index of the largest value; the first of several.
-pub(crate) fn largest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, v) in values.iter().enumerate() {
-        if *v > values[best] {
-            best = i;
-        }
-    }
-    best
 }

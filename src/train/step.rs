@@ -2,7 +2,10 @@
 
 use super::adamw::{self, AdamW, Group};
 use super::backward::Selection;
+use super::evaluate::evaluate_cut;
 use super::gradients::Gradients;
+use super::metrics::Metrics;
+use super::prefix::{Known, PrefixCache};
 use super::{Labelled, TrainConfig};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -11,6 +14,7 @@ use std::ops::Range;
 
 /// What moves theta, step by step: for those who write a loop of their own. [`super::train`] is one such loop.
 pub struct Trainer<'g> {
+    graph: &'g Graph,
     gradients: Gradients<'g>,
     optimizer: AdamW,
     /// Trained ranges of theta.
@@ -42,7 +46,7 @@ impl<'g> Trainer<'g> {
     ///
     /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range; terms and layers that hold no bias.
     pub fn new(graph: &'g Graph, config: &TrainConfig, class_weights: Option<Vec<f32>>) -> Result<Self> {
-        let selection = Selection::new(config.terms.clone(), config.check(graph.layers())?, graph.layers());
+        let selection = config.selection(graph.layers())?;
         let trained = selection.count(graph.layout());
         if trained.0 == 0 && config.terms != Terms::none() {
             let layers = selection.layers();
@@ -55,12 +59,13 @@ impl<'g> Trainer<'g> {
         let len = graph.layout().len();
         let groups = groups(graph, &selection, config);
         Ok(Trainer {
+            graph,
             ranges: groups.iter().map(|g| g.range.clone()).collect(),
             optimizer: AdamW::new(len, groups),
             clip: config.clip,
             grad: vec![0.0; len],
             trained,
-            gradients: Gradients::new(graph, selection, class_weights)?,
+            gradients: Gradients::new(graph, selection, class_weights)?.with_frozen_part()?,
         })
     }
 
@@ -79,13 +84,31 @@ impl<'g> Trainer<'g> {
         keys: Option<&[i64]>,
         lr: f64,
     ) -> Result<Step> {
-        let (loss, _) = self.gradients.of(theta, batch, keys, &mut self.grad)?;
+        self.step_known(theta, batch, keys, None, lr)
+    }
+
+    /// The same, with what is known of the texts' frozen part.
+    pub(super) fn step_known(
+        &mut self,
+        theta: &mut [f32],
+        batch: &[&Labelled],
+        keys: Option<&[i64]>,
+        known: Option<Known>,
+        lr: f64,
+    ) -> Result<Step> {
+        let (loss, _) = self.gradients.of_known(theta, batch, keys, known, &mut self.grad)?;
         let norm = adamw::clip(&mut self.grad, &self.ranges, self.clip);
         let step = Step { loss, norm };
         if step.is_finite() {
             self.optimizer.update(theta, &self.grad, lr);
         }
         Ok(step)
+    }
+
+    /// Scores of `theta`, with the plans and the cut of the steps.
+    pub(super) fn evaluate(&self, theta: &[f32], data: &[Labelled], known: &PrefixCache) -> Result<Metrics> {
+        let above = self.gradients.split().map(|split| (split, known));
+        evaluate_cut(self.graph, theta, data, self.gradients.cut(), above)
     }
 }
 

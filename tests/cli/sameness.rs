@@ -10,7 +10,8 @@ const TRAINED_SHA256: &str = "bf15d0039a1c7ffdfac83f1203562c6e492226a590693a42a7
 
 /// The bias file that these flags give.
 fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
-    let line = format!("train --base base --data {data} --out x.bias --epochs 2 --batch 5 {flags}");
+    let epochs = if flags.contains("--epochs") { "" } else { "--epochs 2" };
+    let line = format!("train --base base --data {data} --out x.bias --batch 5 {epochs} {flags}");
     let output = s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap();
     assert!(output.status.success(), "{line}\n{}", String::from_utf8_lossy(&output.stderr));
     s.read("x.bias")
@@ -55,8 +56,8 @@ fn threads_and_kernels() {
     }
 }
 
-/// Fifty steps that go through everything that is summed, dropped or scaled: pairs, both dropouts, decay, every bias. Each kernel set, with one thread and with two, gives the one hash of
-/// [`TRAINED_SHA256`]: so do any two machines.
+/// Fifty steps that go through everything that is summed, dropped or scaled: pairs, both dropouts, decay, every bias.
+/// Each kernel set, with one thread and with two, gives the one hash of [`TRAINED_SHA256`]: so do any two machines.
 #[test]
 fn one_hash_for_every_machine() {
     let s = Sandbox::new();
@@ -94,6 +95,27 @@ fn tensors_sha256(file: &[u8]) -> String {
         hash.update(tensor.data());
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Layers below the trained ones: kept or computed again, on one thread or two, and where only some of them fit.
+#[test]
+fn frozen_layers() {
+    let s = Sandbox::new();
+    let some = "--epochs 3 --dev dev.tsv --keep last";
+    for trained_part in
+        ["--layers 1..2", "--terms none", "--layers 1..2 --terms m2,ln2", "--terms pooler --pool cls"]
+    {
+        let run = |flags: &str| trained(&s, "train.tsv", &format!("{some} {trained_part} {flags}"), "");
+        let first = run("--threads 1");
+        assert!(first == run("--threads 2"), "{trained_part}: 2 threads");
+        for cache in ["0", "4KiB", "1GiB"] {
+            for threads in [1, 2] {
+                let flags = format!("--prefix-cache {cache} --threads {threads}");
+                assert!(first == run(&flags), "{trained_part} {flags}");
+            }
+        }
+        assert!(first == trained(&s, "train.tsv", &format!("{some} {trained_part}"), "portable"), "portable");
+    }
 }
 
 #[test]

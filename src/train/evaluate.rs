@@ -1,0 +1,84 @@
+//! Answers and scores of the model as it stands.
+
+use super::Labelled;
+use super::lanes::Cut;
+use super::metrics::{self, Metrics};
+use super::prefix::{self, PrefixCache};
+use crate::error::Result;
+use crate::graph::{Batch, Graph, Split};
+use crate::ops::loss;
+use crate::tokenize::Encoded;
+
+/// Logits `[labels]` and pooled vector `[hidden]` of one text.
+pub type Output = (Vec<f32>, Vec<f32>);
+
+/// A run's shortcut to the upper layers, with the hidden states of the texts that are asked about.
+pub(super) type Above<'a> = Option<(&'a Split, &'a PrefixCache)>;
+
+/// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
+pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<Output>> {
+    forward_cut(graph, theta, texts, Cut::of_threads(rayon::current_num_threads()), None)
+}
+
+fn forward_cut(
+    graph: &Graph,
+    theta: &[f32],
+    texts: &[&Encoded],
+    cut: Cut,
+    above: Above,
+) -> Result<Vec<Output>> {
+    let mut order: Vec<usize> = (0..texts.len()).collect();
+    order.sort_by_key(|&i| texts[i].ids.len());
+    let parts = cut.micro_batches(order.iter().map(|&i| texts[i].ids.len()));
+    let results = cut.run(&parts, |part| {
+        let indices = &order[part];
+        let texts: Vec<&Encoded> = indices.iter().map(|&i| texts[i]).collect();
+        let batch = Batch::new(texts.iter().copied(), None);
+        let (logits, pooled) = match above {
+            None => graph.forward(&batch, theta)?,
+            Some((split, cache)) => {
+                let x = prefix::states(graph, split, &texts, Some((cache, indices)), theta)?;
+                graph.forward_above(split, &batch, &x, theta)?
+            }
+        };
+        let rows = logits.rows().into_iter().zip(pooled.rows());
+        Ok(rows.map(|(l, p)| (l.to_vec(), p.to_vec())).collect::<Vec<Output>>())
+    })?;
+    let mut out = vec![(vec![], vec![]); texts.len()];
+    for (i, result) in order.into_iter().zip(results.into_iter().flatten()) {
+        out[i] = result;
+    }
+    Ok(out)
+}
+
+/// Scores of `theta` on labelled texts.
+pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled]) -> Result<Metrics> {
+    evaluate_cut(graph, theta, data, Cut::of_threads(rayon::current_num_threads()), None)
+}
+
+pub(super) fn evaluate_cut(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+    cut: Cut,
+    above: Above,
+) -> Result<Metrics> {
+    let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
+    let outputs = forward_cut(graph, theta, &texts, cut, above)?;
+    let truth: Vec<usize> = data.iter().map(|d| d.label).collect();
+    let predicted: Vec<usize> = outputs.iter().map(|(logits, _)| largest(logits)).collect();
+    let nll = outputs.iter().zip(&truth).map(|((l, _), &t)| loss::negative_log_likelihood(l, t));
+    let loss = nll.sum::<f64>() / data.len().max(1) as f64;
+    Ok(metrics::classification(&truth, &predicted, graph.labels(), loss))
+}
+
+/// Index of the largest value; the first of several.
+pub(crate) fn largest(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}
