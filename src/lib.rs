@@ -24,6 +24,7 @@
 pub mod bias_file;
 pub mod config;
 mod container;
+pub mod cores;
 pub mod data;
 pub mod error;
 pub mod graph;

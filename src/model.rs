@@ -25,7 +25,7 @@ pub struct Options {
     pub pooling: Option<Pooling>,
     /// Longest text in tokens; longer ones are cut. Never more than the base's positions.
     pub max_len: usize,
-    /// Threads; `None` takes all the CPUs the process may use. Results do not depend on it.
+    /// Threads; `None` takes one for each performance core ([`crate::cores::performance`]). Results do not depend on it.
     pub threads: Option<usize>,
     /// f32 activations instead of int8: slow, the yardstick.
     pub exact: bool,
@@ -113,7 +113,7 @@ impl Personal {
             config.types,
         )?;
         let theta = graph.initial_theta(base)?;
-        let threads = options.threads.unwrap_or(0); // rayon: 0 is every CPU
+        let threads = options.threads.unwrap_or_else(crate::cores::performance);
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(threads)
             .build()

@@ -9,7 +9,7 @@ use trimtab::{Options, Result};
 /// How a model runs.
 #[derive(Args)]
 pub struct Run {
-    /// Threads [default: all CPUs]; results do not depend on it
+    /// Threads [default: one for each performance core]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Compute with f32 activations in plain code: slow, the yardstick for the int8 kernels

@@ -24,7 +24,7 @@ pub struct Args {
     /// Base file, made by `quantize`; without one only the multiplications are measured
     #[arg(long, value_name = "FILE")]
     base: Option<PathBuf>,
-    /// Threads to measure beside 1 [default: all CPUs]
+    /// Threads to measure beside 1 [default: one for each performance core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
     /// Measure this kernel set alone [default: every one's multiplications, the best one's texts]
@@ -127,7 +127,7 @@ pub fn run(args: Args) -> Result<()> {
     let chosen = kernels::select(args.kernel.as_deref())?;
     let base = args.base.as_deref().map(Base::open).transpose()?;
     let machine = Machine::look();
-    let threads = args.threads.map_or(machine.cpus, usize::from);
+    let threads = args.threads.map_or_else(trimtab::cores::performance, usize::from);
     let available = kernels::available();
     let names = available.iter().map(|k| k.name()).collect();
     let sets = if args.kernel.is_some() { vec![chosen.clone()] } else { available };

@@ -31,7 +31,7 @@ pub struct Args {
     /// Where the demo's files go
     #[arg(long, value_name = "DIR", default_value = "trimtab-demo")]
     dir: PathBuf,
-    /// Threads [default: all CPUs]
+    /// Threads [default: one for each performance core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
