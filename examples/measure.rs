@@ -13,6 +13,7 @@
 //!
 //! | field | meaning |
 //! |---|---|
+//! | `predicted_mb`, `micro_rows`, `lanes` | training: foretold peak, tokens of a micro-batch, micro-batches at a time |
 //! | `p50_ms`, `min_ms`, `max_ms`, `reps` | one step: median, fastest, slowest; number of timed steps |
 //! | `examples_per_s` | texts a second, from the median |
 //! | `import_rss_mb` | resident memory before anything is loaded |
@@ -34,11 +35,11 @@ use trimtab::graph::{DropoutRates, Graph};
 use trimtab::ops::Numerics;
 use trimtab::tokenize::Encoded;
 use trimtab::train::step::Trainer;
-use trimtab::train::{self, Labelled};
+use trimtab::train::{self, Cut, Labelled, memory};
 use trimtab::{Base, TrainConfig, kernels};
 
-const USAGE: &str =
-    "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N [--budget SECONDS]";
+const USAGE: &str = "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N [--budget SECONDS] \
+     [--memory SIZE]";
 const WARM_UP: usize = 2;
 const REPS_MIN: usize = 4;
 const REPS_MAX: usize = 30;
@@ -53,6 +54,7 @@ struct Args {
     seq: usize,
     threads: usize,
     budget_s: f64,
+    memory: Option<usize>,
 }
 
 fn main() {
@@ -73,8 +75,15 @@ fn arguments() -> Result<Args, Failure> {
     if kind != "train" && kind != "infer" {
         return Err(USAGE.into());
     }
-    let mut args =
-        Args { train: kind == "train", base: String::new(), batch: 0, seq: 0, threads: 0, budget_s: 6.0 };
+    let mut args = Args {
+        train: kind == "train",
+        base: String::new(),
+        batch: 0,
+        seq: 0,
+        threads: 0,
+        budget_s: 6.0,
+        memory: None,
+    };
     while let Some(name) = given.next() {
         let value = given.next().ok_or_else(|| format!("{name} wants a value; {USAGE}"))?;
         let count = || value.parse::<usize>().map_err(|e| format!("{name} {value}: {e}"));
@@ -84,6 +93,7 @@ fn arguments() -> Result<Args, Failure> {
             "--seq" => args.seq = count()?,
             "--threads" => args.threads = count()?,
             "--budget" => args.budget_s = value.parse().map_err(|e| format!("{name} {value}: {e}"))?,
+            "--memory" => args.memory = Some(memory::parse_size(&value)?),
             _ => return Err(format!("unknown argument {name}; {USAGE}").into()),
         }
     }
@@ -109,7 +119,23 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         "versions": concat!("trimtab ", env!("CARGO_PKG_VERSION")), "import_rss_mb": import_rss_mb,
     });
     let timed = if args.train {
-        let mut trainer = Trainer::new(&graph, &TrainConfig::default(), None)?;
+        let mut config = TrainConfig { batch: args.batch, ..TrainConfig::default() };
+        let setting = memory::Setting {
+            base: &base,
+            graph: &graph,
+            config: &config,
+            threads: args.threads,
+            longest: args.seq,
+            data_bytes: 0,
+        };
+        let predicted = match args.memory {
+            Some(bytes) => memory::fit(&setting, bytes)?,
+            None => memory::predict(&setting, Cut::of_threads(args.threads))?,
+        };
+        row["predicted_mb"] = rounded(predicted.total() as f64 / (1u64 << 20) as f64).into();
+        (row["micro_rows"], row["lanes"]) = (predicted.rows.into(), predicted.lanes.into());
+        config.cut = Some(predicted.cut);
+        let mut trainer = Trainer::new(&graph, &config, None)?;
         let (biases, head) = trainer.trained();
         row["trainable_params"] = (biases + head).into();
         row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));

@@ -10,8 +10,9 @@ use crate::ops::{Numerics, loss};
 use crate::params::Role;
 use crate::quant::Base;
 use crate::tokenize::TextEncoder;
+use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
-use crate::train::{self, Labelled, Progress, Report, TrainConfig};
+use crate::train::{self, Cut, Labelled, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
@@ -216,6 +217,36 @@ impl Personal {
             "class_weights": config.class_weights, "examples": train.len(),
         });
         result
+    }
+
+    /// What training on these examples takes at its peak: at most `budget` bytes, or as the number of threads gives.
+    /// The cut and the size of the cache of the prediction are for [`TrainConfig`].
+    ///
+    /// Errors: a budget in which not one text fits; `exact`, of which nothing is known.
+    pub fn memory(
+        &self,
+        train: &[Example],
+        dev: Option<&[Example]>,
+        config: &TrainConfig,
+        budget: Option<usize>,
+    ) -> Result<MemoryPrediction> {
+        // Two i32 a token, of about four bytes of text, and the vectors' own sizes.
+        let bytes = |e: &Example| {
+            let text = e.text_a.len() + e.text_b.as_ref().map_or(0, String::len);
+            8 * (text / 4 + 8).min(self.encoder.max_len()) + 160
+        };
+        let setting = memory::Setting {
+            base: &self.base,
+            graph: &self.graph,
+            config,
+            threads: self.threads(),
+            longest: self.encoder.max_len(),
+            data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum(),
+        };
+        match budget {
+            Some(budget) => memory::fit(&setting, budget),
+            None => memory::predict(&setting, Cut::of_threads(self.threads())),
+        }
     }
 
     /// Small uniform weights (standard deviation 0.02, as BERT's) and zero biases.

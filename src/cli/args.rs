@@ -18,38 +18,12 @@ pub struct Run {
 }
 
 impl Run {
+    pub fn exact(&self) -> bool {
+        self.exact
+    }
+
     pub fn options(&self) -> Options {
         Options { threads: self.threads.map(usize::from), exact: self.exact, ..Options::default() }
-    }
-}
-
-/// A size in memory, such as `96MiB`, `1.5 GB` or `0`, in bytes.
-pub fn size(s: &str) -> std::result::Result<usize, String> {
-    const UNITS: [(&str, u32, i32); 7] = [
-        ("b", 10, 0),
-        ("kb", 10, 3),
-        ("mb", 10, 6),
-        ("gb", 10, 9),
-        ("kib", 2, 10),
-        ("mib", 2, 20),
-        ("gib", 2, 30),
-    ];
-    let s = s.trim();
-    let split = s.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(s.len());
-    let (number, unit) = (&s[..split], s[split..].trim().to_ascii_lowercase());
-    let fail = || "write a size with its unit (B, KB, MB, GB, KiB, MiB or GiB), such as 96MiB".to_owned();
-    let number: f64 = number.parse().map_err(|_| fail())?;
-    let unit = match UNITS.iter().find(|u| u.0 == unit) {
-        Some((_, base, exponent)) => f64::from(*base).powi(*exponent),
-        None if unit.is_empty() && number == 0.0 => 1.0,
-        None => return Err(fail()),
-    };
-    let bytes = number * unit;
-    // 2^53: beyond that, f64 counts in steps; and no machine has it
-    if bytes < 9_007_199_254_740_992.0 && bytes < usize::MAX as f64 {
-        Ok(bytes as usize)
-    } else {
-        Err(format!("{s} is more than this machine can address"))
     }
 }
 
@@ -114,44 +88,4 @@ pub struct Model {
     /// Bias file, made by `train`
     #[arg(long, value_name = "FILE")]
     pub bias: PathBuf,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::size;
-
-    #[test]
-    fn sizes_with_units() {
-        for (text, bytes) in [
-            ("96MiB", 96 << 20),
-            ("160MB", 160_000_000),
-            ("1.5 GB", 1_500_000_000),
-            ("2gib", 2 << 30),
-            ("0", 0),
-            ("0.0", 0),
-            ("512B", 512),
-            (" 3 kB", 3_000),
-            ("0.5KiB", 512),
-        ] {
-            if let Ok(bytes) = usize::try_from(bytes as u64) {
-                assert_eq!(size(text), Ok(bytes), "{text}");
-            }
-        }
-        for text in [
-            "",
-            "96",
-            "MiB",
-            "-1MB",
-            "1e3MB",
-            "1.2.3MB",
-            "5 MX",
-            "5TB",
-            "96 MiB x",
-            "nan",
-            "inf",
-            "99999999999GB",
-        ] {
-            assert!(size(text).is_err(), "{text}");
-        }
-    }
 }

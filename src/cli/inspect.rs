@@ -4,6 +4,8 @@ use super::{print, terminal};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use trimtab::bias_file::BiasFile;
+use trimtab::graph::{DropoutRates, Graph};
+use trimtab::ops::Numerics;
 use trimtab::params::{Layout, Role, Term};
 use trimtab::quant::Base;
 use trimtab::{Result, kernels};
@@ -64,6 +66,9 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
     }
     let config = base.config();
     let chosen = kernels::select(None)?;
+    let kernel = chosen.name();
+    let rates = DropoutRates { head: 0.0, encoder: 0.0 };
+    let graph = Graph::new(&base, Numerics::Int8(chosen), base.pooling(), 2, rates)?;
     let layout = Layout::new(config, base.pooling(), 2);
     let trainable: Vec<Value> = Term::ALL
         .iter()
@@ -94,8 +99,9 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         "int8_parameters": int8,
         "bias_parameters": biases,
         "trainable": trainable,
+        "saved_per_token_and_layer_bytes": graph.saved_bytes(),
         "kernels": kernel_names(),
-        "kernel": chosen.name(),
+        "kernel": kernel,
     }))
 }
 

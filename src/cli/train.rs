@@ -9,6 +9,7 @@ use std::time::Instant;
 use trimtab::data::{self, Example};
 use trimtab::params::{Role, Term, Terms};
 use trimtab::quant::Base;
+use trimtab::train::memory::parse_size;
 use trimtab::train::{Criterion, Progress, Report, TrainConfig};
 use trimtab::{Error, Personal, Result, plots};
 
@@ -87,8 +88,12 @@ pub struct Args {
     keep: Keep,
     /// Most memory for keeping what the layers below the lowest trained bias give, from epoch to epoch; 0 computes it
     /// again each time. Results do not depend on it
-    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = args::size)]
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = parse_size)]
     prefix_cache: usize,
+    /// Most memory of the whole process, such as 96MiB: picks smaller micro-batches, and fewer at a time, where it must.
+    /// Results do not depend on it
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<usize>,
     /// Write the bias file in f16: half the size
     #[arg(long)]
     half: bool,
@@ -146,6 +151,7 @@ impl Args {
                 Keep::Last => Criterion::Last,
             },
             prefix_cache: self.prefix_cache,
+            cut: None,
         }
     }
 }
@@ -162,7 +168,7 @@ pub fn run(args: Args) -> Result<()> {
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         data::label_ids(dev, &labels, path)?;
     }
-    let config = args.config();
+    let mut config = args.config();
     let mut options = args.run.options();
     options.pooling = args.pool.pooling();
     options.max_len = args.max_len;
@@ -185,6 +191,13 @@ pub fn run(args: Args) -> Result<()> {
         model.graph().numerics().describe(),
         model.threads()
     ));
+    if !args.run.exact() || args.memory.is_some() {
+        let memory = model.memory(&train, dev.as_deref(), &config, args.memory)?;
+        terminal::say(format_args!("memory: {memory}"));
+        if args.memory.is_some() {
+            (config.cut, config.prefix_cache) = (Some(memory.cut), memory.prefix_cache);
+        }
+    }
 
     let result = with_progress(&mut model, &train, dev.as_deref(), &config);
     let report = match result {

@@ -24,7 +24,7 @@ use crate::ops::{Numerics, Values};
 use crate::params::{Layout, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
-use adapter::{Recycled, Running};
+use adapter::{FusedOp, Recycled, Running};
 pub(crate) use nodes::*;
 pub use split::Split;
 use std::sync::{Arc, Mutex};
@@ -256,6 +256,19 @@ impl Graph {
     /// Whether an encoder layer gives the same for the same input every time: there is no dropout inside.
     pub fn is_fixed(&self) -> bool {
         self.emb_ln.dropout.p == 0.0
+    }
+
+    /// Bytes that a layer saves of each token for its backward.
+    pub fn saved_bytes(&self) -> usize {
+        let of = |outlets: Vec<adapter::Outlet>, from: usize| -> usize {
+            let width = |shape: &[TDim]| shape.get(1).map_or(1, |cols| cols.to_usize().unwrap_or(0));
+            outlets[from..].iter().map(|(dt, shape)| dt.size_of() * width(shape)).sum()
+        };
+        self.layers.first().map_or(0, |l| {
+            let norms =
+                of(l.ln1.outlets(true), l.ln1.activations()) + of(l.ln2.outlets(true), l.ln2.activations());
+            of(l.qkv.outlets(true), 0) + norms + of(l.m2.outlets(true), l.m2.activations())
+        })
     }
 
     /// How the arithmetic is done.

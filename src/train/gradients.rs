@@ -56,10 +56,9 @@ impl<'g> Gradients<'g> {
         Ok(self)
     }
 
-    /// The same, cut otherwise than by the number of threads.
-    pub(crate) fn with_cut(mut self, cut: Cut) -> Self {
-        self.cut = Some(cut);
-        self
+    /// The same, cut as told; `None` goes by the number of threads.
+    pub(crate) fn with_cut(self, cut: Option<Cut>) -> Self {
+        Gradients { cut, ..self }
     }
 
     /// Where the encoder is cut, if a part of it is frozen.

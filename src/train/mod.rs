@@ -7,6 +7,7 @@ mod evaluate;
 pub mod exact;
 pub mod gradients;
 mod lanes;
+pub mod memory;
 pub mod metrics;
 mod prefix;
 pub mod step;
@@ -99,6 +100,9 @@ pub struct TrainConfig {
     /// Most bytes of hidden states in front of the lowest trained layer that are kept from epoch to epoch, for what
     /// lies below gives a text the same each time; 0 computes them each time. Changes no result.
     pub prefix_cache: usize,
+    /// How batches are cut, which decides memory and speed, no result; `None` goes by the number of threads. See
+    /// [`memory::fit`].
+    pub cut: Option<Cut>,
 }
 
 /// Default of [`TrainConfig::prefix_cache`].
@@ -120,6 +124,7 @@ impl Default for TrainConfig {
             patience: None,
             keep: Criterion::Accuracy,
             prefix_cache: PREFIX_CACHE,
+            cut: None,
         }
     }
 }

@@ -65,7 +65,9 @@ impl<'g> Trainer<'g> {
             clip: config.clip,
             grad: vec![0.0; len],
             trained,
-            gradients: Gradients::new(graph, selection, class_weights)?.with_frozen_part()?,
+            gradients: Gradients::new(graph, selection, class_weights)?
+                .with_frozen_part()?
+                .with_cut(config.cut),
         })
     }
 

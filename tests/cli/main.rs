@@ -1,11 +1,15 @@
 //! The `trimtab` command as a user meets it: every test runs the real binary on the tiny model of `tests/golden`.
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod answers;
 mod bench;
 mod data;
 mod disk;
 mod files;
 mod interrupt;
+mod memory;
 mod results;
 mod sameness;
 mod sandbox;
