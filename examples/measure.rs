@@ -9,7 +9,7 @@
 //! A training step is forward, loss, backward, clip and AdamW over every default bias and a head of two classes,
 //! without dropout; inference is the forward to the pooled vector, with the base's pooling. Texts are full-length
 //! random ids. Two warm-up steps, then at least four and at most thirty timed ones until the budget (in seconds)
-//! is used. `benches/compare.py` runs this beside other runtimes.
+//! is used, or with `--reps N` exactly N (one or more). `benches/compare.py` runs this beside other runtimes.
 //!
 //! | field | meaning |
 //! |---|---|
@@ -37,8 +37,8 @@ use trimtab::train::step::Trainer;
 use trimtab::train::{self, Labelled};
 use trimtab::{Base, TrainConfig, kernels};
 
-const USAGE: &str =
-    "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N [--budget SECONDS]";
+const USAGE: &str = "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N \
+     [--budget SECONDS | --reps N]";
 const WARM_UP: usize = 2;
 const REPS_MIN: usize = 4;
 const REPS_MAX: usize = 30;
@@ -53,6 +53,8 @@ struct Args {
     seq: usize,
     threads: usize,
     budget_s: f64,
+    /// Timed steps whatever the budget says.
+    reps: Option<usize>,
 }
 
 fn main() {
@@ -73,8 +75,9 @@ fn arguments() -> Result<Args, Failure> {
     if kind != "train" && kind != "infer" {
         return Err(USAGE.into());
     }
+    let train = kind == "train";
     let mut args =
-        Args { train: kind == "train", base: String::new(), batch: 0, seq: 0, threads: 0, budget_s: 6.0 };
+        Args { train, base: String::new(), batch: 0, seq: 0, threads: 0, budget_s: 6.0, reps: None };
     while let Some(name) = given.next() {
         let value = given.next().ok_or_else(|| format!("{name} wants a value; {USAGE}"))?;
         let count = || value.parse::<usize>().map_err(|e| format!("{name} {value}: {e}"));
@@ -84,11 +87,15 @@ fn arguments() -> Result<Args, Failure> {
             "--seq" => args.seq = count()?,
             "--threads" => args.threads = count()?,
             "--budget" => args.budget_s = value.parse().map_err(|e| format!("{name} {value}: {e}"))?,
+            "--reps" => args.reps = Some(count()?),
             _ => return Err(format!("unknown argument {name}; {USAGE}").into()),
         }
     }
     if args.base.is_empty() || args.batch == 0 || args.seq < 3 || args.threads == 0 {
         return Err(format!("--base, --batch, --seq (3 or more) and --threads are needed; {USAGE}").into());
+    }
+    if args.reps == Some(0) {
+        return Err(format!("--reps must be one or more; {USAGE}").into());
     }
     Ok(args)
 }
@@ -116,7 +123,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         let batch: Vec<&Labelled> = texts.iter().collect();
         let mut losses = Vec::new();
         let timed = pool.install(|| {
-            timed(args.budget_s, || {
+            timed(args, || {
                 let step = trainer.step(&mut theta, &batch, None, LEARNING_RATE)?;
                 losses.push(step.loss);
                 match step.is_finite() {
@@ -131,7 +138,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));
         let batch: Vec<&Encoded> = texts.iter().map(|d| &d.text).collect();
         pool.install(|| {
-            timed(args.budget_s, || {
+            timed(args, || {
                 let out = train::forward_all(&graph, &theta, &batch)?;
                 match out.iter().all(|(_, pooled)| pooled.iter().all(|v| v.is_finite())) {
                     true => Ok(()),
@@ -184,7 +191,7 @@ struct Timed {
     other_cpus: Option<f64>,
 }
 
-fn timed(budget_s: f64, mut step: impl FnMut() -> Result<(), Failure> + Send) -> Result<Timed, Failure> {
+fn timed(args: &Args, mut step: impl FnMut() -> Result<(), Failure> + Send) -> Result<Timed, Failure> {
     for _ in 0..WARM_UP {
         step()?;
     }
@@ -193,7 +200,11 @@ fn timed(budget_s: f64, mut step: impl FnMut() -> Result<(), Failure> + Send) ->
     let fresh = proc::reset_peak();
     let (busy, start) = (proc::busy_s(), Instant::now());
     let mut ms = Vec::new();
-    while ms.len() < REPS_MIN || (ms.len() < REPS_MAX && start.elapsed().as_secs_f64() < budget_s) {
+    let more = |done: usize| match args.reps {
+        Some(reps) => done < reps,
+        None => done < REPS_MIN || (done < REPS_MAX && start.elapsed().as_secs_f64() < args.budget_s),
+    };
+    while more(ms.len()) {
         let step_start = Instant::now();
         step()?;
         ms.push(step_start.elapsed().as_secs_f64() * 1e3);
