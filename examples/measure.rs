@@ -9,7 +9,7 @@
 //! A training step is forward, loss, backward, clip and AdamW over every default bias and a head of two classes,
 //! without dropout; inference is the forward to the pooled vector, with the base's pooling. Texts are full-length
 //! random ids. Two warm-up steps, then at least four and at most thirty timed ones until the budget (in seconds)
-//! is used. `benches/compare.py` runs this beside other runtimes.
+//! is used, or with `--reps N` exactly N (one or more). `benches/compare.py` runs this beside other runtimes.
 //!
 //! | field | meaning |
 //! |---|---|
@@ -38,8 +38,8 @@ use trimtab::train::step::Trainer;
 use trimtab::train::{self, Cut, Labelled, memory};
 use trimtab::{Base, TrainConfig, kernels};
 
-const USAGE: &str = "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N [--budget SECONDS] \
-     [--memory SIZE]";
+const USAGE: &str = "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N \
+     [--budget SECONDS | --reps N] [--memory SIZE]";
 const WARM_UP: usize = 2;
 const REPS_MIN: usize = 4;
 const REPS_MAX: usize = 30;
@@ -55,6 +55,8 @@ struct Args {
     threads: usize,
     budget_s: f64,
     memory: Option<usize>,
+    /// Timed steps whatever the budget says.
+    reps: Option<usize>,
 }
 
 fn main() {
@@ -82,6 +84,7 @@ fn arguments() -> Result<Args, Failure> {
         seq: 0,
         threads: 0,
         budget_s: 6.0,
+        reps: None,
         memory: None,
     };
     while let Some(name) = given.next() {
@@ -94,11 +97,15 @@ fn arguments() -> Result<Args, Failure> {
             "--threads" => args.threads = count()?,
             "--budget" => args.budget_s = value.parse().map_err(|e| format!("{name} {value}: {e}"))?,
             "--memory" => args.memory = Some(memory::parse_size(&value)?),
+            "--reps" => args.reps = Some(count()?),
             _ => return Err(format!("unknown argument {name}; {USAGE}").into()),
         }
     }
     if args.base.is_empty() || args.batch == 0 || args.seq < 3 || args.threads == 0 {
         return Err(format!("--base, --batch, --seq (3 or more) and --threads are needed; {USAGE}").into());
+    }
+    if args.reps == Some(0) {
+        return Err(format!("--reps must be one or more; {USAGE}").into());
     }
     Ok(args)
 }
@@ -142,7 +149,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         let batch: Vec<&Labelled> = texts.iter().collect();
         let mut losses = Vec::new();
         let timed = pool.install(|| {
-            timed(args.budget_s, || {
+            timed(args, || {
                 let step = trainer.step(&mut theta, &batch, None, LEARNING_RATE)?;
                 losses.push(step.loss);
                 match step.is_finite() {
@@ -157,7 +164,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));
         let batch: Vec<&Encoded> = texts.iter().map(|d| &d.text).collect();
         pool.install(|| {
-            timed(args.budget_s, || {
+            timed(args, || {
                 let out = train::forward_all(&graph, &theta, &batch)?;
                 match out.iter().all(|(_, pooled)| pooled.iter().all(|v| v.is_finite())) {
                     true => Ok(()),
@@ -210,7 +217,7 @@ struct Timed {
     other_cpus: Option<f64>,
 }
 
-fn timed(budget_s: f64, mut step: impl FnMut() -> Result<(), Failure> + Send) -> Result<Timed, Failure> {
+fn timed(args: &Args, mut step: impl FnMut() -> Result<(), Failure> + Send) -> Result<Timed, Failure> {
     for _ in 0..WARM_UP {
         step()?;
     }
@@ -219,7 +226,11 @@ fn timed(budget_s: f64, mut step: impl FnMut() -> Result<(), Failure> + Send) ->
     let fresh = proc::reset_peak();
     let (busy, start) = (proc::busy_s(), Instant::now());
     let mut ms = Vec::new();
-    while ms.len() < REPS_MIN || (ms.len() < REPS_MAX && start.elapsed().as_secs_f64() < budget_s) {
+    let more = |done: usize| match args.reps {
+        Some(reps) => done < reps,
+        None => done < REPS_MIN || (done < REPS_MAX && start.elapsed().as_secs_f64() < args.budget_s),
+    };
+    while more(ms.len()) {
         let step_start = Instant::now();
         step()?;
         ms.push(step_start.elapsed().as_secs_f64() * 1e3);
