@@ -1,4 +1,4 @@
-//! One training step, texts a second: forward, loss, backward, clip, AdamW; one thread, every kernel set.
+//! One training step, texts a second: forward, loss, backward, clip, AdamW; one thread, the kernel sets of this CPU.
 //!
 //! `cargo bench --bench train_step -- 16x32/avx2` runs one. Groups are `train_step/{batch}x{seq}`, ids the kernel sets.
 //! Before each, the peak of resident memory over a few steps is printed, where the system tells: memory is what
@@ -9,9 +9,9 @@ mod support;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::proc;
+use trimtab::TrainConfig;
 use trimtab::train::Labelled;
 use trimtab::train::step::Trainer;
-use trimtab::{TrainConfig, kernels};
 
 fn train_step(c: &mut Criterion) {
     let (base, pool) = (support::base(), support::one_thread());
@@ -21,7 +21,7 @@ fn train_step(c: &mut Criterion) {
         group.throughput(Throughput::Elements(batch as u64));
         let data = support::texts(batch, seq);
         let data: Vec<&Labelled> = data.iter().collect();
-        for set in kernels::available() {
+        for set in support::sets((batch, seq)) {
             let graph = support::graph(&base, set.clone());
             // Criterion calls the closure many times; what it trains is made once, and only if it is not filtered out.
             let mut made = None;

@@ -2,8 +2,8 @@
 //!
 //! group = `{op}/{shape}`, id = the kernel set, so that sets stand beside each other; throughput in multiply-adds, or
 //! in elements where there are none. Each set's answer is compared with portable's before it is timed. Groups
-//! `peak/int8` and `peak/f32` are loops over registers only, ids `{set}/{instruction}`: what the instruction itself
-//! allows on this machine at this moment. `benches/record.py` divides by it.
+//! `peak_{first,last}/{int8,f32}` are loops over registers only, ids `{set}/{instruction}`: what the instruction itself
+//! allows on this machine, before everything else and behind it, since clocks change. `benches/record.py` divides by it.
 #![allow(missing_docs)]
 
 mod products;
@@ -72,10 +72,10 @@ fn plain<'a>(k: &dyn Kernels, x: &'a [Block]) -> impl Iterator<Item = f32> + 'a 
     x.iter().flat_map(move |b| b.q.map(|q| f32::from((q as u8 ^ flip) as i8)).into_iter().chain([b.scale]))
 }
 
-fn peaks(c: &mut Criterion) {
+fn peaks(c: &mut Criterion, when: &str) {
     let all = peak::peaks();
-    for (group, which) in [("peak/int8", 0), ("peak/f32", 1)] {
-        let mut g = c.benchmark_group(group);
+    for (numbers, which) in [("int8", 0), ("f32", 1)] {
+        let mut g = c.benchmark_group(format!("peak_{when}/{numbers}"));
         for set in available() {
             let Some((int8, float)) = peak::of_set(set.name()) else { continue };
             let instruction = [int8, float][which];
@@ -92,9 +92,10 @@ fn one_thread(c: &mut Criterion) {
         .num_threads(1)
         .build_global()
         .expect("nothing has used the global pool yet");
-    peaks(c);
+    peaks(c, "first");
     products::benches(c);
     rows::benches(c);
+    peaks(c, "last");
 }
 
 criterion_group! {

@@ -33,6 +33,13 @@ pub fn base() -> Base {
     base
 }
 
+/// The sets to time at a shape: portable, which takes seconds for what the others do in milliseconds, only at the first.
+pub fn sets(shape: (usize, usize)) -> Vec<Arc<dyn Kernels>> {
+    let all = trimtab::kernels::available();
+    let few = all.len() > 1 && shape != SHAPES[0];
+    all.into_iter().filter(|k| !few || k.name() != "portable").collect()
+}
+
 /// The graph over a kernel set: mean pooling, two classes, no dropout.
 pub fn graph(base: &Base, kernels: Arc<dyn Kernels>) -> Graph {
     let rates = DropoutRates { head: 0.0, encoder: 0.0 };

@@ -248,7 +248,7 @@ fn text(r: &Report) -> String {
     let told = |value: Option<String>| value.unwrap_or_else(|| "not told".into());
     let mhz = |value: Option<u64>| told(value.map(|mhz| format!("{mhz} MHz")));
     line("trimtab", format!("{}, {}", r.trimtab, m.arch));
-    line("cpu", format!("{}, {} for us", told(m.cpu.clone()), m.cpus));
+    line("cpu", format!("{}; CPUs we may use: {}", told(m.cpu.clone()), m.cpus));
     if let Some(board) = &m.board {
         line("board", board.clone());
     }
