@@ -148,7 +148,9 @@ pub fn fit(s: &Setting, budget: usize) -> Result<Prediction> {
     for cut in cuts(s.threads, s.longest) {
         let p = predict(s, cut)?;
         if p.total() <= budget {
-            let prefix_cache = s.config.prefix_cache.min(budget - p.total());
+            // The heap's own overhead comes on top of many small states.
+            let left = (budget - p.total()).saturating_sub(budget / 32);
+            let prefix_cache = s.config.prefix_cache.min(left);
             return Ok(Prediction { prefix_cache, ..p });
         }
         last = Some(p);
