@@ -192,7 +192,11 @@ impl Work {
             let found = peak::of_set(set.name()).and_then(|(int8, _)| peaks.iter().find(|p| p.0 == int8));
             let peak_per_s = found
                 .map(|(_, multiply_adds, run)| {
-                    rates::seconds(self.budgets.peak, || Ok(run())).map(|s| *multiply_adds as f64 / s)
+                    rates::seconds(self.budgets.peak, || {
+                        run();
+                        Ok(())
+                    })
+                    .map(|s| *multiply_adds as f64 / s)
                 })
                 .transpose()?;
             self.bar.inc(1);

@@ -333,6 +333,7 @@ impl Avx512Vnni {
     /// `fours` is `GROUPS / 4`; `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes,
     /// `sums` to `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn tile_of<const M: usize>(
         self,
         blocks: usize,

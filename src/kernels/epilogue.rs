@@ -262,8 +262,8 @@ impl<F: Copy> Linear<F> {
 
     #[inline(always)]
     fn row<L: Lanes<F = F>>(&self, l: L, mut v: [F; VECTORS]) -> [F; VECTORS] {
-        for i in 0..VECTORS {
-            v[i] = l.fma(v[i], self.scale[i], self.bias[i]);
+        for ((v, scale), bias) in v.iter_mut().zip(self.scale).zip(self.bias) {
+            *v = l.fma(*v, scale, bias);
         }
         v
     }

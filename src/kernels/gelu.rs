@@ -42,7 +42,7 @@ const TAIL: f32 = 4.25;
 /// would be lost, since the result is rounded to 1/254 of the largest of its block. The first coefficient is moved
 /// so that `x` times the polynomial reaches 1/2 at the tail.
 const PHI: [f32; 9] = [
-    0.165_935_785,
+    0.165_935_78,
     -0.080_746_56,
     0.055_649_534,
     -0.039_502_7,

@@ -223,7 +223,7 @@ impl OnSet for Moves {
         }
 
         let ints: [[i32; LANES]; 4] = std::array::from_fn(|i| {
-            std::array::from_fn(|j| (i * 16 + j) as i32 * 0x0123_4567 ^ if j % 3 == 0 { -1 } else { 0 })
+            std::array::from_fn(|j| ((i * 16 + j) as i32 * 0x0123_4567) ^ if j % 3 == 0 { -1 } else { 0 })
         });
         let mut bytes = [0; 64];
         let mut largest = [0; 4];
