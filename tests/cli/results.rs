@@ -64,7 +64,7 @@ fn stdout_has_results_only_and_stderr_plain_lines() {
     assert!(lines[0].contains("examples, 2 labels"), "{}", done.stderr);
     assert!(lines[1].starts_with("memory: about "), "{}", done.stderr);
     assert!(lines[2].starts_with("epoch 1/2") && lines[3].starts_with("epoch 2/2"), "{}", done.stderr);
-    assert!(lines[2].contains("dev loss") && lines[1].contains("accuracy"), "{}", done.stderr);
+    assert!(lines[2].contains("dev loss") && lines[2].contains("accuracy"), "{}", done.stderr);
     let done = s.ok(&format!("{TRAIN} --json"));
     assert_eq!(done.stdout.lines().count(), 1);
     let done = s.ok(&format!("quantize {TINY} --output again"));
