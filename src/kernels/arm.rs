@@ -16,6 +16,7 @@ use std::arch::aarch64::*;
 ///
 /// 32 bytes to start from, then 16 to subtract.
 #[repr(align(64))]
+#[allow(dead_code)] // the tiles' asm reads it
 pub struct Start(pub [f32; 12]);
 
 /// `1.5 · 2^23`
