@@ -155,7 +155,8 @@ pub fn fit(s: &Setting, budget: usize) -> Result<Prediction> {
         }
         last = Some(p);
     }
-    let smallest = last.map_or(0, |p| p.total()).div_ceil(1 << 20);
+    // What the process holds differs by some pages from run to run; the budget named must do in the next one.
+    let smallest = last.map_or(0, |p| p.total()).div_ceil(1 << 20) + 1;
     Err(Error::Config(format!(
         "a budget of {:.1} MiB is too small: texts of {} tokens need --memory {smallest}MiB; a smaller --max-len, \
          fewer --layers or fewer --threads need less",
