@@ -8,7 +8,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2, Axis};
 use trimtab::config::Gelu;
-use trimtab::ops::attention::{self, Heads};
+use trimtab::ops::attention::{self, Heads, Queries};
 use trimtab::ops::dropout::{self, Dropout};
 use trimtab::ops::linear::{self, InputGrad, Linear};
 use trimtab::ops::pooler::{self, Pooler};
@@ -176,32 +176,40 @@ fn layer_norm() {
 
 #[test]
 fn attention_inputs() {
+    let offsets = [0, 3, 4, 9];
+    attention_of(Queries::All, &offsets, &offsets);
+    attention_of(Queries::First, &offsets, &[0, 1, 2, 3]);
+}
+
+/// `rows` is where the rows of ctx of each text begin.
+fn attention_of(queries: Queries, offsets: &[i32], rows: &[i32]) {
     let mut r = rng(7);
     let heads = Heads { heads: 2, dim: 8 };
-    let offsets = [0, 3, 4, 9];
+    let asks = rows[3] as usize;
     let qkv = random(&mut r, 9, 48).mapv(|v| 2.0 * v);
     let run = |qkv: &Array2<f32>| {
-        let mut ctx = Array2::zeros((9, 16));
-        attention::forward(&NUM, heads, values(qkv), &offsets, values_mut(&mut ctx));
+        let mut ctx = Array2::zeros((asks, 16));
+        attention::forward(&NUM, heads, queries, values(qkv), offsets, values_mut(&mut ctx));
         ctx
     };
     let below = Linear { parts: (0..3).map(|_| weight(&mut r, 16, 16)).collect(), gelu: None };
     let back_by_text = |qkv: &Array2<f32>, d: &Array2<f32>| {
         let (mut d_qkv, mut d_b) = (Array2::zeros(qkv.raw_dim()), Array2::zeros((3, 48)));
         let (d, to, sums) = (d.as_slice().unwrap(), values_mut(&mut d_qkv), d_b.as_slice_mut().unwrap());
-        attention::backward(&NUM, heads, d, values(qkv), &offsets, &below, to, sums);
+        attention::backward(&NUM, heads, queries, d, values(qkv), offsets, &below, to, sums);
         (d_qkv, d_b)
     };
     let back = |qkv: &Array2<f32>, d: &Array2<f32>| back_by_text(qkv, d).0;
     check("attention", &qkv, 8, run, back);
 
-    let d_ctx = random(&mut r, 9, 16);
+    let d_ctx = random(&mut r, asks, 16);
     let (d, d_b) = back_by_text(&qkv, &d_ctx);
     for (t, text) in offsets.windows(2).map(|o| o[0] as usize..o[1] as usize).enumerate() {
-        let rows = d.slice_axis(Axis(0), text.clone().into());
+        let d = d.slice_axis(Axis(0), text.into());
         let sums = d_b.row(t);
-        assert!((&rows.sum_axis(Axis(0)) - &sums).iter().all(|v| v.abs() <= 1e-5), "text {t}");
-        let d_ctx_sums = d_ctx.slice_axis(Axis(0), text.into()).sum_axis(Axis(0));
+        assert!((&d.sum_axis(Axis(0)) - &sums).iter().all(|v| v.abs() <= 1e-5), "text {t}");
+        let own = rows[t] as usize..rows[t + 1] as usize;
+        let d_ctx_sums = d_ctx.slice_axis(Axis(0), own.into()).sum_axis(Axis(0));
         for i in 0..16 {
             let (d_b_k, d_b_v) = (sums[16 + i], sums[32 + i]);
             assert!(d_b_k.abs() <= 1e-5, "softmax ignores a constant per row, but d_b_k is {d_b_k}");

@@ -98,7 +98,7 @@ struct Attention {
 
 impl Attention {
     fn new(len: usize, dim: usize, backward: bool) -> Attention {
-        let h = HeadGroup { len, hidden: 3 * BLOCK, dim, heads: 0..BLOCK / dim };
+        let h = HeadGroup { len, queries: len, hidden: 3 * BLOCK, dim, heads: 0..BLOCK / dim };
         Attention {
             qkv: floats(len * 3 * h.hidden).into_iter().map(f16::from_f32).collect(),
             d_ctx: floats(len * h.hidden),

@@ -15,7 +15,7 @@ mod wiring;
 
 use crate::config::{Config, Pooling};
 use crate::error::{Error, Result};
-use crate::ops::attention::Heads;
+use crate::ops::attention::{Heads, Queries};
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::embed::Embed;
 use crate::ops::linear::Linear;
@@ -30,7 +30,7 @@ pub use split::Split;
 use std::sync::{Arc, Mutex};
 use tract_core::internal::*;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
-use wiring::{Start, plan};
+use wiring::{Start, Wanted, plan};
 
 /// A ragged batch: the tokens of all texts one after another.
 #[derive(Clone, Debug)]
@@ -103,11 +103,34 @@ pub(crate) struct LayerOps {
     pub ln2: Arc<NormNode>,
 }
 
+impl LayerOps {
+    /// The same layer where nobody reads more of its output than each text's first row: keys and values are of all
+    /// tokens, what follows is of `batch` rows.
+    fn of_first(&self, shared: &Shared) -> LayerOps {
+        let few = Shared { rows: shared.batch.clone(), ..shared.clone() };
+        let linear = |op: &LinearNode| Arc::new(LinearNode { shared: few.clone(), ..op.clone() });
+        let norm = |op: &NormNode| Arc::new(NormNode { shared: few.clone(), ..op.clone() });
+        let heads = self.attention.heads;
+        LayerOps {
+            qkv: self.qkv.clone(),
+            attention: Arc::new(AttentionNode { shared: few.clone(), heads, queries: Queries::First }),
+            m1: linear(&self.m1),
+            ln1: norm(&self.ln1),
+            m2: linear(&self.m2),
+            m3: linear(&self.m3),
+            ln2: norm(&self.ln2),
+        }
+    }
+}
+
 /// An encoder with pooling and head: op instances, and the plans that run them.
 pub struct Graph {
     pub(crate) embed: Arc<EmbedNode>,
     pub(crate) emb_ln: Arc<NormNode>,
     pub(crate) layers: Vec<LayerOps>,
+    /// The last layer as the `cls` pooler needs it: of the first tokens.
+    pub(crate) top: Option<LayerOps>,
+    first: Arc<FirstNode>,
     pub(crate) pooler: Arc<PoolerNode>,
     pub(crate) head: Arc<HeadNode>,
     layout: Layout,
@@ -197,10 +220,14 @@ impl Graph {
                 (Pooler::cls(&weight), layout.bias(Term::Pooler, 0))
             }
         };
+        let layers: Vec<LayerOps> = (0..config.layers).map(|l| build.layer(l)).collect::<Result<_>>()?;
+        let top = layers.last().filter(|_| pooling == Pooling::Cls).map(|last| last.of_first(&shared));
         let mut graph = Graph {
             embed: Arc::new(EmbedNode { shared: shared.clone(), tables: build.tables()? }),
             emb_ln: build.norm(Term::EmbLn, 0, DropAt::Output)?,
-            layers: (0..config.layers).map(|l| build.layer(l)).collect::<Result<_>>()?,
+            layers,
+            top,
+            first: Arc::new(FirstNode { shared: shared.clone(), hidden: config.hidden }),
             pooler: Arc::new(PoolerNode {
                 shared: shared.clone(),
                 pooler: pooler.0,
@@ -219,7 +246,7 @@ impl Graph {
             layout,
             recycled: Arc::default(),
         };
-        let (model, outlets) = graph.wire(&scope, Start::Tokens, NOTHING)?;
+        let (model, outlets) = graph.wire(&scope, Start::Tokens, NOTHING, Wanted::Pooled)?;
         graph.inference = plan(model, &[outlets.logits, outlets.pooled])?;
         Ok(graph)
     }
@@ -282,7 +309,7 @@ impl Graph {
     }
 
     fn training_plan_from(&self, start: Start, saved_from: usize) -> Result<TrainingPlan> {
-        let (model, o) = self.wire(&self.scope()?, start, saved_from)?;
+        let (model, o) = self.wire(&self.scope()?, start, saved_from, Wanted::Pooled)?;
         let mut outputs = o.saved;
         outputs.extend([o.logits, o.pooled]);
         Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
@@ -328,7 +355,7 @@ impl Graph {
 
     /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
     pub fn hidden_states(&self, batch: &Batch, theta: &[f32]) -> Result<Vec<Array2<f32>>> {
-        let (model, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING)?;
+        let (model, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING, Wanted::Hidden)?;
         let plan = plan(model, &o.hidden)?;
         let (out, _running) = self.run(&plan, batch, self.tokens(batch)?, theta)?;
         let mut out = out.into_iter();
@@ -442,7 +469,7 @@ impl Build<'_> {
         let heads = Heads { heads: self.config.heads, dim: self.config.head_dim() };
         Ok(LayerOps {
             qkv: self.linear(&[Term::Q, Term::K, Term::V], l, Reader::Attention)?,
-            attention: Arc::new(AttentionNode { shared: self.shared.clone(), heads }),
+            attention: Arc::new(AttentionNode { shared: self.shared.clone(), heads, queries: Queries::All }),
             m1: self.linear(&[Term::M1], l, Reader::Norm)?,
             ln1: self.norm(Term::Ln1, l, DropAt::Branch)?,
             m2: self.linear(&[Term::M2], l, Reader::Linear)?,

@@ -2,7 +2,7 @@
 
 use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, typed, typed_mut, values};
 use crate::kernels::{Block, blocks};
-use crate::ops::attention::{self, Heads};
+use crate::ops::attention::{self, Heads, Queries};
 use crate::ops::dropout::Dropout;
 use crate::ops::embed::{self, Embed};
 use crate::ops::head;
@@ -115,6 +115,43 @@ impl FusedOp for StartNode {
     }
 }
 
+/// Inputs: x, offsets. Hands on each text's first row of x, and the offsets of a batch of such rows.
+#[derive(Debug)]
+pub(crate) struct FirstNode {
+    pub shared: Shared,
+    pub hidden: usize,
+}
+
+impl FusedOp for FirstNode {
+    fn name(&self) -> &'static str {
+        "First"
+    }
+
+    fn activations(&self) -> usize {
+        2
+    }
+
+    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+        let texts = &self.shared.batch;
+        vec![
+            (DatumType::F32, tvec![texts.clone(), self.hidden.to_dim()]),
+            (DatumType::I32, tvec![texts.clone() + 1]),
+        ]
+    }
+
+    fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
+        let (x, offsets) = (values::<f32>(&inputs[0])?, values::<i32>(&inputs[1])?);
+        let [first, ones] = outputs else { bail!("two outputs") };
+        for (row, o) in matrix_mut(first)?.rows_mut().into_iter().zip(offsets) {
+            let row = row.into_slice().context("row-major tensor")?;
+            row.copy_from_slice(&x[*o as usize * self.hidden..][..self.hidden]);
+        }
+        let ones = ones.to_plain_array_view_mut::<i32>()?;
+        ones.into_iter().zip(0..).for_each(|(o, i)| *o = i);
+        Ok(())
+    }
+}
+
 /// Where a norm's dropout stands: on the branch that joins the residual, or behind the norm (embeddings).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum DropAt {
@@ -123,7 +160,7 @@ pub(crate) enum DropAt {
 }
 
 /// Inputs: x, (residual,) offsets, keys, theta. Hands on y, and in int8 mode y quantized; saves n and rstd.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct NormNode {
     pub shared: Shared,
     pub gain: Vec<f32>,
@@ -223,7 +260,7 @@ pub(crate) enum Reader {
 }
 
 /// Inputs: x, theta. Saves gelu' where there is a GELU.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LinearNode {
     pub shared: Shared,
     pub linear: Linear,
@@ -265,6 +302,7 @@ impl FusedOp for LinearNode {
 pub(crate) struct AttentionNode {
     pub shared: Shared,
     pub heads: Heads,
+    pub queries: Queries,
 }
 
 impl FusedOp for AttentionNode {
@@ -279,7 +317,7 @@ impl FusedOp for AttentionNode {
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         let ctx = outputs.first_mut().context("an output")?;
         let (qkv, offsets) = (typed(&inputs[0])?, values(&inputs[1])?);
-        attention::forward(&self.shared.numerics, self.heads, qkv, offsets, typed_mut(ctx)?);
+        attention::forward(&self.shared.numerics, self.heads, self.queries, qkv, offsets, typed_mut(ctx)?);
         Ok(())
     }
 }

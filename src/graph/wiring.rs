@@ -16,11 +16,20 @@ pub(super) enum Start {
     Layer(usize),
 }
 
+/// What a model is for.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Wanted {
+    /// Pooled vectors and logits: rows of the last layer that the pooler does not read are left out.
+    Pooled,
+    /// Hidden states of all tokens.
+    Hidden,
+}
+
 /// What a plan may have as outputs.
 pub(super) struct Outlets {
     pub logits: OutletId,
     pub pooled: OutletId,
-    /// The hidden state where the model begins, and behind each of its layers.
+    /// The hidden state where the model begins, and behind each of its layers; of the last one what is [`Wanted`].
     pub hidden: Vec<OutletId>,
     pub saved: Vec<OutletId>,
 }
@@ -32,6 +41,7 @@ impl Graph {
         scope: &SymbolScope,
         start: Start,
         saved_from: usize,
+        wanted: Wanted,
     ) -> Result<(TypedModel, Outlets)> {
         let s = &self.embed.shared;
         let width = self.hidden();
@@ -49,7 +59,7 @@ impl Graph {
                 source("theta", DatumType::F32, tvec![self.layout.len().to_dim()])?,
             ))
         })();
-        let (first, offsets, keys, theta) = sources.map_err(internal)?;
+        let (first, mut offsets, keys, theta) = sources.map_err(internal)?;
         let mut w = Wiring { model, recycled: self.recycled.clone(), saved: Vec::new() };
         // x is an activation as residuals take it, x_q as a Linear reads it: in reference mode the same.
         let (begin, (mut x, mut x_q)) = match start {
@@ -65,14 +75,21 @@ impl Graph {
             }
         };
         let mut hidden = vec![x];
-        for (l, ops) in self.layers.iter().enumerate().skip(begin) {
+        let top = self.top.as_ref().filter(|_| wanted == Wanted::Pooled);
+        for (l, mut ops) in self.layers.iter().enumerate().skip(begin) {
             let save = l >= saved_from;
+            let top = top.filter(|_| l + 1 == self.layers.len());
+            ops = top.unwrap_or(ops);
             let name = |op: &str| format!("layer.{l}.{op}");
             let qkv = w.one(name("qkv"), &ops.qkv, save, &[x_q, theta])?;
             if save {
                 w.saved.push(qkv);
             }
             let ctx = w.one(name("attention"), &ops.attention, save, &[qkv, offsets])?;
+            if top.is_some() {
+                let first = w.add(name("first"), &self.first, false, &[x, offsets])?;
+                (x, offsets) = (first[0], first[1]);
+            }
             let a = w.one(name("m1"), &ops.m1, save, &[ctx, theta])?;
             let (h, h_q) = w.norm(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
             let f = w.one(name("m2"), &ops.m2, save, &[h_q, theta])?;

@@ -39,6 +39,7 @@ fn pad(n: usize) -> usize {
 
 fn check(h: &HeadGroup, qkv: &[f16]) {
     assert!(qkv.len() == h.len * 3 * h.hidden && h.dim > 0 && h.heads.end * h.dim <= h.hidden);
+    assert!(h.queries <= h.len);
 }
 
 /// See `Kernels::attention_forward`.
@@ -54,14 +55,13 @@ impl Op for AttentionForward<'_> {
     fn run<I: Isa>(self, l: I) {
         let AttentionForward { h, qkv, to } = self;
         check(h, qkv);
-        let (len, dim, wide, cols) = (h.len, h.dim, pad(h.dim), pad(h.len));
+        let (len, queries, dim, wide, cols) = (h.len, h.queries, h.dim, pad(h.dim), pad(h.len));
         // A head whose width is no whole vector spills into the columns of the next, which is written later.
         let ld = pad(h.width()) + LANES;
         let width = blocks(h.width());
-        assert!(to.len() == len * width);
+        assert!(to.len() == queries * width);
         let mut buffer = SCRATCH.take();
-        let sizes =
-            [len * wide, dim.next_multiple_of(LANES) * cols, len * wide, QUERIES.min(len) * cols, len * ld];
+        let sizes = [queries * wide, wide * cols, len * wide, QUERIES.min(queries) * cols, queries * ld];
         let [query, key_t, value, s, ctx] = scratch(&mut buffer, sizes);
         for (i, head) in h.heads.clone().enumerate() {
             let part =
@@ -69,8 +69,8 @@ impl Op for AttentionForward<'_> {
             part(0).gather(l, query);
             part(1).transpose(l, key_t);
             part(2).gather(l, value);
-            for first in (0..len).step_by(QUERIES) {
-                let m = QUERIES.min(len - first);
+            for first in (0..queries).step_by(QUERIES) {
+                let m = QUERIES.min(queries - first);
                 let q = rows(&query[first * wide..], wide);
                 product(l, m, cols, dim, q, key_t, cols, s, cols);
                 l.vectorize(SoftmaxRows { s: &mut s[..m * cols], n: len, ld: cols, scale: scale(dim) });
@@ -100,13 +100,13 @@ impl Op for AttentionBackward<'_> {
     fn run<I: Isa>(self, l: I) {
         let AttentionBackward { h, qkv, d_ctx, fold, to, sums } = self;
         check(h, qkv);
-        let (len, dim, wide, cols) = (h.len, h.dim, pad(h.dim), pad(h.len));
+        let (len, queries, dim, wide, cols) = (h.len, h.queries, h.dim, pad(h.dim), pad(h.len));
         let (ld, width) = (pad(h.width()) + LANES, blocks(h.width()));
-        assert!(d_ctx.len() == len * h.hidden && sums.len() == 3 * h.width());
+        assert!(d_ctx.len() == queries * h.hidden && sums.len() == 3 * h.width());
         assert!(fold.iter().all(|f| f.len() == h.hidden) && to.iter().all(|to| to.len() == len * width));
         let mut buffer = SCRATCH.take();
-        let (rows_of, turned_of, square) = (len * wide, wide * cols, len * cols);
-        let sizes = [rows_of, rows_of, turned_of, turned_of, rows_of, square, square, 3 * len * ld];
+        let (asks, rows_of, turned_of, scores) = (queries * wide, len * wide, wide * cols, queries * cols);
+        let sizes = [asks, rows_of, turned_of, turned_of, asks, scores, scores, 3 * len * ld];
         let [query, key, key_t, value_t, d_out, p, d_s, grads] = scratch(&mut buffer, sizes);
         for (i, head) in h.heads.clone().enumerate() {
             let part =
@@ -118,16 +118,22 @@ impl Op for AttentionBackward<'_> {
             for (d, to) in d_ctx.chunks_exact(h.hidden).zip(d_out.chunks_exact_mut(wide)) {
                 to[..dim].copy_from_slice(&d[head * dim..][..dim]);
             }
-            product(l, len, cols, dim, rows(query, wide), key_t, cols, p, cols);
+            product(l, queries, cols, dim, rows(query, wide), key_t, cols, p, cols);
             l.vectorize(SoftmaxRows { s: p, n: len, ld: cols, scale: scale(dim) });
-            product(l, len, cols, dim, rows(d_out, wide), value_t, cols, d_s, cols);
+            product(l, queries, cols, dim, rows(d_out, wide), value_t, cols, d_s, cols);
             l.vectorize(SoftmaxBackwardRows { p, d_p: d_s, ld: cols, scale: scale(dim) });
             let turned = |data| Strided { data, rs: 1, cs: cols };
-            let products = [(rows(d_s, cols), &*key), (turned(&*d_s), &*query), (turned(&*p), &*d_out)];
-            for (grad, (a, b)) in grads.chunks_exact_mut(len * ld).zip(products) {
-                product(l, len, wide, len, a, b, wide, &mut grad[i * dim..], ld);
+            let products = [
+                (queries, len, rows(d_s, cols), &*key),
+                (len, queries, turned(&*d_s), &*query),
+                (len, queries, turned(&*p), &*d_out),
+            ];
+            for (grad, (m, k, a, b)) in grads.chunks_exact_mut(len * ld).zip(products) {
+                product(l, m, wide, k, a, b, wide, &mut grad[i * dim..], ld);
             }
         }
+        // Who does not ask has no gradient of q.
+        grads[queries * ld..len * ld].fill(0.0);
         let columns = h.heads.start * dim..h.heads.end * dim;
         let parts = grads.chunks_exact(len * ld).zip(sums.chunks_exact_mut(h.width())).zip(fold).zip(to);
         for (((grad, sums), fold), to) in parts {

@@ -183,6 +183,8 @@ use half::f16;
 pub struct HeadGroup {
     /// Tokens of the text.
     pub len: usize,
+    /// How many of them ask: the first ones. What nobody reads of the others' results is not computed.
+    pub queries: usize,
     /// Columns of q, of k and of v.
     pub hidden: usize,
     /// Columns of a head.
@@ -242,13 +244,14 @@ pub trait Kernels: Send + Sync {
     /// the output-channel scales were folded into it before it was quantized.
     fn gemm_backward(&self, d_y: &[Block], parts: &[MatI8], to: Backward);
 
-    /// `ctx = softmax(Q Kᵀ / √dim) V` of some heads, quantized. `qkv: [len, 3·hidden]`, `to: [len, blocks(width)]`.
+    /// `ctx = softmax(Q Kᵀ / √dim) V` of some heads, quantized. `qkv: [len, 3·hidden]`,
+    /// `to: [queries, blocks(width)]`.
     fn attention_forward(&self, h: &HeadGroup, qkv: &[f16], to: &mut [Block]);
 
     /// Gradients of q, k and v of some heads, times the scales of their Linears, quantized.
     ///
-    /// `d_ctx: [len, hidden]`, `fold: [hidden]` each, `to: [len, blocks(width)]` each; `sums: [3, width]` gets the
-    /// sums of the gradients over the rows, ascending.
+    /// `d_ctx: [queries, hidden]`, zero for the other tokens; `fold: [hidden]` each, `to: [len, blocks(width)]` each;
+    /// `sums: [3, width]` gets the sums of the gradients over the rows, ascending.
     fn attention_backward(
         &self,
         h: &HeadGroup,

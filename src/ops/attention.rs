@@ -23,6 +23,33 @@ pub struct Heads {
     pub dim: usize,
 }
 
+/// Which of a text's tokens ask: q of the others is not used.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Queries {
+    /// Each.
+    All,
+    /// The first. Rows of ctx are then texts, not tokens.
+    First,
+}
+
+impl Queries {
+    /// How many of a text of `len` tokens.
+    fn of(self, len: usize) -> usize {
+        match self {
+            Queries::All => len,
+            Queries::First => len.min(1),
+        }
+    }
+
+    /// The rows of ctx that belong to text `i` with these tokens.
+    fn rows(self, i: usize, tokens: &Range<usize>) -> Range<usize> {
+        match self {
+            Queries::All => tokens.clone(),
+            Queries::First => i..i + 1,
+        }
+    }
+}
+
 impl Heads {
     fn hidden(self) -> usize {
         self.heads * self.dim
@@ -39,28 +66,30 @@ impl Heads {
     }
 }
 
-/// Shapes: `qkv: [rows, 3·hidden]`, `offsets: [texts + 1]`, `ctx: [rows, hidden]`, quantized in int8 mode.
-pub fn forward(num: &Numerics, h: Heads, qkv: Values, offsets: &[i32], ctx: ValuesMut) {
+/// Shapes: `qkv: [rows, 3·hidden]`, `offsets: [texts + 1]`, `ctx: [rows, hidden]` (`[texts, hidden]` where only first
+/// tokens ask), quantized in int8 mode.
+pub fn forward(num: &Numerics, h: Heads, queries: Queries, qkv: Values, offsets: &[i32], ctx: ValuesMut) {
     match (num, qkv, ctx) {
         (Numerics::Int8(k), Values::F16(qkv), ValuesMut::I8(ctx)) => {
-            for_groups(h, offsets, 1, ctx, |text, group, to| {
-                k.attention_forward(&group, text_rows(qkv, &text, 3 * h.hidden()), to);
+            for_groups(h, queries, offsets, 1, ctx, |_, text, group, to| {
+                k.attention_forward(&group, part_of(qkv, &text, 3 * h.hidden()), to);
             });
         }
         (Numerics::Reference, Values::F32(qkv), ValuesMut::F32(ctx)) => {
             let (qkv, mut ctx) = (reference_rows(qkv, 3 * h.hidden()), reference_rows_mut(ctx, h.hidden()));
-            for (text, head) in texts_and_heads(h, offsets) {
+            for (i, text, head) in texts_and_heads(h, offsets) {
                 let [_, _, v] = reference_qkv(h, qkv, &text, head);
-                let p = reference_probabilities(h, qkv, &text, head);
-                ctx.slice_mut(s![text, head * h.dim..(head + 1) * h.dim]).assign(&p.dot(&v));
+                let p = reference_probabilities(h, queries, qkv, &text, head);
+                let asks = queries.rows(i, &text);
+                ctx.slice_mut(s![asks, head * h.dim..(head + 1) * h.dim]).assign(&p.dot(&v));
             }
         }
         _ => mismatch("attention"),
     }
 }
 
-/// Shapes: `d_ctx: [rows, hidden]`, `qkv: [rows, 3·hidden]`, `d_qkv: [rows, 3·hidden]`, and the gradients of the
-/// three biases, `d_b: [texts, 3·hidden]`.
+/// Shapes: `d_ctx` that of ctx, `qkv: [rows, 3·hidden]`, `d_qkv: [rows, 3·hidden]`, and the gradients of the three
+/// biases, `d_b: [texts, 3·hidden]`.
 ///
 /// Int8: `d_qkv` is times the scales of `below`, the Linear that made q, k and v, and quantized, each part from a whole
 /// block on.
@@ -68,6 +97,7 @@ pub fn forward(num: &Numerics, h: Heads, qkv: Values, offsets: &[i32], ctx: Valu
 pub fn backward(
     num: &Numerics,
     h: Heads,
+    queries: Queries,
     d_ctx: &[f32],
     qkv: Values,
     offsets: &[i32],
@@ -80,8 +110,10 @@ pub fn backward(
         (Numerics::Int8(k), Values::F16(qkv), ValuesMut::I8(d_qkv)) => {
             let [w_q, w_k, w_v] = &below.parts[..] else { mismatch("attention") };
             let fold = [w_q.scale(), w_k.scale(), w_v.scale()];
-            let sums = for_groups(h, offsets, 3, d_qkv, |text, group, to| {
-                let (d_ctx, qkv) = (text_rows(d_ctx, &text, hidden), text_rows(qkv, &text, 3 * hidden));
+            let sums = for_groups(h, Queries::All, offsets, 3, d_qkv, |i, text, mut group, to| {
+                group.queries = queries.of(group.len);
+                let d_ctx = part_of(d_ctx, &queries.rows(i, &text), hidden);
+                let qkv = part_of(qkv, &text, 3 * hidden);
                 let mut sums = vec![0.0; 3 * group.width()];
                 let (q, rest) = to.split_at_mut(to.len() / 3);
                 let (key, v) = rest.split_at_mut(q.len());
@@ -100,18 +132,21 @@ pub fn backward(
         (Numerics::Reference, Values::F32(qkv), ValuesMut::F32(d_qkv)) => {
             let (qkv, d_ctx) = (reference_rows(qkv, 3 * hidden), reference_rows(d_ctx, hidden));
             let mut grads = reference_rows_mut(d_qkv, 3 * hidden);
-            for (text, head) in texts_and_heads(h, offsets) {
+            for (i, text, head) in texts_and_heads(h, offsets) {
                 let [q, k, v] = reference_qkv(h, qkv, &text, head);
-                let d_ctx = d_ctx.slice(s![text.clone(), head * h.dim..(head + 1) * h.dim]);
-                let p = reference_probabilities(h, qkv, &text, head);
+                let q = q.slice_move(s![..queries.of(text.len()), ..]);
+                let d_ctx = d_ctx.slice(s![queries.rows(i, &text), head * h.dim..(head + 1) * h.dim]);
+                let p = reference_probabilities(h, queries, qkv, &text, head);
                 let mut d_s = d_ctx.dot(&v.t());
                 for (mut d, p) in d_s.rows_mut().into_iter().zip(p.rows()) {
                     let sum: f64 = d.iter().zip(p).map(|(d, p)| f64::from(*d) * f64::from(*p)).sum();
                     d.zip_mut_with(&p, |d, p| *d = p * (*d - sum as f32) * h.scale());
                 }
-                for (i, grad) in [d_s.dot(&k), d_s.t().dot(&q), p.t().dot(&d_ctx)].into_iter().enumerate() {
-                    let first = i * hidden + head * h.dim;
-                    grads.slice_mut(s![text.clone(), first..first + h.dim]).assign(&grad);
+                for (part, grad) in [d_s.dot(&k), d_s.t().dot(&q), p.t().dot(&d_ctx)].iter().enumerate() {
+                    let first = part * hidden + head * h.dim;
+                    let mut to = grads.slice_mut(s![text.clone(), first..first + h.dim]);
+                    to.fill(0.0);
+                    to.slice_mut(s![..grad.nrows(), ..]).assign(grad);
                 }
             }
             text_sums(num, d_qkv, 3 * hidden, offsets, d_b);
@@ -120,33 +155,37 @@ pub fn backward(
     }
 }
 
-fn text_rows<'a, T>(x: &'a [T], text: &Range<usize>, cols: usize) -> &'a [T] {
-    &x[text.start * cols..text.end * cols]
+fn part_of<'a, T>(x: &'a [T], rows: &Range<usize>, cols: usize) -> &'a [T] {
+    &x[rows.start * cols..rows.end * cols]
 }
 
-/// Runs `task(text's rows, heads, to: [parts, T, blocks])` for every text and group of heads in parallel, lays what
-/// they fill out as `[rows, parts · blocks(hidden)]`, and returns what they return, text by text.
+/// Runs `task(i, text's rows, heads, to: [parts, queries, blocks])` for every text and group of heads in parallel, lays
+/// what they fill out as `[rows, parts · blocks(hidden)]`, and returns what they return, text by text.
 fn for_groups<T: Send>(
     h: Heads,
+    queries: Queries,
     offsets: &[i32],
     parts: usize,
     result: &mut [Block],
-    task: impl Fn(Range<usize>, HeadGroup, &mut [Block]) -> T + Sync,
+    task: impl Fn(usize, Range<usize>, HeadGroup, &mut [Block]) -> T + Sync,
 ) -> Vec<T> {
-    let run = |text: Range<usize>, heads: Range<usize>| {
-        let group = HeadGroup { len: text.len(), hidden: h.hidden(), dim: h.dim, heads };
-        let mut to = vec![Block::zeroed(); parts * group.len * blocks(group.width())];
-        let value = task(text.clone(), group.clone(), &mut to);
-        (text, group, to, value)
+    let run = |(i, text): (usize, Range<usize>), heads: Range<usize>| {
+        let len = text.len();
+        let group = HeadGroup { len, queries: queries.of(len), hidden: h.hidden(), dim: h.dim, heads };
+        let mut to = vec![Block::zeroed(); parts * group.queries * blocks(group.width())];
+        let rows = queries.rows(i, &text);
+        let value = task(i, text, group.clone(), &mut to);
+        (rows, group, to, value)
     };
-    let all: Vec<_> = texts(offsets).flat_map(|text| h.groups().map(move |g| (text.clone(), g))).collect();
+    let texts = texts(offsets).enumerate();
+    let all: Vec<_> = texts.flat_map(|text| h.groups().map(move |g| (text.clone(), g))).collect();
     let done: Vec<_> = all.into_par_iter().map(|(text, heads)| run(text, heads)).collect();
     let whole = blocks(h.hidden());
     done.into_iter()
-        .map(|(text, group, to, value)| {
+        .map(|(rows, group, to, value)| {
             let (first, width) = (group.heads.start * h.dim / BLOCK, blocks(group.width()));
-            for (part, to) in to.chunks_exact(group.len * width).enumerate() {
-                for (r, to) in text.clone().zip(to.chunks_exact(width)) {
+            for (part, to) in to.chunks_exact(rows.len() * width).enumerate() {
+                for (r, to) in rows.clone().zip(to.chunks_exact(width)) {
                     result[(r * parts + part) * whole + first..][..width].copy_from_slice(to);
                 }
             }
@@ -155,8 +194,9 @@ fn for_groups<T: Send>(
         .collect()
 }
 
-fn texts_and_heads(h: Heads, offsets: &[i32]) -> impl Iterator<Item = (Range<usize>, usize)> {
-    texts(offsets).flat_map(move |text| (0..h.heads).map(move |head| (text.clone(), head)))
+fn texts_and_heads(h: Heads, offsets: &[i32]) -> impl Iterator<Item = (usize, Range<usize>, usize)> {
+    let texts = texts(offsets).enumerate();
+    texts.flat_map(move |(i, text)| (0..h.heads).map(move |head| (i, text.clone(), head)))
 }
 
 fn reference_rows(x: &[f32], cols: usize) -> ArrayView2<'_, f32> {
@@ -179,9 +219,15 @@ fn reference_qkv<'a>(
     })
 }
 
-fn reference_probabilities(h: Heads, qkv: ArrayView2<f32>, text: &Range<usize>, head: usize) -> Array2<f32> {
+fn reference_probabilities(
+    h: Heads,
+    queries: Queries,
+    qkv: ArrayView2<f32>,
+    text: &Range<usize>,
+    head: usize,
+) -> Array2<f32> {
     let [q, k, _] = reference_qkv(h, qkv, text, head);
-    let mut s = q.dot(&k.t());
+    let mut s = q.slice(s![..queries.of(text.len()), ..]).dot(&k.t());
     for mut row in s.rows_mut() {
         row.mapv_inplace(|v| v * h.scale());
         let p = super::loss::softmax(row.as_slice().expect("row-major tensor"));

@@ -160,6 +160,8 @@ struct Walk<'a> {
     layout: &'a Layout,
     selection: &'a Selection,
     batch: &'a Batch,
+    /// `[texts + 1]`: where the rows of each text begin, in the layer at hand.
+    offsets: &'a [i32],
     hidden: usize,
     masked: &'a mut Vec<f32>,
     sums: &'a mut Vec<f32>,
@@ -183,7 +185,7 @@ impl Walk<'_> {
     /// `d_b = Σ_rows d`, where the bias is wanted.
     fn bias(&mut self, term: Term, layer: usize, d: &[f32]) {
         if self.selection.wants(term, layer) {
-            let (num, offsets, hidden) = (self.num, self.batch.offsets(), self.hidden);
+            let (num, offsets, hidden) = (self.num, self.offsets, self.hidden);
             text_sums(num, d, hidden, offsets, self.by_text(hidden));
             self.add(self.layout.bias(term, layer), 0, hidden);
         }
@@ -202,7 +204,7 @@ impl Walk<'_> {
         to: &mut Rows,
     ) {
         let (hidden, drops) = (self.hidden, node.dropout.p > 0.0);
-        to.sized(self.num, self.batch.rows(), 1, hidden);
+        to.sized(self.num, d_s.len() / hidden, 1, hidden);
         let fold = branch.parts[0].scale();
         let at_once = (!drops && matches!(self.num, Numerics::Int8(_))).then_some((fold, &mut to.blocks[..]));
         add_norm::backward(self.num, d_y, (saved(n), saved_vector(rstd)), &node.gain, d_s, at_once);
@@ -211,7 +213,7 @@ impl Walk<'_> {
         if drops {
             masked.clear();
             masked.extend_from_slice(d_s);
-            node.dropout.apply_rows(self.batch.keys(), self.batch.offsets(), hidden, &mut masked);
+            node.dropout.apply_rows(self.batch.keys(), self.offsets, hidden, &mut masked);
             d = &masked;
         }
         self.bias(term, layer, d);
@@ -238,11 +240,15 @@ pub(crate) fn backward(
     work: &mut Workspace,
     grad: &mut ExactSum,
 ) {
-    let (num, layout, offsets) = (graph.numerics(), graph.layout(), batch.offsets());
-    let (hidden, texts, rows) = (f.pooled.ncols(), batch.len(), batch.rows());
+    let (num, layout, all) = (graph.numerics(), graph.layout(), batch.offsets());
+    let (hidden, texts) = (f.pooled.ncols(), batch.len());
+    // Where the last layer is of first tokens, so are its gradients, down to its attention.
+    let first: Vec<i32> = (0..).take(texts + 1).collect();
+    let offsets = if graph.top.is_some() { &first[..] } else { all };
+    let mut rows = if graph.top.is_some() { texts } else { batch.rows() };
     let lowest = selection.lowest;
     let Workspace { d: [d_x, d_s, masked], narrow, wide, qkv, sums } = work;
-    let mut walk = Walk { num, layout, selection, batch, hidden, masked, sums, grad };
+    let mut walk = Walk { num, layout, selection, batch, offsets, hidden, masked, sums, grad };
 
     // logits = drop(pooled) Wᵀ + b
     let h = &graph.head;
@@ -276,7 +282,10 @@ pub(crate) fn backward(
         }
     }
 
-    for (l, (ops, saved_layer)) in graph.layers.iter().zip(f.layers).enumerate().rev() {
+    for (l, (mut ops, saved_layer)) in graph.layers.iter().zip(f.layers).enumerate().rev() {
+        let top = graph.top.as_ref().filter(|_| l + 1 == selection.depth);
+        ops = top.unwrap_or(ops);
+        let offsets = walk.offsets;
         let at = |term: Term| depth(term, l, selection.depth);
         if lowest > at(Term::Ln2) {
             return;
@@ -332,10 +341,10 @@ pub(crate) fn backward(
         // ctx = attention(qkv); the values of d_h are used up, its memory is not
         let d_ctx = d_h;
         linear::backward(num, &ops.m1.linear, narrow.values(num), InputGrad::Set(d_ctx));
-        qkv.sized(num, rows, 3, hidden);
-        let (heads, below) = (ops.attention.heads, &ops.qkv.linear);
+        qkv.sized(num, batch.rows(), 3, hidden);
+        let (heads, queries, below) = (ops.attention.heads, ops.attention.queries, &ops.qkv.linear);
         let (d_qkv, d_b) = (qkv.values_mut(num), walk.by_text(3 * hidden));
-        attention::backward(num, heads, d_ctx, saved(&kept.qkv), offsets, below, d_qkv, d_b);
+        attention::backward(num, heads, queries, d_ctx, saved(&kept.qkv), all, below, d_qkv, d_b);
         graph.recycle([kept.qkv]);
         for (part, term) in [Term::Q, Term::K, Term::V].into_iter().enumerate() {
             if selection.wants(term, l) {
@@ -346,11 +355,23 @@ pub(crate) fn backward(
             return;
         }
 
+        // The residual of ln1 reaches as few rows as there were, keys and values those of all tokens.
+        if top.is_some() {
+            (walk.offsets, rows) = (all, batch.rows());
+            d_s.clear();
+            d_s.resize(rows * hidden, 0.0);
+            for (d, at) in d_x.chunks_exact(hidden).zip(all) {
+                d_s[*at as usize * hidden..][..hidden].copy_from_slice(d);
+            }
+            std::mem::swap(d_x, d_s);
+            grow(d_s, rows * hidden, 0.0);
+        }
+
         // qkv = x W_qkvᵀ + b_qkv; the residual of ln1 joins: d_x = d_s + d_qkv W_qkv
         linear::backward(num, &ops.qkv.linear, qkv.values(num), InputGrad::Add(d_x));
     }
 
     // x = drop(emb_ln(e)): the lowest bias of all, and nothing below to carry a gradient to
-    graph.emb_ln.dropout.apply_rows(batch.keys(), offsets, hidden, d_x);
+    graph.emb_ln.dropout.apply_rows(batch.keys(), all, hidden, d_x);
     walk.bias(Term::EmbLn, 0, d_x);
 }

@@ -12,19 +12,21 @@ struct Case {
 }
 
 impl Case {
-    fn new(len: usize, hidden: usize, dim: usize, heads: std::ops::Range<usize>, seed: u64) -> Case {
+    fn new(len: usize, hidden: usize, dim: usize, heads: std::ops::Range<usize>, queries: usize) -> Case {
+        let seed = (len * hidden + queries) as u64;
         let mut g = Rng(seed);
         let qkv = g.floats(len * 3 * hidden, 2.0).iter().map(|v| f16::from_f32(*v)).collect();
         let fold = [0, 1, 2].map(|_| g.floats(hidden, 1.0));
-        Case { d_ctx: g.floats(len * hidden, 1.0), h: HeadGroup { len, hidden, dim, heads }, qkv, fold }
+        let h = HeadGroup { len, queries, hidden, dim, heads };
+        Case { d_ctx: g.floats(queries * hidden, 1.0), h, qkv, fold }
     }
 
     /// ctx, and the gradients of q, k and v times fold, dequantized, `[len, width]`; then the sums `[3, width]`.
     fn run(&self, k: &dyn Kernels) -> [Vec<f32>; 5] {
         let h = &self.h;
         let wide = blocks(h.width());
-        let none = || vec![Block { q: [99; BLOCK], scale: f32::NAN }; h.len * wide];
-        let [mut ctx, mut q, mut key, mut v] = [none(), none(), none(), none()];
+        let none = |rows: usize| vec![Block { q: [99; BLOCK], scale: f32::NAN }; rows * wide];
+        let [mut ctx, mut q, mut key, mut v] = [none(h.queries), none(h.len), none(h.len), none(h.len)];
         let mut sums = vec![f32::NAN; 3 * h.width()];
         k.attention_forward(h, &self.qkv, &mut ctx);
         let fold = [0, 1, 2].map(|i| &self.fold[i][..]);
@@ -41,7 +43,7 @@ impl Case {
     fn exact(&self) -> [Vec<f64>; 5] {
         let h = &self.h;
         let (t, w) = (h.len, h.width());
-        let [mut ctx, mut sums] = [vec![0.0; t * w], vec![0.0; 3 * w]];
+        let [mut ctx, mut sums] = [vec![0.0; h.queries * w], vec![0.0; 3 * w]];
         let mut grads = [vec![0.0; t * w], vec![0.0; t * w], vec![0.0; t * w]];
         for (i, head) in h.heads.clone().enumerate() {
             let at = |part: usize, r: usize, c: usize| {
@@ -49,7 +51,7 @@ impl Case {
             };
             let d_out = |r: usize, c: usize| f64::from(self.d_ctx[r * h.hidden + head * h.dim + c]);
             let scale = 1.0 / (h.dim as f64).sqrt();
-            for r in 0..t {
+            for r in 0..h.queries {
                 let s: Vec<f64> = (0..t)
                     .map(|j| (0..h.dim).map(|c| at(0, r, c) * at(1, j, c)).sum::<f64>() * scale)
                     .collect();
@@ -90,7 +92,8 @@ fn cases() -> Vec<Case> {
         [(128, 32, 2..4), (128, 64, 1..2), (48, 12, 0..4), (5, 5, 0..1), (60, 20, 0..3), (384, 32, 10..12)]
     {
         for len in [1, 2, 7, 16, 17, 64, 65, 130] {
-            cases.push(Case::new(len, hidden, dim, heads.clone(), (len * hidden) as u64));
+            cases.push(Case::new(len, hidden, dim, heads.clone(), len));
+            cases.push(Case::new(len, hidden, dim, heads.clone(), 1));
         }
     }
     cases
