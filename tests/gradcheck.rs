@@ -259,11 +259,9 @@ fn head_all_inputs() {
         let back = |p: &Array2<f32>, w: &Array2<f32>, d: &Array2<f32>| {
             let (mut d_w, mut d_b) = (Array2::zeros((3, 10)), Array2::zeros((1, 3)));
             let mut d_p = Array2::zeros(p.raw_dim());
-            let add = |w: &[f32], b: &[f32]| {
-                d_w.iter_mut().zip(w).for_each(|(sum, w): (&mut f32, _)| *sum += w);
-                d_b.iter_mut().zip(b).for_each(|(sum, b): (&mut f32, _)| *sum += b);
-            };
-            head::backward(d.view(), p.view(), dropout, &keys, w.view(), add, Some(d_p.view_mut()));
+            let (to_w, to_b) = (d_w.as_slice_mut().unwrap(), d_b.as_slice_mut().unwrap());
+            head::backward(&NUM, d.view(), dropout, &keys, w.view(), d_p.view_mut());
+            head::parameters(&NUM, d.view(), p.view(), dropout, &keys, to_w, to_b);
             (d_p, d_w, d_b)
         };
         check("head p", &p, 13, |p| run(p, &w, &b), |p, d| back(p, &w, d).0);

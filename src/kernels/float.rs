@@ -35,30 +35,30 @@ impl Op for SoftmaxRows<'_> {
             for x in chunks.iter() {
                 max = l.max(max, l.load(x));
             }
-            let max = l.splat(l.max_lane(max));
-
-            // A NaN may be lost by `max`, but not by what follows: the whole row becomes NaN.
-            let factor = l.splat(scale);
+            // e^(scale (x - max)) = 2^(factor x - factor max). A NaN may be lost by `max`, but not by what follows: the
+            // whole row becomes NaN.
+            let factor = scale * std::f32::consts::LOG2_E;
+            let (factor, max) = (l.splat(factor), l.splat(-factor * l.max_lane(max)));
             let mut sum = l.splat(0.0);
             let (fours, ones) = chunks.as_chunks_mut::<4>();
             for x in fours {
                 let mut e = [factor; 4];
                 for i in 0..4 {
-                    e[i] = l.mul(l.sub(l.load(&x[i]), max), factor);
+                    e[i] = l.fma(l.load(&x[i]), factor, max);
                 }
-                let e = math::exp(l, e);
+                let e = math::exp2(l, e);
                 for i in 0..4 {
                     sum = l.add(sum, e[i]);
                     l.store(e[i], &mut x[i]);
                 }
             }
             for x in ones {
-                let [e] = math::exp(l, [l.mul(l.sub(l.load(x), max), factor)]);
+                let [e] = math::exp2(l, [l.fma(l.load(x), factor, max)]);
                 sum = l.add(sum, e);
                 l.store(e, x);
             }
             if !tail.is_empty() {
-                let [e] = math::exp(l, [l.mul(l.sub(l.load_part(tail, 0.0), max), factor)]);
+                let [e] = math::exp2(l, [l.fma(l.load_part(tail, 0.0), factor, max)]);
                 l.store_part(e, tail);
                 sum = l.add(sum, l.load_part(tail, 0.0));
             }

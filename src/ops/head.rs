@@ -4,7 +4,8 @@
 //! the mask is computed again.
 
 use super::dropout::Dropout;
-use super::ndarray::*;
+use super::{Numerics, ndarray::*, pad};
+use crate::kernels::Strided;
 
 /// Shapes: `p: [batch, hidden]`, `keys: [batch]` (dropout), `w: [labels, hidden]`, `b: [labels]`,
 /// `y: [batch, labels]`.
@@ -25,37 +26,52 @@ pub fn forward(
     }
 }
 
-/// Shapes as in [`forward`]. The gradients of each text are handed to `parameters(d_w: [labels, hidden], d_b: [labels])`,
-/// in order. `d_p` is `None` where nothing below is trained.
-#[allow(clippy::too_many_arguments)]
+/// Shapes as in [`forward`]; `d_p: [batch, hidden]`.
 pub fn backward(
+    num: &Numerics,
+    d_y: ArrayView2<f32>,
+    dropout: Dropout,
+    keys: &[i64],
+    w: ArrayView2<f32>,
+    mut d_p: ArrayViewMut2<f32>,
+) {
+    d_p.assign(&product(num, d_y, w));
+    for (key, mut row) in keys.iter().zip(d_p.rows_mut()) {
+        dropout.apply(*key, 0, row.as_slice_mut().expect("row-major tensor"));
+    }
+}
+
+/// The gradients of the parameters, `d_w: [labels, hidden]` and `d_b: [labels]`, from whole batches `d_y: [batch,
+/// labels]` and `p: [batch, hidden]`: the sums run over the texts in their order, so they are for once, not by text.
+pub fn parameters(
+    num: &Numerics,
     d_y: ArrayView2<f32>,
     p: ArrayView2<f32>,
     dropout: Dropout,
     keys: &[i64],
-    w: ArrayView2<f32>,
-    mut parameters: impl FnMut(&[f32], &[f32]),
-    mut d_p: Option<ArrayViewMut2<f32>>,
+    d_w: &mut [f32],
+    d_b: &mut [f32],
 ) {
-    let hidden = p.ncols();
-    let mut d_w = vec![0.0; w.len()];
-    for (i, (d_y, key)) in d_y.rows().into_iter().zip(keys).enumerate() {
-        let mut p = p.row(i).to_vec();
-        dropout.apply(*key, 0, &mut p);
-        for (&d, d_w) in d_y.iter().zip(d_w.chunks_exact_mut(hidden)) {
-            d_w.iter_mut().zip(&p).for_each(|(d_w, p)| *d_w = d * p);
-        }
-        parameters(&d_w, d_y.to_slice().expect("row-major tensor"));
-        if let Some(d_p) = &mut d_p {
-            let mut row = d_p.row_mut(i);
-            let row = row.as_slice_mut().expect("row-major tensor");
-            row.fill(0.0);
-            for (&d, w) in d_y.iter().zip(w.rows()) {
-                row.iter_mut().zip(w).for_each(|(r, w)| *r += d * w);
-            }
-            dropout.apply(*key, 0, row);
-        }
+    let mut dropped = p.to_owned();
+    for (key, mut row) in keys.iter().zip(dropped.rows_mut()) {
+        dropout.apply(*key, 0, row.as_slice_mut().expect("row-major tensor"));
     }
+    d_w.iter_mut().zip(&product(num, d_y.t(), dropped.view())).for_each(|(d_w, v)| *d_w = *v);
+    d_b.fill(0.0);
+    d_y.rows().into_iter().for_each(|d_y| d_b.iter_mut().zip(d_y).for_each(|(b, d)| *b += d));
+}
+
+/// `a b`, each sum ascending.
+fn product(num: &Numerics, a: ArrayView2<f32>, b: ArrayView2<f32>) -> Array2<f32> {
+    let Numerics::Int8(kernels) = num else { return a.dot(&b) };
+    let ((m, k), n, wide) = (a.dim(), b.ncols(), pad(b.ncols()));
+    let (a, mut rows) = (a.as_standard_layout(), Array2::zeros((k, wide)));
+    rows.slice_mut(s![.., ..n]).assign(&b);
+    let mut c = Array2::zeros((m, wide));
+    let a = Strided { data: a.as_slice().expect("row-major tensor"), rs: k, cs: 1 };
+    let (rows, to) = (rows.as_slice().expect("as made"), c.as_slice_mut().expect("as made"));
+    kernels.gemm_f32(m, wide, k, a, rows, wide, to, wide);
+    c.slice_move(s![.., ..n])
 }
 
 /// A dot product in the fixed order of the project: 16 lanes, then a tree.

@@ -1,4 +1,4 @@
-//! The layers in reverse: from the gradient of the logits to the gradient of every wanted bias.
+//! The layers in reverse: from the gradient of the logits to the gradient of every wanted bias of the encoder.
 //!
 //! Each block names the forward line above the line that differentiates it. The walk stops at the lowest
 //! trained bias; below it nothing is computed.
@@ -226,7 +226,8 @@ impl Walk<'_> {
     }
 }
 
-/// Adds the gradients of one batch to `grad`, which has the layout of theta.
+/// Adds the gradients of one batch's biases to `grad`, which has the layout of theta. Those of the head are left to
+/// [`head::parameters`].
 ///
 /// `d_logits: [batch, labels]`. Uses up `f`: saved tensors are released as the walk passes them.
 #[allow(clippy::too_many_arguments)]
@@ -253,19 +254,11 @@ pub(crate) fn backward(
     // logits = drop(pooled) Wᵀ + b
     let h = &graph.head;
     let pooler_depth = 1 + selection.depth * DEPTHS;
-    let mut d_pooled = Array2::zeros((texts, hidden));
-    {
-        let below = (lowest <= pooler_depth).then(|| d_pooled.view_mut());
-        let (p, w) = (f.pooled.view(), h.weight_of(theta));
-        let add = |d_w: &[f32], d_b: &[f32]| {
-            walk.grad.add(h.weight.clone(), d_w);
-            walk.grad.add(h.bias.clone(), d_b);
-        };
-        head::backward(d_logits.view(), p, h.dropout, batch.keys(), w, add, below);
-    }
     if lowest > pooler_depth {
         return;
     }
+    let mut d_pooled = Array2::zeros((texts, hidden));
+    head::backward(num, d_logits.view(), h.dropout, batch.keys(), h.weight_of(theta), d_pooled.view_mut());
 
     // pooled = pool(x)
     grow(d_x, rows * hidden, 0.0);

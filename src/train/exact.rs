@@ -2,53 +2,62 @@
 //!
 //! A gradient of a batch is the sum of its texts' gradients, and these come from several threads and from pieces of
 //! any size. In floating point the order would show in the last bits; so each text's share is rounded to a multiple
-//! of 2⁻⁴⁴ and the sum is one of integers, exact. AdamW's `eps` hides anything below a hundred thousand such units.
+//! of 2⁻³⁶ and added in f64, where such sums are exact up to 2¹⁷. AdamW's `eps` is hundreds of such units.
 
 use std::ops::Range;
 
-/// Units in 1.
-const UNITS: f32 = (1u64 << 44) as f32;
-/// A text's share of this size or more, or none at all (NaN), spoils the sum. 128 of the largest share fit; beyond that the sum stays at its end.
-const LIMIT: f32 = 4096.0;
+/// `x + ROUND - ROUND` is `x` rounded to a multiple of 2⁻³⁶: around 1.5 · 2¹⁶ that is the distance of two f64.
+const ROUND: f64 = 1.5 * (1u64 << 16) as f64;
+/// A share of this size or more, or none at all (NaN), spoils the sum.
+const LIMIT: f32 = (1 << 15) as f32;
+/// What the sizes of all shares are counted in, so that this sum too is one of integers.
+const SIZES: f32 = (1 << 10) as f32;
+/// The most that all shares together may be.
+const MOST: u64 = (1 << 17) * (1 << 10);
 
 /// A sum of vectors that have the layout of theta.
 pub struct ExactSum {
-    units: Vec<i64>,
-    spoilt: bool,
+    sums: Vec<f64>,
+    /// Sum of the shares' largest values; none once a share was spoilt.
+    size: Option<u64>,
 }
 
 impl ExactSum {
     /// Zeros.
     pub fn new(len: usize) -> ExactSum {
-        ExactSum { units: vec![0; len], spoilt: false }
+        ExactSum { sums: vec![0.0; len], size: Some(0) }
     }
 
     /// Adds values at `range`.
     pub fn add(&mut self, range: Range<usize>, values: &[f32]) {
-        let units = &mut self.units[range];
-        assert_eq!(units.len(), values.len());
-        let mut fine = true;
-        for (sum, v) in units.iter_mut().zip(values) {
-            fine &= v.abs() < LIMIT;
-            *sum = sum.saturating_add((v * UNITS) as i64);
+        let sums = &mut self.sums[range];
+        assert_eq!(sums.len(), values.len());
+        // The bits of |v| order as |v| does, with NaN on top, which a maximum of floats would lose.
+        let mut largest = 0i32;
+        for (sum, v) in sums.iter_mut().zip(values) {
+            largest = largest.max(v.to_bits() as i32 & i32::MAX);
+            *sum += f64::from(*v) + ROUND - ROUND;
         }
-        self.spoilt |= !fine;
+        let largest = f32::from_bits(largest as u32);
+        let size = (largest < LIMIT).then(|| (largest * SIZES).ceil() as u64);
+        self.size = self.size.zip(size).map(|(all, size)| all.saturating_add(size));
     }
 
     /// Moves another sum into this one, and leaves zeros there.
     pub fn take(&mut self, other: &mut ExactSum) {
-        for (a, b) in self.units.iter_mut().zip(&mut other.units) {
-            *a = a.saturating_add(std::mem::take(b));
+        for (a, b) in self.sums.iter_mut().zip(&mut other.sums) {
+            *a += std::mem::take(b);
         }
-        self.spoilt |= std::mem::take(&mut other.spoilt);
+        let size = other.size.replace(0);
+        self.size = self.size.zip(size).map(|(a, b)| a.saturating_add(b));
     }
 
-    /// Moves the sum to `grad`, rounded once; all NaN where a share was not finite or absurdly large.
+    /// Moves the sum to `grad`, rounded once; all NaN where a share was not finite or all together absurdly large.
     pub fn finish(&mut self, grad: &mut [f32]) {
-        let spoilt = std::mem::take(&mut self.spoilt);
-        for (grad, units) in grad.iter_mut().zip(&mut self.units) {
-            let sum = std::mem::take(units) as f64 / f64::from(UNITS);
-            *grad = if spoilt { f32::NAN } else { sum as f32 };
+        let fine = self.size.replace(0).is_some_and(|size| size < MOST);
+        for (grad, sum) in grad.iter_mut().zip(&mut self.sums) {
+            let sum = std::mem::take(sum);
+            *grad = if fine { sum as f32 } else { f32::NAN };
         }
     }
 }

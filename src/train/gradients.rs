@@ -4,7 +4,7 @@
 //! threads ([`Cut`]). Each is a whole forward and backward, so what is saved for the backward, and what moves through
 //! the caches, does not grow with the batch. A text's share of the gradient does not depend on the texts beside it,
 //! and the shares are added exactly ([`ExactSum`]): the result is the same to the bit however a batch is cut, and for
-//! any number of threads.
+//! any number of threads. The head's gradient is one product over the whole batch, when all parts are done.
 
 use super::Labelled;
 use super::backward::{Selection, Workspace, backward};
@@ -13,9 +13,10 @@ use super::lanes::Cut;
 use super::prefix::{self, Known};
 use crate::error::Result;
 use crate::graph::{Batch, Graph, Split, TrainingPlan};
-use crate::ops::{Numerics, dropout, loss};
+use crate::ops::{Numerics, dropout, head, loss};
 use crate::tokenize::Encoded;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use tract_core::prelude::tract_ndarray::{ArrayView2, Axis, concatenate};
 
 /// A graph with the plan of its training, for one selection of biases.
 pub struct Gradients<'g> {
@@ -114,23 +115,47 @@ impl<'g> Gradients<'g> {
                 }
             };
             let (loss, d_logits) = loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
-            let logits: Vec<Vec<f32>> = forward.logits.rows().into_iter().map(|row| row.to_vec()).collect();
+            let (logits, pooled) = (forward.logits.clone(), forward.pooled.clone());
             let idle = self.idle().pop();
             let (mut work, mut sum) =
                 idle.unwrap_or_else(|| (Workspace::default(), ExactSum::new(theta.len())));
             backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut work, &mut sum);
             self.idle().push((work, sum));
-            Ok((loss, logits))
+            Ok((loss, logits, d_logits, pooled))
         });
         let mut sum = ExactSum::new(theta.len());
         self.idle().iter_mut().for_each(|(_, part)| sum.take(part));
         sum.finish(grad);
         let (mut loss, mut logits) = (0.0, Vec::with_capacity(batch.len()));
-        for (part_loss, part_logits) in parts? {
-            part_loss.into_iter().for_each(|text: f64| loss += text);
-            logits.extend(part_logits);
+        let parts = parts?;
+        for (part_loss, part_logits, ..) in &parts {
+            part_loss.iter().for_each(|text| loss += text);
+            logits.extend(part_logits.rows().into_iter().map(|row| row.to_vec()));
         }
+        if batch.is_empty() {
+            return Ok((loss, logits));
+        }
+        let d_logits: Vec<_> = parts.iter().map(|(_, _, d, _)| d.view()).collect();
+        let pooled: Vec<_> = parts.iter().map(|(.., pooled)| pooled.view()).collect();
+        self.of_head(&d_logits, &pooled, keys, grad);
         Ok((loss, logits))
+    }
+
+    /// The gradient of the head, from the parts of a batch in their order.
+    fn of_head(
+        &self,
+        d_y: &[ArrayView2<f32>],
+        p: &[ArrayView2<f32>],
+        keys: Option<&[i64]>,
+        grad: &mut [f32],
+    ) {
+        let whole = |parts| concatenate(Axis(0), parts).expect("parts of one width");
+        let (d_y, p, h) = (whole(d_y), whole(p), &self.graph.head);
+        let off = vec![dropout::OFF; d_y.nrows()];
+        let [d_w, d_b] =
+            grad.get_disjoint_mut([h.weight.clone(), h.bias.clone()]).expect("the layout has both apart");
+        let keys = keys.unwrap_or(&off);
+        head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, keys, d_w, d_b);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {

@@ -72,10 +72,15 @@ fn exp_and_tanh() {
         absolute = absolute.max((t as f64 - (x as f64).tanh()).abs());
         assert!(t.abs() <= 1.0 && t.signum() == x.signum(), "tanh {x} = {t}");
     }
+    for x in grid(-125.0, 1.0, 200_000) {
+        let e = on_lanes(|x| math::exp2(Portable, [x])[0], x) as f64;
+        assert!((e / (x as f64).exp2() - 1.0).abs() <= 3e-6, "2^{x} = {e}");
+    }
     println!("exp: relative error {relative:.2e}; tanh: absolute error {absolute:.2e}");
     assert!(relative <= 1e-7 && absolute <= 3e-7, "{relative:e} {absolute:e}");
     assert_eq!(on_lanes(|x| math::exp(Portable, [x])[0], 0.0), 1.0);
     assert!(on_lanes(|x| math::exp(Portable, [x])[0], f32::NAN).is_nan());
+    assert!(on_lanes(|x| math::exp2(Portable, [x])[0], f32::NAN).is_nan());
     assert!(on_lanes(|x| math::tanh(Portable, x), f32::NAN).is_nan());
 }
 
@@ -121,9 +126,9 @@ fn softmax_and_its_backward() {
         let sum: f64 = e.iter().sum();
         let dot: f64 = (0..n).map(|i| at(&d_p, i) * e[i] / sum).sum();
         for (i, e) in e.iter().enumerate() {
-            assert!((at(&p, i) - e / sum).abs() <= 1e-6 * e / sum, "{r} {i}");
+            assert!((at(&p, i) - e / sum).abs() <= 5e-6 * e / sum, "{r} {i}");
             let d = scale as f64 * e / sum * (at(&d_p, i) - dot);
-            assert!((at(&d_s, i) - d).abs() <= 1e-6, "{r} {i}: {} {d}", at(&d_s, i));
+            assert!((at(&d_s, i) - d).abs() <= 2e-6, "{r} {i}: {} {d}", at(&d_s, i));
         }
         assert!((n..ld).all(|i| at(&p, i) == 0.0 && at(&d_s, i) == 0.0));
     }
