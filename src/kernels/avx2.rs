@@ -3,7 +3,7 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
-use super::gemm::{MR_MAX, Tile};
+use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
 use super::tiles::{self, GROUP, PANEL};
@@ -218,13 +218,6 @@ impl Int8 for Avx2 {
     }
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[i8]) {
-        for line in bytes.chunks(64) {
-            cpu!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr()));
-        }
-    }
-
-    #[inline(always)]
     fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i16]) {
         // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs.
         let order = cpu!(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
@@ -258,6 +251,7 @@ impl Int8 for Avx2 {
         _sums: &[i32],
         acc: &mut Tile,
         col: usize,
+        ahead: Ahead,
     ) {
         let blocks = x.len() / mr;
         let &[b] = b else { unreachable!("one panel") };
@@ -268,7 +262,7 @@ impl Int8 for Avx2 {
                 match mr {
                     // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
                     $($m => unsafe {
-                        self.tile_of::<$m>(blocks, x.as_ptr(), a.as_ptr(), b.as_ptr(), acc, col)
+                        self.tile_of::<$m>(blocks, x.as_ptr(), a.as_ptr(), b.as_ptr(), acc, col, ahead)
                     },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
@@ -315,6 +309,7 @@ impl Avx2 {
     /// `x` points to `M * blocks` blocks, `a` to as many times `BLOCK` values, `b` to `blocks * BLOCK * PANEL`;
     /// `col + 16 <= BLOCK`.
     #[inline(always)]
+    #[allow(clippy::too_many_arguments)]
     unsafe fn tile_of<const M: usize>(
         self,
         blocks: usize,
@@ -323,8 +318,14 @@ impl Avx2 {
         b: *const i16,
         acc: &mut Tile,
         col: usize,
+        ahead: Ahead,
     ) {
         for block in 0..blocks {
+            if let Some(square) = ahead.squares.get(block) {
+                for line in (0..Ahead::PIECE).step_by(64) {
+                    cpu!(_mm_prefetch::<_MM_HINT_T1>(square.wrapping_add(ahead.at + line)));
+                }
+            }
             // SAFETY: the pairs and scales of this block, in bounds by the caller's word; the CPU by `self`.
             unsafe {
                 let mut sums = [[_mm256_setzero_si256(); 2]; M];

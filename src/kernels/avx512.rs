@@ -4,12 +4,13 @@
 //! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact. Rows and the
 //! forward's panels are read where they lie.
 
-use super::gemm::{MR_MAX, Tile};
+use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
 use super::tiles::{self, GROUP, PANEL};
 use super::{BLOCK, Block, MatI8};
 use half::f16;
+use std::arch::asm;
 use std::arch::x86_64::*;
 
 /// Proof that the CPU has AVX-512 F, BW, DQ, VL and VNNI, FMA and F16C.
@@ -219,12 +220,101 @@ fn first(n: usize) -> u16 {
     ((1u32 << n) - 1) as u16
 }
 
-const MR: usize = 6;
+/// Seven rows by two panels: 14 sums of a block, 14 of all blocks, 2 of the panels and one of a row take 31 of 32
+/// registers. Fewer sums have to wait for each other.
+const MR: usize = 7;
 /// Bytes of a panel for one group of 4 in the contraction: one register.
 const STEP: usize = PANEL * GROUP;
 /// Groups of a block.
 const GROUPS: usize = BLOCK / GROUP;
-const _: () = assert!(MR <= MR_MAX);
+const _: () = assert!(MR <= MR_MAX && GROUPS == 16 && BLOCK == 64 && PANEL == 16 && Ahead::PIECE == 256);
+
+/// Four values of the contraction: two registers of the panels, and of each row 4 bytes in all lanes.
+macro_rules! group {
+    ($g:literal $([$s0:literal $s1:literal $at:literal])*) => {
+        concat!(
+            "vmovdqu64 zmm28, [{b0}+64*", $g, "]\nvmovdqu64 zmm29, [{b1}+64*", $g, "]\n",
+            $("vpbroadcastd zmm30, dword ptr [", $at, "+4*", $g, "]\n",
+            "vpdpbusd zmm", $s0, ", zmm30, zmm28\nvpdpbusd zmm", $s1, ", zmm30, zmm29\n",)*
+        )
+    };
+}
+
+/// A tile, of each row: the registers of its two sums in the block at hand and of its two over all blocks, its number,
+/// and where its bytes lie.
+///
+/// In assembly, since the compiler neither keeps the order nor the registers: it has three products in a row wait for
+/// each other, and puts sums that it then has no room for on the stack.
+macro_rules! tile_of {
+    ($blocks:expr, $x:expr, $b:expr, $sums:expr, $to:expr, $ahead:expr, $at_ahead:expr,
+     $([$s0:literal $s1:literal $a0:literal $a1:literal $r:literal $at:literal])*) => {
+        asm!(
+            // All sums are -0, so that the first block's fma is a product: with 0 it would make 0 of -0.
+            "vpternlogd zmm31, zmm31, zmm31, 255",
+            "vpslld zmm31, zmm31, 31",
+            $(concat!("vmovaps zmm", $a0, ", zmm31\nvmovaps zmm", $a1, ", zmm31"),)*
+            "2:",
+            $(concat!("vmovdqu64 zmm", $s0, ", [{sums}]\nvmovdqu64 zmm", $s1, ", [{sums}+{panel}]"),)*
+            "test {ahead}, {ahead}",
+            "jz 3f",
+            "mov {n}, [{ahead}]",
+            "prefetcht1 [{n}+{at_ahead}]",
+            "prefetcht1 [{n}+{at_ahead}+64]",
+            "prefetcht1 [{n}+{at_ahead}+128]",
+            "prefetcht1 [{n}+{at_ahead}+192]",
+            "add {ahead}, 8",
+            "3:",
+            "mov {n:e}, 4",
+            "4:",
+            group!(0 $([$s0 $s1 $at])*),
+            group!(1 $([$s0 $s1 $at])*),
+            group!(2 $([$s0 $s1 $at])*),
+            group!(3 $([$s0 $s1 $at])*),
+            "add {x0}, 16",
+            "add {x3}, 16",
+            "add {x6}, 16",
+            "add {b0}, 256",
+            "add {b1}, 256",
+            "dec {n:e}",
+            "jnz 4b",
+            // The scale lies behind a block's bytes.
+            $(concat!(
+                "vbroadcastss zmm30, dword ptr [", $at, "]\n",
+                "vcvtdq2ps zmm", $s0, ", zmm", $s0, "\nvcvtdq2ps zmm", $s1, ", zmm", $s1, "\n",
+                "vfmadd231ps zmm", $a0, ", zmm", $s0, ", zmm30\nvfmadd231ps zmm", $a1, ", zmm", $s1, ", zmm30",
+            ),)*
+            "add {x0}, 4",
+            "add {x3}, 4",
+            "add {x6}, 4",
+            "add {sums}, 64",
+            "dec {blocks}",
+            "jnz 2b",
+            $(concat!("vmovups [{to}+256*", $r, "], zmm", $a0, "\nvmovups [{to}+256*", $r, "+64], zmm", $a1),)*
+            // A tile of one row does without.
+            "/* {row} */",
+            blocks = inout(reg) $blocks => _,
+            n = out(reg) _,
+            row = in(reg) $blocks * size_of::<Block>(),
+            x0 = inout(reg) $x => _,
+            x3 = inout(reg) $x.wrapping_add(3 * $blocks) => _,
+            x6 = inout(reg) $x.wrapping_add(6 * $blocks) => _,
+            b0 = inout(reg) $b[0].as_ptr() => _,
+            b1 = inout(reg) $b[1].as_ptr() => _,
+            sums = inout(reg) $sums => _,
+            panel = in(reg) $blocks * PANEL * size_of::<i32>(),
+            to = in(reg) $to,
+            ahead = inout(reg) $ahead => _,
+            at_ahead = in(reg) $at_ahead,
+            out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
+            out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+            out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
+            out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
+            out("zmm24") _, out("zmm25") _, out("zmm26") _, out("zmm27") _, out("zmm28") _, out("zmm29") _,
+            out("zmm30") _, out("zmm31") _,
+            options(nostack)
+        )
+    };
+}
 
 impl Int8 for Avx512Vnni {
     const MR: usize = MR;
@@ -246,35 +336,41 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn prefetch(self, bytes: &[i8]) {
-        for line in bytes.chunks(64) {
-            cpu!(_mm_prefetch::<_MM_HINT_T1>(line.as_ptr()));
-        }
-    }
-
-    #[inline(always)]
-    fn pack_ins(self, w: MatI8, i: usize, panel: usize, to: &mut [i8]) {
+    fn pack_ins_and_sums(self, w: MatI8, i: usize, panel: usize, to: &mut [i8], sums: &mut [i32]) {
         // Bytes within 128 bits: four outputs of four inputs to four inputs of four outputs. Hidden from the
         // compiler, which else rewrites the shuffle as several.
         let order = std::hint::black_box(cpu!(_mm512_broadcast_i32x4(_mm_setr_epi8(
             0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15
         ))));
+        let (shift, zero) = cpu!((_mm512_set1_epi8(-128), _mm512_setzero_si512()));
         let row = tiles::padded(w.cols) * PANEL;
-        for (p, outs) in w.tiles.chunks_exact(row).enumerate() {
-            let (squares, _) = outs[i * PANEL..][..BLOCK * PANEL].as_chunks::<{ PANEL * PANEL }>();
-            for (q, square) in squares.iter().enumerate() {
-                let (to, _) = to[q * panel + p * PANEL * PANEL..].as_chunks_mut::<STEP>();
-                for (k, to) in to.iter_mut().enumerate().take(PANEL / GROUP) {
-                    cpu!({
-                        // Inputs 4 L .. 4 L + 4 of outputs 4 k .. 4 k + 4 lie at 64 L + 16 k.
-                        let p = square.as_ptr().add(k * 16);
-                        let v = _mm512_castsi128_si512(_mm_loadu_si128(p.cast()));
-                        let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(p.add(STEP).cast()));
-                        let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(p.add(2 * STEP).cast()));
-                        let v = _mm512_inserti32x4::<3>(v, _mm_loadu_si128(p.add(3 * STEP).cast()));
-                        _mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_shuffle_epi8(v, order));
-                    });
+        const SQUARE: usize = PANEL * PANEL;
+        for (block, outs) in w.tiles.chunks_exact(row * (BLOCK / PANEL)).enumerate() {
+            let mut shifts = [zero; BLOCK / PANEL];
+            for (p, outs) in outs.chunks_exact(row).enumerate() {
+                let (squares, _) = outs[i * PANEL..][..BLOCK * PANEL].as_chunks::<SQUARE>();
+                for (q, (square, shifts)) in squares.iter().zip(&mut shifts).enumerate() {
+                    let to = &mut to[q * panel + block * BLOCK * PANEL + p * SQUARE..][..SQUARE];
+                    for k in 0..PANEL / GROUP {
+                        cpu!({
+                            // Where the next square of this panel goes: the buffer is larger than the first cache.
+                            _mm_prefetch::<_MM_HINT_T0>(to.as_ptr().wrapping_add(SQUARE + k * STEP));
+                            // Inputs 4 L .. 4 L + 4 of outputs 4 k .. 4 k + 4 lie at 64 L + 16 k.
+                            let p = square.as_ptr().add(k * 16);
+                            let v = _mm512_castsi128_si512(_mm_loadu_si128(p.cast()));
+                            let v = _mm512_inserti32x4::<1>(v, _mm_loadu_si128(p.add(STEP).cast()));
+                            let v = _mm512_inserti32x4::<2>(v, _mm_loadu_si128(p.add(2 * STEP).cast()));
+                            let v = _mm512_inserti32x4::<3>(v, _mm_loadu_si128(p.add(3 * STEP).cast()));
+                            let v = _mm512_shuffle_epi8(v, order);
+                            _mm512_storeu_si512(to[k * STEP..][..STEP].as_mut_ptr().cast(), v);
+                            *shifts = _mm512_dpbusd_epi32(*shifts, shift, v);
+                        });
+                    }
                 }
+            }
+            for (q, shifts) in shifts.iter().enumerate() {
+                let to = &mut sums[q * (panel / BLOCK) + block * PANEL..][..PANEL];
+                cpu!(_mm512_storeu_si512(to.as_mut_ptr().cast(), _mm512_sub_epi32(zero, *shifts)));
             }
         }
     }
@@ -302,93 +398,46 @@ impl Int8 for Avx512Vnni {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, x: &[Block], _a: &[i8], b: &[&[i8]], sums: &[i32], acc: &mut Tile, col: usize) {
+    fn tile(
+        self,
+        mr: usize,
+        x: &[Block],
+        _a: &[i8],
+        b: &[&[i8]],
+        sums: &[i32],
+        acc: &mut Tile,
+        col: usize,
+        ahead: Ahead,
+    ) {
         let blocks = x.len() / mr;
-        let &[b0, b1] = b else { unreachable!("two panels") };
-        assert!(x.len() == mr * blocks && col + 2 * PANEL <= BLOCK && mr <= MR_MAX);
-        assert!(
-            b0.len() == blocks * GROUPS * STEP && b1.len() == b0.len() && sums.len() == 2 * blocks * PANEL
-        );
-        // GROUPS / 4, but the compiler does not know: it would unroll the loop whole and spill half the registers. Four
-        // at a time, since counting goes through the ports that multiply.
-        let fours = b0.len() / (4 * blocks * STEP);
+        assert!(x.len() == mr * blocks && blocks > 0 && col + 2 * PANEL <= BLOCK && mr <= MR_MAX);
+        assert!(b.len() == 2 && b.iter().all(|b| b.len() == blocks * GROUPS * STEP));
+        assert!(sums.len() == 2 * blocks * PANEL);
+        assert!(ahead.squares.is_empty() || ahead.squares.len() == blocks);
+        let (x, sums, to) = (x.as_ptr(), sums.as_ptr(), acc.0.as_flattened_mut()[col..].as_mut_ptr());
+        let squares = if ahead.squares.is_empty() { std::ptr::null() } else { ahead.squares.as_ptr() };
         macro_rules! heights {
-            ($($m:literal)*) => {
+            ($($m:literal: $([$($row:tt)*])*;)*) => {
                 match mr {
-                    // SAFETY: the lengths are those `tile_of` asks for, by the assertions.
-                    $($m => unsafe {
-                        let b = [b0.as_ptr(), b1.as_ptr()];
-                        self.tile_of::<$m>(blocks, fours, x.as_ptr(), b, sums.as_ptr(), acc, col)
-                    },)*
+                    // SAFETY: the rows, panels, sums and squares have the lengths asserted above, `acc` has MR_MAX
+                    // rows with room for two panels from `col` on, addresses to fetch need not be memory; the CPU
+                    // by `self`.
+                    $($m => unsafe { tile_of!(blocks, x, b, sums, to, squares, ahead.at, $([$($row)*])*) },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
             };
         }
-        heights!(1 2 3 4 5 6)
-    }
-}
-
-impl Avx512Vnni {
-    /// # Safety
-    /// `fours` is `GROUPS / 4`; `x` points to `M * blocks` blocks, `b` to two panels of `blocks * GROUPS * STEP` bytes,
-    /// `sums` to `2 * blocks * PANEL` values; `col + 32 <= BLOCK`.
-    #[inline(always)]
-    #[allow(clippy::too_many_arguments)]
-    unsafe fn tile_of<const M: usize>(
-        self,
-        blocks: usize,
-        fours: usize,
-        x: *const Block,
-        b: [*const i8; 2],
-        sums: *const i32,
-        acc: &mut Tile,
-        col: usize,
-    ) {
-        // 12 sums of a block, 12 of all blocks, 2 of the panels and one broadcast: all stay in the 32 registers.
-        let mut all = [[cpu!(_mm512_setzero_ps()); 2]; M];
-        for block in 0..blocks {
-            // SAFETY: the groups, rows and sums of this block, in bounds by the caller's word; the CPU by `self`.
-            unsafe {
-                let sums = sums.add(block * PANEL);
-                let start =
-                    [_mm512_loadu_si512(sums.cast()), _mm512_loadu_si512(sums.add(blocks * PANEL).cast())];
-                let mut sums = [start; M];
-                let x = x.add(block);
-                let (b0, b1) = (b[0].add(block * GROUPS * STEP), b[1].add(block * GROUPS * STEP));
-                for fours in 0..fours {
-                    let (x, b0, b1) =
-                        (x.cast::<i32>().add(fours * 4), b0.add(fours * 4 * STEP), b1.add(fours * 4 * STEP));
-                    for g in 0..4 {
-                        let b0 = _mm512_loadu_si512(b0.add(g * STEP).cast());
-                        let b1 = _mm512_loadu_si512(b1.add(g * STEP).cast());
-                        for (r, sum) in sums.iter_mut().enumerate() {
-                            let x = x.add(r * blocks * (size_of::<Block>() / 4) + g).read_unaligned();
-                            let x = _mm512_set1_epi32(x);
-                            sum[0] = _mm512_dpbusd_epi32(sum[0], x, b0);
-                            sum[1] = _mm512_dpbusd_epi32(sum[1], x, b1);
-                        }
-                    }
-                }
-                for r in 0..M {
-                    let scale = _mm512_set1_ps((*x.add(r * blocks)).scale);
-                    for half in 0..2 {
-                        let v = _mm512_cvtepi32_ps(sums[r][half]);
-                        all[r][half] = match block {
-                            // A product, not an fma with 0, which would make 0 of -0.
-                            0 => _mm512_mul_ps(v, scale),
-                            _ => _mm512_fmadd_ps(v, scale, all[r][half]),
-                        };
-                    }
-                }
-            }
-        }
-        for (all, row) in all.iter().zip(&mut acc.0) {
-            // SAFETY: 32 values from `col` on lie within a row, by the caller's word; the CPU by `self`.
-            unsafe {
-                let to = row.as_mut_ptr().add(col);
-                _mm512_storeu_ps(to, all[0]);
-                _mm512_storeu_ps(to.add(PANEL), all[1]);
-            }
+        heights! {
+            1: [0 1 14 15 0 "{x0}"];
+            2: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"];
+            3: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"] [4 5 18 19 2 "{x0}+2*{row}"];
+            4: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"] [4 5 18 19 2 "{x0}+2*{row}"] [6 7 20 21 3 "{x3}"];
+            5: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"] [4 5 18 19 2 "{x0}+2*{row}"] [6 7 20 21 3 "{x3}"]
+                [8 9 22 23 4 "{x3}+{row}"];
+            6: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"] [4 5 18 19 2 "{x0}+2*{row}"] [6 7 20 21 3 "{x3}"]
+                [8 9 22 23 4 "{x3}+{row}"] [10 11 24 25 5 "{x3}+2*{row}"];
+            7: [0 1 14 15 0 "{x0}"] [2 3 16 17 1 "{x0}+{row}"] [4 5 18 19 2 "{x0}+2*{row}"] [6 7 20 21 3 "{x3}"]
+                [8 9 22 23 4 "{x3}+{row}"] [10 11 24 25 5 "{x3}+2*{row}"] [12 13 26 27 6 "{x6}"];
         }
     }
 }

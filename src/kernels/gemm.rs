@@ -28,6 +28,24 @@ const PANELS: usize = BLOCK / PANEL;
 #[repr(align(64))]
 pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
 
+/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: [`Ahead::PIECE`] bytes a block, so that
+/// the lines on their way leave room for those that the tile itself waits for.
+#[derive(Clone, Copy)]
+pub struct Ahead<'a> {
+    /// Where a square of 16 columns and a block of the contraction begins, one a block; or none.
+    pub squares: &'a [*const i8],
+    /// Where in the squares.
+    pub at: usize,
+}
+
+impl Ahead<'_> {
+    /// Four cache lines.
+    pub const PIECE: usize = 256;
+}
+
+/// Bytes of 16 columns and a block of the contraction.
+const SQUARE: usize = BLOCK * PANEL;
+
 /// Multiply-adds below which threads cost more than they bring.
 const THREADED: usize = 4 << 20;
 
@@ -135,18 +153,19 @@ impl<'a> Job<'a> {
         &w.tiles[strip.at * padded(w.cols)..][..self.k * BLOCK * BLOCK]
     }
 
-    /// Begins to fetch piece `i` of `n` of a strip's weights.
+    /// Where the squares of a strip's weights begin, `[PANELS][k]`. Those of a backward are 64 columns of 16 outputs.
     #[inline(always)]
-    fn prefetch<I: Isa>(&self, isa: I, strip: &Strip, i: usize, n: usize) {
+    fn squares(&self, strip: &Strip, to: &mut Vec<*const i8>) {
         if !self.parts.is_empty() {
-            let stored = self.stored(strip);
-            return isa.prefetch(&stored[stored.len() * i / n..stored.len() * (i + 1) / n]);
+            to.extend(self.stored(strip).chunks_exact(SQUARE).map(<[i8]>::as_ptr));
+            return;
         }
-        // A backward's lie in squares, one a panel of outputs.
-        for w in self.over_outs {
-            let (row, panels) = (padded(w.cols) * PANEL, padded(w.rows) / PANEL);
-            for p in panels * i / n..panels * (i + 1) / n {
-                isa.prefetch(&w.tiles[p * row + strip.at * PANEL..][..BLOCK * PANEL]);
+        for q in 0..PANELS {
+            for w in self.over_outs {
+                let row = padded(w.cols) * PANEL;
+                for outs in w.tiles.chunks_exact(PANELS * row) {
+                    to.push(outs[q * row + strip.at * PANEL..][..SQUARE].as_ptr());
+                }
             }
         }
     }
@@ -252,11 +271,8 @@ impl Op for Strips<'_> {
         let panel = k * BLOCK * PANEL;
         let mut sums = vec![0; if I::FLIP == 0 { 0 } else { PANELS * k * PANEL }];
         let mut acc = Tile([[0.0; BLOCK]; MR_MAX]);
+        let mut squares = Vec::new();
         for (i, strip) in strips.iter().enumerate() {
-            // Weights come from memory further away than the rows: the next strip's are fetched meanwhile, a piece a
-            // tile. With few tiles a piece is more than the memory takes at a time.
-            let tiles = job.rows.div_ceil(I::MR);
-            let next = strips.get(i + 1).filter(|_| tiles >= 8);
             let packed: &[I::B] = match job.parts.is_empty() {
                 false => {
                     let stored = job.stored(strip);
@@ -274,7 +290,8 @@ impl Op for Strips<'_> {
                     let to = typed::<I::B>(buffer, PANELS * panel);
                     let mut out = 0;
                     for w in job.over_outs {
-                        isa.pack_ins(*w, strip.at, panel, &mut to[out * PANEL..]);
+                        let sums = if I::FLIP == 0 { &mut [][..] } else { &mut sums[out / BLOCK * PANEL..] };
+                        isa.pack_ins_and_sums(*w, strip.at, panel, &mut to[out * PANEL..], sums);
                         out += padded(w.rows);
                     }
                     to
@@ -284,28 +301,29 @@ impl Op for Strips<'_> {
             let sums = match job.parts.get(strip.part) {
                 _ if I::FLIP == 0 => &[][..],
                 Some(part) => &part.sums[strip.at * k..][..PANELS * k * PANEL],
-                None => {
-                    for (b, sums) in b.iter().zip(sums.chunks_exact_mut(k * PANEL)) {
-                        isa.panel_sums(b, sums);
-                    }
-                    &sums
-                }
+                None => &sums,
             };
-            for (i, t) in tiles_of(job.rows, I::MR).enumerate() {
+            // Weights come from memory further away than the rows: the next strip's are fetched meanwhile.
+            squares.clear();
+            if let Some(next) = strips.get(i + 1) {
+                job.squares(next, &mut squares);
+            }
+            let mut fetched = 0;
+            for t in tiles_of(job.rows, I::MR) {
                 let x = &job.x[t.start * k..t.end * k];
                 let a = if I::ROWS_IN_PLACE { a } else { &a[t.start * k * BLOCK..t.end * k * BLOCK] };
                 for p in (0..PANELS).step_by(I::PANELS) {
                     // Panels beyond the last column hold nothing but padding.
                     if p * PANEL < strip.n {
+                        let squares = squares.get(fetched / SQUARE * k..).unwrap_or_default();
+                        let ahead = Ahead { squares: &squares[..k.min(squares.len())], at: fetched % SQUARE };
+                        fetched += Ahead::PIECE;
                         let sums =
                             if I::FLIP == 0 { &[] } else { &sums[p * k * PANEL..][..I::PANELS * k * PANEL] };
-                        isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL);
+                        isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL, ahead);
                     }
                 }
                 finish(isa, &job, strip, t, &acc);
-                if let Some(next) = next {
-                    job.prefetch(isa, next, i, tiles);
-                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! pipes that multiply.
 
 use super::arm::{ROW, START, TileFn, add_block, clear, only, pack_ins, tile, zip_fours};
-use super::gemm::Tile;
+use super::gemm::{Ahead, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::neon_lanes::Neon4;
 use super::{BLOCK, Block, MatI8};
@@ -239,7 +239,17 @@ impl Int8 for I8mm {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, x: &[Block], a: &[i8], b: &[&[i8]], _sums: &[i32], acc: &mut Tile, col: usize) {
+    fn tile(
+        self,
+        mr: usize,
+        x: &[Block],
+        a: &[i8],
+        b: &[&[i8]],
+        _sums: &[i32],
+        acc: &mut Tile,
+        col: usize,
+        _ahead: Ahead,
+    ) {
         // SAFETY: `self` exists, so the CPU has i8mm.
         unsafe { tile::<Self, MR>(&TILES, mr, x, a, b[0], acc, col) }
     }

@@ -1,6 +1,6 @@
 //! What an instruction set must bring: lanes, an int8 microkernel, and a way to run code compiled for it.
 
-use super::gemm::Tile;
+use super::gemm::{Ahead, Tile};
 use super::lanes::Lanes;
 use super::tiles::{self, GROUP, PANEL};
 use super::{BLOCK, Block, MatI8};
@@ -92,19 +92,21 @@ pub trait Int8: Lanes {
         }
     }
 
-    /// Begins to fetch `bytes` of weights that will be read soon; may do nothing.
-    #[inline(always)]
-    fn prefetch(self, _bytes: &[i8]) {}
-
     /// What each block's sums of a panel's 16 columns start from, `[blocks][16]`, for sets that shift activations.
     #[inline(always)]
     fn panel_sums(self, _b: &[Self::B], _sums: &mut [i32]) {}
+
+    /// [`Int8::pack_ins`], and at `panel / BLOCK` from each other what [`Int8::panel_sums`] would give of the panels.
+    #[inline(always)]
+    fn pack_ins_and_sums(self, w: MatI8, i: usize, panel: usize, to: &mut [Self::B], _sums: &mut [i32]) {
+        self.pack_ins(w, i, panel, to);
+    }
 
     /// The tile of `mr` rows by `PANELS` panels, `f` of `Kernels::gemm_forward`: panel `p` to columns
     /// `[col + 16 p, col + 16 p + 16)` of `acc`.
     ///
     /// `x: [mr, blocks]` are the rows, `a` the same packed (empty where they are read in place); `sums:
-    /// [PANELS][blocks][16]` is what [`Int8::panel_sums`] gave.
+    /// [PANELS][blocks][16]` is what [`Int8::panel_sums`] gave; `ahead` may be ignored.
     #[allow(clippy::too_many_arguments)]
     fn tile(
         self,
@@ -115,5 +117,6 @@ pub trait Int8: Lanes {
         sums: &[i32],
         acc: &mut Tile,
         col: usize,
+        ahead: Ahead,
     );
 }

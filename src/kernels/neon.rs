@@ -4,7 +4,7 @@
 //! of four outputs by four values of the contraction, the other operand repeats those four values of a row.
 
 use super::arm::{ROW, START_PAIRS, TileFn, add_block, clear, only, pack_ins, tile};
-use super::gemm::Tile;
+use super::gemm::{Ahead, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::neon_lanes::Neon4;
 use super::{BLOCK, Block, MatI8};
@@ -221,7 +221,17 @@ impl Int8 for Neon {
     }
 
     #[inline(always)]
-    fn tile(self, mr: usize, x: &[Block], a: &[i8], b: &[&[i8]], _sums: &[i32], acc: &mut Tile, col: usize) {
+    fn tile(
+        self,
+        mr: usize,
+        x: &[Block],
+        a: &[i8],
+        b: &[&[i8]],
+        _sums: &[i32],
+        acc: &mut Tile,
+        col: usize,
+        _ahead: Ahead,
+    ) {
         // SAFETY: `self` exists, so the CPU has NEON.
         unsafe { tile::<Self, MR>(&TILES, mr, x, a, b[0], acc, col) }
     }

@@ -1,6 +1,6 @@
 //! The definition: arrays and plain loops, which any compiler vectorizes as far as the CPU goes.
 
-use super::gemm::{MR_MAX, Tile};
+use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
 use super::tiles::PANEL;
@@ -136,6 +136,7 @@ impl Int8 for Portable {
         _sums: &[i32],
         acc: &mut Tile,
         col: usize,
+        _ahead: Ahead,
     ) {
         let blocks = x.len() / mr;
         for (block, (a, b)) in a.chunks_exact(BLOCK * mr).zip(b[0].chunks_exact(BLOCK * PANEL)).enumerate() {
