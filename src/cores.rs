@@ -1,9 +1,11 @@
-//! How many threads to use where nobody says: one for each performance core.
+//! How many threads to use where nobody says, one for each performance core; and how to keep them at hand.
 //!
 //! Phones and some laptops have cores of two or three kinds. A product is cut evenly, so a slow core would be waited
 //! for; and it shares caches and power with the fast ones. Results do not depend on the number.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// Cores of at least half the largest capacity, no more than this process may use; at least 1.
 ///
@@ -12,6 +14,46 @@ use std::path::Path;
 pub fn performance() -> usize {
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     fast(Path::new("/sys/devices/system/cpu")).map_or(usable, |fast| fast.clamp(1, usable))
+}
+
+/// How long a thread looks for work before it goes to sleep after all: some times the gap between two products.
+const PATIENCE: Duration = Duration::from_micros(300);
+
+/// Runs `f` on the current pool, whose other threads look out for its parallel parts meanwhile.
+///
+/// A small model comes to the next product after some ten microseconds, and waking a thread takes longer than that: on
+/// their own, threads of the pool would go to sleep and be woken dozens of times in a forward.
+pub(crate) fn awake<R: Send>(f: impl FnOnce() -> R + Send) -> R {
+    if rayon::current_num_threads() == 1 {
+        return f();
+    }
+    let done = AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let own = rayon::current_thread_index();
+        let done = &done;
+        scope.spawn_broadcast(move |_, thread| {
+            if own != Some(thread.index()) {
+                help(done);
+            }
+        });
+        let result = f();
+        done.store(true, Ordering::Release);
+        result
+    })
+}
+
+/// Does what work there is. Gives up after a while without any, also lest two runs whose threads help each other wait
+/// for each other.
+fn help(done: &AtomicBool) {
+    let mut idle = Instant::now();
+    while !done.load(Ordering::Acquire) {
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            idle = Instant::now();
+        } else if idle.elapsed() > PATIENCE {
+            return;
+        }
+        std::hint::spin_loop();
+    }
 }
 
 fn fast(cpus: &Path) -> Option<usize> {

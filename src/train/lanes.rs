@@ -1,5 +1,6 @@
 //! How texts are cut into micro-batches, and how many of these run at a time.
 
+use crate::cores;
 use crate::error::Result;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -55,14 +56,17 @@ impl Cut {
     ) -> Result<Vec<T>> {
         let next = AtomicUsize::new(0);
         let done = Mutex::new(Vec::with_capacity(parts.len()));
-        (0..self.lanes.clamp(1, parts.len().max(1))).into_par_iter().with_max_len(1).for_each(|_| {
-            while let Some((i, part)) = {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                parts.get(i).map(|part| (i, part))
-            } {
-                let result = f(part.clone());
-                done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
-            }
+        let lanes = self.lanes.clamp(1, parts.len().max(1));
+        cores::awake(|| {
+            (0..lanes).into_par_iter().with_max_len(1).for_each(|_| {
+                while let Some((i, part)) = {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    parts.get(i).map(|part| (i, part))
+                } {
+                    let result = f(part.clone());
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((i, result));
+                }
+            });
         });
         let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         done.sort_unstable_by_key(|(i, _)| *i);
