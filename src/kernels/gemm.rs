@@ -48,6 +48,8 @@ const SQUARE: usize = BLOCK * PANEL;
 
 /// Multiply-adds below which threads cost more than they bring.
 const THREADED: usize = 4 << 20;
+/// Multiply-adds of a strip below which its weights take as long to come as to be used.
+const SMALL: usize = 64 << 20;
 
 pub(super) fn forward<I: Isa>(isa: I, x: &[Block], parts: &[Part], to: Forward) {
     let (Some(first), n) = (parts.first(), parts.iter().map(|p| p.w.rows).sum()) else { return };
@@ -191,8 +193,10 @@ fn share(strips: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
     if threads == 1 || strips == 1 || strips * work < THREADED {
         return f(0..strips);
     }
-    // A few parts a thread, for cores that are not equally fast.
-    let parts = (4 * threads).min(strips);
+    // A few parts a thread, for cores that are not equally fast; but in small products the weights' way to the core
+    // counts for more, and each part begins without any at hand.
+    let each = if work < SMALL { 1 } else { 4 };
+    let parts = (each * threads).min(strips);
     (0..parts).into_par_iter().for_each(|i| f(strips * i / parts..strips * (i + 1) / parts));
 }
 

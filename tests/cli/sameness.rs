@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 /// SHA-256 of what [`one_hash_for_every_machine`] trains. A change of the numerics changes it: put here what the
 /// failing test prints, the same on x86-64 and on ARM (`cross/test`).
-const TRAINED_SHA256: &str = "886cbae1d101caa88674d51d1c0c13e87d1565dab615ccbea3ef7b4328b351ad";
+const TRAINED_SHA256: &str = "67fe1297ed348fac17aad4ded7639b7348b6d03eba6631ce50ecc3626eeec844";
 
 /// The bias file that these flags give.
 fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
