@@ -1,5 +1,5 @@
 # What build and test share: a target's C compiler and its standard library. To be sourced, not run.
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # variables are for those who source it
 
 targets=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf aarch64-linux-android aarch64-apple-ios)
 
@@ -62,10 +62,9 @@ c_tools() {
                 need llvm-ar 'apt-get install llvm'
                 export CC_aarch64_apple_ios=clang AR_aarch64_apple_ios=llvm-ar
                 export CFLAGS_aarch64_apple_ios=--target=arm64-apple-ios14
-                # tract's assembly includes nothing, so an SDK need only seem to be there
-                SDKROOT=$(mktemp -d)
-                export SDKROOT
-                trap 'rmdir "$SDKROOT"' EXIT
+                # tract's assembly includes nothing, so an SDK need only seem to be there; always in the same place, for
+                # cargo builds tract again where it moves
+                export SDKROOT=$PWD/cross
             fi
             ;;
     esac
@@ -93,6 +92,6 @@ std() {
     # -Zbuild-std is not stable; it works with the library's source of the same version
     export RUSTC_BOOTSTRAP=1 RUSTC=/usr/bin/rustc
     cargo=(/usr/bin/cargo)
-    flags+=(-Zbuild-std=std,panic_abort)
+    flags+=('-Zbuild-std=std,panic_abort')
     printf 'cross: building the standard library of %s from source\n' "$(/usr/bin/rustc --version)" >&2
 }
