@@ -322,7 +322,7 @@ impl Avx2 {
     ) {
         for block in 0..blocks {
             if let Some(square) = ahead.squares.get(block) {
-                for line in (0..Ahead::PIECE).step_by(64) {
+                for line in (0..if ahead.whole { Ahead::SQUARE } else { Ahead::PIECE }).step_by(64) {
                     cpu!(_mm_prefetch::<_MM_HINT_T1>(square.wrapping_add(ahead.at + line)));
                 }
             }

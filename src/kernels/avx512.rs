@@ -227,7 +227,14 @@ const MR: usize = 7;
 const STEP: usize = PANEL * GROUP;
 /// Groups of a block.
 const GROUPS: usize = BLOCK / GROUP;
-const _: () = assert!(MR <= MR_MAX && GROUPS == 16 && BLOCK == 64 && PANEL == 16 && Ahead::PIECE == 256);
+const _: () = assert!(
+    MR <= MR_MAX
+        && GROUPS == 16
+        && BLOCK == 64
+        && PANEL == 16
+        && Ahead::PIECE == 4 * 64
+        && Ahead::SQUARE == 16 * 64
+);
 
 /// Four values of the contraction: two registers of the panels, and of each row 4 bytes in all lanes.
 macro_rules! group {
@@ -246,7 +253,7 @@ macro_rules! group {
 /// In assembly, since the compiler neither keeps the order nor the registers: it has three products in a row wait for
 /// each other, and puts sums that it then has no room for on the stack.
 macro_rules! tile_of {
-    ($blocks:expr, $x:expr, $b:expr, $sums:expr, $to:expr, $ahead:expr, $at_ahead:expr,
+    ($blocks:expr, $x:expr, $b:expr, $sums:expr, $to:expr, $ahead:expr, $at_ahead:expr, [$($line:literal)*],
      $([$s0:literal $s1:literal $a0:literal $a1:literal $r:literal $at:literal])*) => {
         asm!(
             // All sums are -0, so that the first block's fma is a product: with 0 it would make 0 of -0.
@@ -258,10 +265,7 @@ macro_rules! tile_of {
             "test {ahead}, {ahead}",
             "jz 3f",
             "mov {n}, [{ahead}]",
-            "prefetcht1 [{n}+{at_ahead}]",
-            "prefetcht1 [{n}+{at_ahead}+64]",
-            "prefetcht1 [{n}+{at_ahead}+128]",
-            "prefetcht1 [{n}+{at_ahead}+192]",
+            $(concat!("prefetcht1 [{n}+{at_ahead}+64*", $line, "]"),)*
             "add {ahead}, 8",
             "3:",
             "mov {n:e}, 4",
@@ -422,7 +426,16 @@ impl Int8 for Avx512Vnni {
                     // SAFETY: the rows, panels, sums and squares have the lengths asserted above, `acc` has MR_MAX
                     // rows with room for two panels from `col` on, addresses to fetch need not be memory; the CPU
                     // by `self`.
-                    $($m => unsafe { tile_of!(blocks, x, b, sums, to, squares, ahead.at, $([$($row)*])*) },)*
+                    $($m if ahead.whole => unsafe {
+                        tile_of!(
+                            blocks, x, b, sums, to, squares, ahead.at,
+                            [0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15], $([$($row)*])*
+                        )
+                    },
+                    // SAFETY: as above.
+                    $m => unsafe {
+                        tile_of!(blocks, x, b, sums, to, squares, ahead.at, [0 1 2 3], $([$($row)*])*)
+                    },)*
                     _ => unreachable!("tiles have 1 to MR rows"),
                 }
             };

@@ -28,23 +28,24 @@ const PANELS: usize = BLOCK / PANEL;
 #[repr(align(64))]
 pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
 
-/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: [`Ahead::PIECE`] bytes a block, so that
-/// the lines on their way leave room for those that the tile itself waits for.
+/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: of a square a block no more than is
+/// needed until they come, so that the lines on their way leave room for those that the tile itself waits for.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
     /// Where a square of 16 columns and a block of the contraction begins, one a block; or none.
     pub squares: &'a [*const i8],
     /// Where in the squares.
     pub at: usize,
+    /// Whether all that is left of a square is wanted, not a piece: there are few tiles until then.
+    pub whole: bool,
 }
 
 impl Ahead<'_> {
-    /// Four cache lines.
+    /// Bytes of a piece: four cache lines.
     pub const PIECE: usize = 256;
+    /// Bytes of a square, 16 columns and a block of the contraction.
+    pub const SQUARE: usize = BLOCK * PANEL;
 }
-
-/// Bytes of 16 columns and a block of the contraction.
-const SQUARE: usize = BLOCK * PANEL;
 
 /// Multiply-adds below which threads cost more than they bring.
 const THREADED: usize = 4 << 20;
@@ -159,14 +160,14 @@ impl<'a> Job<'a> {
     #[inline(always)]
     fn squares(&self, strip: &Strip, to: &mut Vec<*const i8>) {
         if !self.parts.is_empty() {
-            to.extend(self.stored(strip).chunks_exact(SQUARE).map(<[i8]>::as_ptr));
+            to.extend(self.stored(strip).chunks_exact(Ahead::SQUARE).map(<[i8]>::as_ptr));
             return;
         }
         for q in 0..PANELS {
             for w in self.over_outs {
                 let row = padded(w.cols) * PANEL;
                 for outs in w.tiles.chunks_exact(PANELS * row) {
-                    to.push(outs[q * row + strip.at * PANEL..][..SQUARE].as_ptr());
+                    to.push(outs[q * row + strip.at * PANEL..][..Ahead::SQUARE].as_ptr());
                 }
             }
         }
@@ -225,11 +226,13 @@ fn typed<T: bytemuck::Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
     &mut bytemuck::cast_slice_mut(&mut buffer[..lines])[..len]
 }
 
-/// Tiles of nearly equal height: 128 rows in tiles of up to 6 are 18 of 6 and 4 of 5, not 21 of 6 and one of 2.
+/// Tiles of nearly equal height: 128 rows in tiles of up to 6 are 18 of 6 and 4 of 5, not 21 of 6 and one of 2. Where
+/// rows are multiplied in pairs, heights are even but for the last: 16 rows are 4, 6 and 6.
 #[inline(always)]
-fn tiles_of(rows: usize, most: usize) -> impl Iterator<Item = Range<usize>> {
-    let count = rows.div_ceil(most);
-    (0..count).map(move |t| rows * t / count..rows * (t + 1) / count)
+fn tiles_of<I: Isa>(rows: usize) -> impl Iterator<Item = Range<usize>> {
+    let (count, steps) = (rows.div_ceil(I::MR), rows.div_ceil(I::ROWS_AT_ONCE));
+    let cut = move |t: usize| (steps * t / count * I::ROWS_AT_ONCE).min(rows);
+    (0..count).map(move |t| cut(t)..cut(t + 1))
 }
 
 /// Packs the rows, tile after tile, for sets that do not read them in place.
@@ -249,7 +252,7 @@ impl<'b> Op for PackRows<'_, 'b> {
         let (rows, k) = (self.job.rows, self.job.k);
         let len = rows * k * BLOCK;
         let to = typed::<I::A>(self.buffer, len);
-        for t in tiles_of(rows, I::MR) {
+        for t in tiles_of::<I>(rows) {
             let x = &self.job.x[t.start * k..t.end * k];
             isa.pack_rows(x, t.len(), &mut to[t.start * k * BLOCK..t.end * k * BLOCK]);
         }
@@ -312,16 +315,20 @@ impl Op for Strips<'_> {
             if let Some(next) = strips.get(i + 1) {
                 job.squares(next, &mut squares);
             }
+            let calls = job.rows.div_ceil(I::MR) * PANELS / I::PANELS;
+            let whole = calls * Ahead::PIECE < PANELS * Ahead::SQUARE;
+            let step = if whole { Ahead::SQUARE } else { Ahead::PIECE };
             let mut fetched = 0;
-            for t in tiles_of(job.rows, I::MR) {
+            for t in tiles_of::<I>(job.rows) {
                 let x = &job.x[t.start * k..t.end * k];
                 let a = if I::ROWS_IN_PLACE { a } else { &a[t.start * k * BLOCK..t.end * k * BLOCK] };
                 for p in (0..PANELS).step_by(I::PANELS) {
                     // Panels beyond the last column hold nothing but padding.
                     if p * PANEL < strip.n {
-                        let squares = squares.get(fetched / SQUARE * k..).unwrap_or_default();
-                        let ahead = Ahead { squares: &squares[..k.min(squares.len())], at: fetched % SQUARE };
-                        fetched += Ahead::PIECE;
+                        let squares = squares.get(fetched / Ahead::SQUARE * k..).unwrap_or_default();
+                        let squares = &squares[..k.min(squares.len())];
+                        let ahead = Ahead { squares, at: fetched % Ahead::SQUARE, whole };
+                        fetched += step;
                         let sums =
                             if I::FLIP == 0 { &[] } else { &sums[p * k * PANEL..][..I::PANELS * k * PANEL] };
                         isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL, ahead);

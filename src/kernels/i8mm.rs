@@ -194,6 +194,7 @@ impl Neon4 for I8mm {}
 
 impl Int8 for I8mm {
     const MR: usize = MR;
+    const ROWS_AT_ONCE: usize = 2;
     const PANELS: usize = 1;
     const KU: usize = 8;
     type A = i8;

@@ -34,6 +34,8 @@ pub trait Isa: Int8 {
 pub trait Int8: Lanes {
     /// Most rows of a tile, at most [`super::gemm::MR_MAX`].
     const MR: usize;
+    /// Rows that one instruction multiplies; divides [`Int8::MR`].
+    const ROWS_AT_ONCE: usize = 1;
     /// Panels that a tile is wide: 1, 2 or 4.
     const PANELS: usize;
     /// Values of the contraction that lie together; divides [`BLOCK`].
