@@ -5,8 +5,8 @@
 //! `tests/compare_embeddings.py` compares them with the fp32 model in PyTorch.
 
 use std::path::Path;
-use trimtab::data::{self, Columns};
-use trimtab::{Base, Error, Options, Personal, Result};
+use trimtab::data::{self, Columns, Wanted};
+use trimtab::{Base, Error, Options, Personal, Result, Task};
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -14,10 +14,10 @@ fn main() -> Result<()> {
         return Err(Error::Config("usage: embed BASE DATA.tsv [N]".into()));
     };
     let limit = rest.first().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
-    let mut texts = data::read_examples(Path::new(data), &Columns::default(), false)?;
+    let mut texts = data::read_examples(Path::new(data), &Columns::default(), Wanted::Nothing)?;
     texts.truncate(limit);
     // The head is not used; any two labels do.
-    let model = Personal::new(&Base::open(base)?, vec!["0".into(), "1".into()], &Options::default())?;
+    let model = Personal::new(&Base::open(base)?, Task::classify(["0", "1"]), &Options::default())?;
     for vector in model.embed_all(&texts)? {
         println!("{}", serde_json::json!(vector));
     }

@@ -9,10 +9,10 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trimtab::data::{self, Columns, Example};
+use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::import::Checkpoint;
 use trimtab::train::Progress;
-use trimtab::{Base, Options, Personal, TrainConfig, quant};
+use trimtab::{Base, Options, Personal, Task, TrainConfig, quant};
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let checkpoint = std::env::args_os().nth(1).ok_or("usage: finetune CHECKPOINT_DIR")?;
@@ -28,23 +28,23 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     // Once for a person: its biases, and a head that tells the labels apart.
     let base = Base::open(&base_path)?;
     let (train, dev) = (notifications("train.tsv")?, notifications("dev.tsv")?);
-    let mut model = Personal::new(&base, data::label_set(&train), &Options::default())?;
-    println!("before: {:.1} % of {} right", 100.0 * model.evaluate(&dev)?.accuracy, dev.len());
+    let mut model = Personal::new(&base, Task::Classify(data::label_set(&train)), &Options::default())?;
+    println!("before: {:.1} % of {} right", 100.0 * model.evaluate(&dev)?.main(), dev.len());
     model.train(&train, Some(&dev), &TrainConfig::default(), |progress| {
         if let Progress::Epoch(e) = progress {
             println!("epoch {}: loss {:.3}", e.epoch, e.train_loss);
         }
         ControlFlow::Continue(())
     })?;
-    println!("after: {:.1} % right", 100.0 * model.evaluate(&dev)?.accuracy);
+    println!("after: {:.1} % right", 100.0 * model.evaluate(&dev)?.main());
     model.save(&bias_path, false)?;
 
     // As often as one likes: the base, and the small file that makes it this person's.
     let model = Personal::open(&base, &bias_path, &Options::default())?;
     for text in ["School: Jonah has a temperature, please collect him", "Flash sale! 40 % off all lamps"] {
         let answer = model.predict(text, None)?;
-        let best = answer.probabilities.iter().copied().fold(0.0, f64::max);
-        println!("{} ({:.0} %): {text}", answer.label, 100.0 * best);
+        let best = answer.probabilities().iter().copied().fold(0.0, f64::max);
+        println!("{answer} ({:.0} %): {text}", 100.0 * best);
     }
     Ok(())
 }
@@ -52,5 +52,5 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 /// A file of the examples that come with the repository.
 fn notifications(file: &str) -> trimtab::Result<Vec<Example>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/notifications").join(file);
-    data::read_examples(&path, &Columns::default(), true)
+    data::read_examples(&path, &Columns::default(), Wanted::Name)
 }

@@ -33,6 +33,7 @@ use serde_json::json;
 use std::time::Instant;
 use trimtab::graph::{DropoutRates, Graph};
 use trimtab::ops::Numerics;
+use trimtab::ops::loss::Target;
 use trimtab::tokenize::Encoded;
 use trimtab::train::step::Trainer;
 use trimtab::train::{self, Cut, Labelled, memory};
@@ -202,7 +203,10 @@ fn texts(args: &Args, vocab: usize) -> Result<Vec<Labelled>, Failure> {
     let mut text = || {
         let mut ids: Vec<i32> = (0..args.seq).map(|_| rng.random_range(FIRST_WORD..vocab)).collect();
         (ids[0], ids[args.seq - 1]) = (101, 102);
-        Labelled { text: Encoded { ids, types: vec![0; args.seq] }, label: rng.random_range(0..2) }
+        Labelled {
+            text: Encoded { ids, types: vec![0; args.seq] },
+            target: Target::Class(rng.random_range(0..2)),
+        }
     };
     Ok((0..args.batch).map(|_| text()).collect())
 }

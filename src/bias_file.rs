@@ -1,12 +1,13 @@
 //! The bias file (`*.bias.safetensors`): what training changed, under Hugging Face names.
 //!
 //! A safetensors container. Tensors are all F32 or all F16: the trained biases, and always
-//! `classifier.weight` `[labels, hidden]` and `classifier.bias` `[labels]`. `__metadata__`:
+//! `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]`. `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
-//! | `format`, `version`, `task` | `trimtab-bias`, `1`, `classify` |
-//! | `labels` | JSON array of strings, in the order of the head's rows |
+//! | `format`, `version` | `trimtab-bias`, `1` |
+//! | `task` | `classify`, `multilabel` or `regress` |
+//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one |
 //! | `pooling` | `cls` or `mean` |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
@@ -45,18 +46,18 @@ use crate::config::Pooling;
 use crate::container::{self, Header};
 use crate::error::{Error, Result};
 use crate::params::{Layout, Terms};
+use crate::task::{Kind, Task};
 use half::f16;
 use safetensors::Dtype;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
 
 const FORMAT: &str = "trimtab-bias";
 const VERSION: &str = "1";
-const TASK: &str = "classify";
 /// Largest file read: all biases of the largest BERT and a head of ten thousand labels fit four times.
 const FILE_BYTES_MAX: u64 = 256 << 20;
 const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
@@ -64,8 +65,8 @@ const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
 /// Trained biases and head, with what is needed to use them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BiasFile {
-    /// Names of the classes, in the order of the head's rows.
-    pub labels: Vec<String>,
+    /// What the model answers, with the labels in the order of the head's rows.
+    pub task: Task,
     /// How a text became one vector.
     pub pooling: Pooling,
     /// Symbols of the bias terms that were trained, as [`Terms`] prints them.
@@ -128,8 +129,8 @@ impl BiasFile {
         Ok(BTreeMap::from([
             ("format", FORMAT.into()),
             ("version", VERSION.into()),
-            ("task", TASK.into()),
-            ("labels", json(&self.labels)?),
+            ("task", self.task.kind().to_string()),
+            ("labels", json(&self.task.labels())?),
             ("pooling", pooling.into()),
             ("terms", self.terms.clone()),
             ("layers", format!("{}..{}", self.layers.0, self.layers.1)),
@@ -170,7 +171,7 @@ impl BiasFile {
             tensors.insert(name.clone(), (info.shape.clone(), values));
         }
         let file = BiasFile {
-            labels: facts.json("labels")?,
+            task: facts.task()?,
             pooling: facts.json_of("pooling", &format!("\"{}\"", facts.get("pooling")?))?,
             terms: facts.get("terms")?.to_owned(),
             layers: facts.layers()?,
@@ -188,9 +189,8 @@ impl BiasFile {
     /// What must hold of every bias file, read or to be written.
     fn check(&self, path: &Path) -> Result<()> {
         let bad = |what: String| Err(Error::format(path, what));
-        let distinct: BTreeSet<&String> = self.labels.iter().collect();
-        if distinct.len() != self.labels.len() || self.labels.len() < 2 {
-            return bad("`labels` must be two or more different names".into());
+        if let Err(e) = self.task.check() {
+            return bad(format!("`labels`: {e}"));
         }
         if self.max_len == 0 {
             return bad("`max_len` is 0".into());
@@ -215,8 +215,10 @@ impl BiasFile {
             let Some((shape, _)) = self.tensors.get(name) else {
                 return Err(Error::tensor(path, name, "is missing"));
             };
-            if shape.len() != rank || shape[0] != self.labels.len() {
-                let what = format!("shape {shape:?} does not fit {} labels", self.labels.len());
+            if shape.len() != rank || shape[0] != self.task.outputs() {
+                let outputs = self.task.outputs();
+                let what =
+                    format!("shape {shape:?} does not fit the {outputs} outputs that `labels` call for");
                 return Err(Error::tensor(path, name, what));
             }
         }
@@ -293,11 +295,19 @@ impl Facts<'_> {
             Some(other) => return bad(format!("not a bias file: its format is {other:?}")),
             None => return bad("not a bias file: a safetensors file without trimtab's metadata".into()),
         }
-        match (self.get("version")?, self.get("task")?) {
-            (VERSION, TASK) => Ok(()),
-            (VERSION, task) => bad(format!("task {task:?}; this version of trimtab knows {TASK:?}")),
-            (version, _) => bad(format!("bias file of version {version:?}; this trimtab reads {VERSION:?}")),
+        match self.get("version")? {
+            VERSION => Ok(()),
+            version => bad(format!("bias file of version {version:?}; this trimtab reads {VERSION:?}")),
         }
+    }
+
+    fn task(&self) -> Result<Task> {
+        let kind: Kind = self.get("task")?.parse().map_err(|e| Error::format(self.path, format!("{e}")))?;
+        let labels: Vec<String> = self.json("labels")?;
+        if kind == Kind::Regress && !labels.is_empty() {
+            return Err(Error::format(self.path, "`labels` of a file whose answer is a number"));
+        }
+        Ok(Task::new(kind, labels))
     }
 
     fn layers(&self) -> Result<(usize, usize)> {

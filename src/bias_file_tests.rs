@@ -19,7 +19,7 @@ fn config() -> Config {
 fn sample() -> BiasFile {
     let values = |n: usize| (0..n).map(|i| i as f32 * 0.25 - 1.0).collect::<Vec<f32>>();
     BiasFile {
-        labels: vec!["no".into(), "yes \"é\"".into()],
+        task: Task::classify(["no", "yes \"é\""]),
         pooling: Pooling::Mean,
         terms: "m2,ln2".into(),
         layers: (1, 2),
@@ -163,7 +163,7 @@ fn metadata_is_not_trusted() {
         ("\"format\":\"trimtab-bias\"", "\"format\":\"trimtab-base\"", "not a bias file"),
         ("\"format\":", "\"other\":", "without trimtab's metadata"),
         ("\"version\":\"1\"", "\"version\":\"2\"", "version \"2\""),
-        ("\"task\":\"classify\"", "\"task\":\"tag\"", "\"tag\""),
+        ("\"task\":\"classify\"", "\"task\":\"tag\"", "unknown task `tag`"),
         ("\"pooling\":\"mean\"", "\"pooling\":\"max\"", "`pooling`"),
         ("\"pooling\":\"mean\"", "\"pooling\":\"mea\\\"n\"", "`pooling`"),
         ("\"layers\":\"1..2\"", "\"layers\":\"1\"", "`layers`"),
@@ -172,9 +172,9 @@ fn metadata_is_not_trusted() {
         ("\"max_len\":\"128\"", "\"max_len\":\"-1\"", "`max_len`"),
         ("\"max_len\":\"128\"", "\"max_len\":\"0\"", "`max_len`"),
         ("\"base_name\"", "\"base_nam\"", "`base_name`"),
-        ("[\\\"no\\\",", "[\\\"no\\\",\\\"x\\\",", "3 labels"),
-        ("[\\\"no\\\",", "[", "two or more"),
-        ("[\\\"no\\\",", "[\\\"a\\\",\\\"a\\\",", "different names"),
+        ("[\\\"no\\\",", "[\\\"no\\\",\\\"x\\\",", "3 outputs"),
+        ("[\\\"no\\\",", "[", "2 labels or more"),
+        ("[\\\"no\\\",", "[\\\"a\\\",\\\"a\\\",", "there twice"),
         ("[\\\"no\\\",", "[1,", "`labels`"),
         ("\"dtype\":\"F32\",\"shape\":[8]", "\"dtype\":\"I32\",\"shape\":[8]", "I32"),
         ("\"shape\":[8]", "\"shape\":[9]", "intermediate.dense.bias"),

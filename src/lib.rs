@@ -3,16 +3,16 @@
 //!
 //! ```no_run
 //! use std::{ops::ControlFlow, path::Path};
-//! use trimtab::data::{self, Columns};
-//! use trimtab::{Base, Options, Personal, TrainConfig};
+//! use trimtab::data::{self, Columns, Wanted};
+//! use trimtab::{Base, Options, Personal, Task, TrainConfig};
 //!
 //! # fn main() -> trimtab::Result<()> {
 //! let base = Base::open("minilm.q8.safetensors")?;
-//! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), true)?;
-//! let mut model = Personal::new(&base, data::label_set(&examples), &Options::default())?;
+//! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), Wanted::Name)?;
+//! let mut model = Personal::new(&base, Task::Classify(data::label_set(&examples)), &Options::default())?;
 //! model.train(&examples, None, &TrainConfig::default(), |_| ControlFlow::Continue(()))?;
 //! model.save(Path::new("me.bias.safetensors"), false)?;
-//! println!("{}", model.predict("Your parcel arrives today", None)?.label);
+//! println!("{}", model.predict("Your parcel arrives today", None)?);
 //! # Ok(())
 //! # }
 //! ```
@@ -35,10 +35,12 @@ pub mod ops;
 pub mod params;
 pub mod plots;
 pub mod quant;
+pub mod task;
 pub mod tokenize;
 pub mod train;
 
 pub use error::{Error, Result};
 pub use model::{Options, Personal, Prediction};
 pub use quant::Base;
+pub use task::Task;
 pub use train::TrainConfig;

@@ -2,13 +2,15 @@
 
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;
-use crate::data::{self, Example};
+use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
 use crate::kernels;
-use crate::ops::{Numerics, loss};
+use crate::ops::Numerics;
+use crate::ops::loss::{self, Target};
 use crate::params::Role;
 use crate::quant::Base;
+use crate::task::Task;
 use crate::tokenize::TextEncoder;
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
@@ -16,6 +18,7 @@ use crate::train::{self, Cut, Labelled, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
+use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
 
@@ -52,13 +55,59 @@ impl Default for Options {
     }
 }
 
-/// One answer.
-#[derive(Clone, Debug, Serialize)]
-pub struct Prediction {
-    /// The most probable label.
-    pub label: String,
-    /// One probability a label, in the order of [`Personal::labels`].
-    pub probabilities: Vec<f64>,
+/// One answer; as text the label, the labels between commas, or the number.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Prediction {
+    /// Of [`Task::Classify`].
+    Label {
+        /// The most probable label.
+        label: String,
+        /// One probability a label, in the order of [`Personal::labels`]; their sum is 1.
+        probabilities: Vec<f64>,
+    },
+    /// Of [`Task::Multilabel`].
+    Labels {
+        /// The labels of a probability above 1/2.
+        labels: Vec<String>,
+        /// One probability a label, each by itself.
+        probabilities: Vec<f64>,
+    },
+    /// Of [`Task::Regress`].
+    Value {
+        /// The number.
+        value: f64,
+    },
+}
+
+impl Prediction {
+    /// One probability a label, in the order of [`Personal::labels`]; none where the answer is a number.
+    pub fn probabilities(&self) -> &[f64] {
+        match self {
+            Prediction::Label { probabilities, .. } | Prediction::Labels { probabilities, .. } => {
+                probabilities
+            }
+            Prediction::Value { .. } => &[],
+        }
+    }
+
+    /// Whether it is made of numbers: a broken bias file gives others.
+    pub fn is_finite(&self) -> bool {
+        match self {
+            Prediction::Value { value } => value.is_finite(),
+            _ => self.probabilities().iter().all(|p| p.is_finite()),
+        }
+    }
+}
+
+impl fmt::Display for Prediction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Prediction::Label { label, .. } => f.pad(label),
+            Prediction::Labels { labels, .. } => f.pad(&labels.join(",")),
+            Prediction::Value { value } => fmt::Display::fmt(value, f),
+        }
+    }
 }
 
 /// A base with biases and a head of its own.
@@ -66,7 +115,7 @@ pub struct Personal {
     base: Base,
     graph: Graph,
     encoder: TextEncoder,
-    labels: Vec<String>,
+    task: Task,
     pooling: Pooling,
     theta: Vec<f32>,
     /// The base's own biases, to tell what training changed.
@@ -80,16 +129,11 @@ pub struct Personal {
 }
 
 impl Personal {
-    /// A model that tells `labels` apart, with the base's own biases and a head that knows nothing yet.
+    /// A model for a task, with the base's own biases and a head that knows nothing yet.
     ///
-    /// Errors: fewer than two labels; `cls` pooling on a base without a pooler; settings out of range.
-    pub fn new(base: &Base, labels: Vec<String>, options: &Options) -> Result<Personal> {
-        if labels.len() < 2 {
-            return Err(Error::Config(format!(
-                "a classifier needs two labels or more, not {}",
-                labels.len()
-            )));
-        }
+    /// Errors: too few labels; `cls` pooling on a base without a pooler; settings out of range.
+    pub fn new(base: &Base, task: Task, options: &Options) -> Result<Personal> {
+        task.check().map_err(Error::Config)?;
         let rates = [options.head_dropout, options.encoder_dropout];
         if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Config("a dropout rate lies in [0, 1)".into()));
@@ -104,7 +148,7 @@ impl Personal {
             false => Numerics::Int8(kernels::select(options.kernel.as_deref())?),
         };
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
-        let graph = Graph::new(base, numerics, pooling, labels.len(), rates)?;
+        let graph = Graph::new(base, numerics, pooling, task.outputs(), rates)?;
         let config = base.config();
         let encoder = TextEncoder::from_bytes(
             base.tokenizer_bytes(),
@@ -123,7 +167,7 @@ impl Personal {
             base: base.clone(),
             graph,
             encoder,
-            labels,
+            task,
             pooling,
             initial: theta.clone(),
             theta,
@@ -142,7 +186,7 @@ impl Personal {
         let file = BiasFile::open(path)?;
         file.check_base(path, base.path(), base.fingerprint())?;
         let options = Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
-        let mut model = Personal::new(base, file.labels.clone(), &options)?;
+        let mut model = Personal::new(base, file.task.clone(), &options)?;
         file.apply(path, model.graph.layout(), &mut model.theta)?;
         let depth = base.config().layers;
         let claims =
@@ -157,9 +201,14 @@ impl Personal {
         Ok(model)
     }
 
-    /// The labels, in the order of probabilities.
+    /// What it answers.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// The labels, in the order of probabilities; none where the answer is a number.
     pub fn labels(&self) -> &[String] {
-        &self.labels
+        self.task.labels()
     }
 
     /// How a text becomes one vector.
@@ -184,7 +233,8 @@ impl Personal {
 
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
-    /// `train` and `dev` carry labels out of [`Personal::labels`]. See [`train::train`] for how it ends.
+    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers. These are learned in units of their
+    /// standard deviation, and so are their losses. See [`train::train`] for how it ends.
     pub fn train(
         &mut self,
         train: &[Example],
@@ -192,8 +242,14 @@ impl Personal {
         config: &TrainConfig,
         mut on_progress: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        let data = self.encode(train)?;
-        let dev = dev.map(|d| self.encode(d)).transpose()?;
+        let mut data = self.encode(train)?;
+        let mut dev = dev.map(|d| self.encode(d)).transpose()?;
+        if config.class_weights && !matches!(self.task, Task::Classify(_)) {
+            let what = format!("class weights are for classify, not for {}", self.task.kind());
+            return Err(Error::Config(what));
+        }
+        let unit = Unit::of(&data);
+        data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
         self.init_head(config.seed);
         self.finished_epoch = false;
         let (graph, theta, finished) = (&self.graph, &mut self.theta, &mut self.finished_epoch);
@@ -203,6 +259,9 @@ impl Personal {
         };
         let result =
             self.pool.install(|| train::train(graph, theta, &data, dev.as_deref(), config, &mut watch));
+        let head = [self.graph.layout().head_weight(), self.graph.layout().head_bias()];
+        let [weight, bias] = self.theta.get_disjoint_mut(head).expect("the layout has both apart");
+        unit.leave(weight, bias);
         self.trained = Some(config.clone());
         if let Ok(report) = &result {
             let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
@@ -262,9 +321,9 @@ impl Personal {
     }
 
     fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
-        let labels = data::label_ids(examples, &self.labels, Path::new("the examples"))?;
+        let targets = self.task.targets(examples, Path::new("the examples"))?;
         let texts = self.pool.install(|| self.encoder.encode_all(examples))?;
-        Ok(texts.into_iter().zip(labels).map(|(text, label)| Labelled { text, label }).collect())
+        Ok(texts.into_iter().zip(targets).map(|(text, target)| Labelled { text, target }).collect())
     }
 
     /// Scores on labelled texts.
@@ -299,8 +358,22 @@ impl Personal {
     }
 
     fn prediction(&self, logits: &[f32]) -> Prediction {
-        let label = self.labels[train::largest(logits)].clone();
-        Prediction { label, probabilities: loss::softmax(logits) }
+        match &self.task {
+            Task::Classify(labels) => Prediction::Label {
+                label: labels[train::largest(logits)].clone(),
+                probabilities: loss::softmax(logits),
+            },
+            Task::Multilabel(labels) => Prediction::Labels {
+                labels: labels
+                    .iter()
+                    .zip(logits)
+                    .filter(|(_, y)| **y > 0.0)
+                    .map(|(l, _)| l.clone())
+                    .collect(),
+                probabilities: logits.iter().map(|y| loss::sigmoid(*y)).collect(),
+            },
+            Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
+        }
     }
 
     /// Whether the last training finished an epoch, so that there is something worth keeping.
@@ -334,7 +407,7 @@ impl Personal {
             selection.wants_role(p.role) || self.theta[p.range.clone()] != self.initial[p.range.clone()]
         });
         let file = BiasFile {
-            labels: self.labels.clone(),
+            task: self.task.clone(),
             pooling: self.pooling,
             terms: config.terms.to_string(),
             layers: (layers.start, layers.end),
@@ -348,5 +421,41 @@ impl Personal {
                 .collect(),
         };
         file.save(path, half)
+    }
+}
+
+/// What numbers are measured in while they are learned: mean 0, standard deviation 1.
+struct Unit {
+    mean: f64,
+    deviation: f64,
+}
+
+impl Unit {
+    /// Of the numbers among the targets; 0 and 1 where there is none.
+    fn of(data: &[Labelled]) -> Unit {
+        let values = || {
+            data.iter().filter_map(|d| match d.target {
+                Target::Value(v) => Some(f64::from(v)),
+                _ => None,
+            })
+        };
+        let n = values().count().max(1) as f64;
+        let mean = values().sum::<f64>() / n;
+        let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
+        Unit { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+    }
+
+    fn enter(&self, target: &mut Target) {
+        if let Target::Value(v) = target {
+            *v = ((f64::from(*v) - self.mean) / self.deviation) as f32;
+        }
+    }
+
+    /// Has the head give what it gave in this unit in the numbers' own.
+    fn leave(&self, weight: &mut [f32], bias: &mut [f32]) {
+        if (self.mean, self.deviation) != (0.0, 1.0) {
+            weight.iter_mut().for_each(|w| *w = (f64::from(*w) * self.deviation) as f32);
+            bias.iter_mut().for_each(|b| *b = (f64::from(*b) * self.deviation + self.mean) as f32);
+        }
     }
 }

@@ -11,6 +11,7 @@ use trimtab::graph::{Batch, DropoutRates, Graph};
 use trimtab::import::Checkpoint;
 use trimtab::kernels;
 use trimtab::ops::Numerics;
+use trimtab::ops::loss::Target;
 use trimtab::params::{Role, Term, Terms};
 use trimtab::quant::{Base, quantize};
 use trimtab::tokenize::{Encoded, TextEncoder};
@@ -54,15 +55,25 @@ impl Golden {
         let (shape, ids) = self.i64("input.input_ids");
         let (_, mask) = self.i64("input.attention_mask");
         let (_, types) = self.i64("input.token_type_ids");
-        let (_, labels) = self.i64("input.labels");
         let seq = shape[1];
+        let targets: Vec<Target> = match self.has("input.targets") {
+            false => self.i64("input.labels").1.iter().map(|l| Target::Class(*l as usize)).collect(),
+            true => {
+                let values = self.f32("input.targets");
+                let one = |v: &[f32]| match v {
+                    [value] => Target::Value(*value),
+                    several => Target::Labels(several.iter().map(|v| *v == 1.0).collect()),
+                };
+                values.chunks_exact(values.len() / shape[0]).map(one).collect()
+            }
+        };
         let texts = (0..shape[0]).map(|b| {
             let keep = |v: &[i64]| -> Vec<i32> {
                 let row = v[b * seq..][..seq].iter().zip(&mask[b * seq..][..seq]);
                 row.filter(|(_, m)| **m == 1).map(|(v, _)| *v as i32).collect()
             };
             let text = Encoded { ids: keep(&ids), types: keep(&types) };
-            Labelled { text, label: labels[b] as usize }
+            Labelled { text, target: targets[b].clone() }
         });
         (texts.collect(), mask, seq)
     }
@@ -254,6 +265,15 @@ fn tiny_mean() {
 }
 
 #[test]
+fn tiny_losses_of_other_tasks() {
+    for name in ["cls-multilabel", "cls-regress"] {
+        let (golden, _temp, base) = tiny(name);
+        reference(&base, &golden, Pooling::Cls);
+        int8(&base, &golden, Pooling::Cls, 0.99);
+    }
+}
+
+#[test]
 fn tiny_tanh_gelu() {
     let (golden, _temp, base) = tiny("cls-tanh");
     reference(&base, &golden, Pooling::Cls);
@@ -273,7 +293,12 @@ fn tokens_are_those_of_the_golden_data() {
         serde_json::from_str(&golden.metadata("texts")).unwrap();
     for ((a, b, label), wanted) in texts.iter().zip(golden.batch().0) {
         let ours = encoder.encode(a, b.as_deref()).unwrap();
-        assert_eq!((ours.ids, ours.types, *label), (wanted.text.ids, wanted.text.types, wanted.label), "{a}");
+        let target = Target::Class(*label);
+        assert_eq!(
+            (ours.ids, ours.types, target),
+            (wanted.text.ids, wanted.text.types, wanted.target),
+            "{a}"
+        );
     }
 }
 

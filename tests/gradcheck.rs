@@ -11,6 +11,7 @@ use trimtab::config::Gelu;
 use trimtab::ops::attention::{self, Heads, Queries};
 use trimtab::ops::dropout::{self, Dropout};
 use trimtab::ops::linear::{self, InputGrad, Linear};
+use trimtab::ops::loss::Target;
 use trimtab::ops::pooler::{self, Pooler};
 use trimtab::ops::{Numerics, Values, ValuesMut, add_norm, head, loss, text_sums};
 use trimtab::quant::QMatrix;
@@ -274,26 +275,67 @@ fn head_all_inputs() {
 fn cross_entropy() {
     let mut r = rng(16);
     let logits = random(&mut r, 5, 4).mapv(|v| 3.0 * v);
-    let labels = [0, 3, 1, 1, 2];
+    let targets = [0, 3, 1, 1, 2].map(Target::Class);
     let weights = [0.5, 2.0, 1.0, 1.5];
     for weights in [None, Some(&weights[..])] {
-        let total = loss::total_weight(&labels, weights);
+        let total = loss::total_weight(&targets, weights);
         let value = |y: &Array2<f32>| {
-            let (l, _) = loss::cross_entropy(y.view(), &labels, weights, total);
+            let (l, _) = loss::loss(y.view(), &targets, weights, total);
             Array2::from_elem((1, 1), l.iter().sum::<f64>() as f32)
         };
         let back = |y: &Array2<f32>, d: &Array2<f32>| {
-            loss::cross_entropy(y.view(), &labels, weights, total).1.mapv(|v| v * d[[0, 0]])
+            loss::loss(y.view(), &targets, weights, total).1.mapv(|v| v * d[[0, 0]])
         };
         check("cross entropy", &logits, 17, value, back);
-        let (_, d) = loss::cross_entropy(logits.view(), &labels, weights, total);
+        let (_, d) = loss::loss(logits.view(), &targets, weights, total);
         for row in d.rows() {
             assert!(row.sum().abs() <= 1e-6, "probabilities sum to 1, so the gradient of a row sums to 0");
         }
     }
-    let broken = Array2::from_elem((5, 4), f32::NAN);
-    assert!(
-        loss::cross_entropy(broken.view(), &labels, None, 5.0).0[0].is_nan(),
-        "NaN must show in the loss"
-    );
+}
+
+#[test]
+fn losses_of_several_labels_and_of_a_number() {
+    let mut r = rng(18);
+    let several: Vec<Target> =
+        (0..5).map(|i| Target::Labels((0..4).map(|l| (i + l) % 3 == 0).collect())).collect();
+    let numbers: Vec<Target> = [0.5, -2.0, 0.0, 1.0, 3.5].map(Target::Value).to_vec();
+    for (name, targets, outputs) in [("labels", &several, 4), ("number", &numbers, 1)] {
+        let logits = random(&mut r, 5, outputs).mapv(|v| 3.0 * v);
+        let total = loss::total_weight(targets, None);
+        let value = |y: &Array2<f32>| {
+            let (l, _) = loss::loss(y.view(), targets, None, total);
+            Array2::from_elem((1, 1), l.iter().sum::<f64>() as f32)
+        };
+        let back = |y: &Array2<f32>, d: &Array2<f32>| {
+            loss::loss(y.view(), targets, None, total).1.mapv(|v| v * d[[0, 0]])
+        };
+        check(name, &logits, 19, value, back);
+    }
+}
+
+/// PyTorch 2.9:
+/// ```python
+/// y = torch.tensor([[1.5, -0.5], [-200.0, 3.0]])
+/// print(torch.nn.BCEWithLogitsLoss()(y, torch.tensor([[1.0, 1.0], [1.0, 0.0]])))
+/// print(torch.nn.MSELoss()(y[:, 0], torch.tensor([1.0, -202.0])))
+/// ```
+#[test]
+fn losses_are_pytorchs() {
+    let y = Array2::from_shape_vec((2, 2), vec![1.5, -0.5, -200.0, 3.0]).unwrap();
+    let several = [Target::Labels(vec![true, true]), Target::Labels(vec![true, false])];
+    let sum = |l: Vec<f64>| l.iter().sum::<f64>();
+    let bce = sum(loss::loss(y.view(), &several, None, 2.0).0);
+    assert!((bce - 51.056014).abs() < 1e-4, "{bce}");
+    let (y, numbers) = (Array2::from_shape_vec((2, 1), vec![1.5, -200.0]).unwrap(), [1.0, -202.0]);
+    let mse = sum(loss::loss(y.view(), &numbers.map(Target::Value), None, 2.0).0);
+    assert!((mse - 2.125).abs() < 1e-6, "{mse}");
+}
+
+#[test]
+fn what_is_no_number_shows_in_every_loss() {
+    for target in [Target::Class(1), Target::Labels(vec![true, false]), Target::Value(0.0)] {
+        let broken = Array2::from_elem((1, 2), f32::NAN);
+        assert!(loss::loss(broken.view(), [&target], None, 1.0).0[0].is_nan(), "{target:?}");
+    }
 }

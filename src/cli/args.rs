@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
-use trimtab::data::{self, Columns, Example};
+use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::{Options, Result};
 
 /// How a model runs.
@@ -66,15 +66,15 @@ pub struct Data {
 }
 
 impl Data {
-    pub fn read(&self, path: &Path) -> Result<Vec<Example>> {
+    pub fn read(&self, path: &Path, wanted: Wanted) -> Result<Vec<Example>> {
         let columns = Columns {
             label: self.label_column.clone(),
             text_a: self.text_column.clone(),
             text_b: self.text_b_column.clone(),
         };
         match self.format {
-            None => data::read_examples(path, &columns, true),
-            Some(format) => data::read_file(path, format, &columns, true),
+            None => data::read_examples(path, &columns, wanted),
+            Some(format) => data::read_file(path, format, &columns, wanted),
         }
     }
 }

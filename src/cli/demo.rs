@@ -6,12 +6,13 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use trimtab::data::{self, Columns, Example};
+use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::import::Checkpoint;
 use trimtab::params::Terms;
 use trimtab::quant::Base;
+use trimtab::train::metrics::Metrics;
 use trimtab::train::{Report, TrainConfig};
-use trimtab::{Error, Options, Personal, Result, quant};
+use trimtab::{Error, Options, Personal, Result, Task, quant};
 
 const REPO: &str = "sentence-transformers/all-MiniLM-L6-v2";
 const LOCAL: &str = "models/all-MiniLM-L6-v2";
@@ -72,7 +73,7 @@ pub fn run(args: Args) -> Result<()> {
     let (train, dev) = (read(&train_path)?, read(&dev_path)?);
     let labels = data::label_set(&train);
     let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
-    let mut model = Personal::new(&base, labels.clone(), &options)?;
+    let mut model = Personal::new(&base, Task::Classify(labels.clone()), &options)?;
     terminal::say(format_args!(
         "3. training on {} notifications, scored on {} others; {}, {} threads",
         train.len(),
@@ -89,7 +90,7 @@ pub fn run(args: Args) -> Result<()> {
     let (before, answers_before) = (model.evaluate(&dev)?, model.predict_all(&dev)?);
 
     terminal::say("   after: biases and head");
-    let mut model = Personal::new(&base, labels, &options)?;
+    let mut model = Personal::new(&base, Task::Classify(labels), &options)?;
     let start = Instant::now();
     let report = train_once(&mut model, &train, &dev, &settings(Terms::all()))?;
     let seconds = start.elapsed().as_secs_f64();
@@ -99,7 +100,8 @@ pub fn run(args: Args) -> Result<()> {
     let bias_bytes = std::fs::metadata(&bias_path).map_or(0, |m| m.len());
 
     let mut text = String::new();
-    let mut row = |name: &str, accuracy: f64, f1: f64, values: usize| {
+    let mut row = |name: &str, scores: &Metrics, values: usize| {
+        let [accuracy, f1] = ["accuracy", "macro_f1"].map(|name| scores.get(name).unwrap_or(0.0));
         let _ = writeln!(
             text,
             "{name:<30} {:>6.1} %   macro F1 {f1:.3}   {:>7} values trained",
@@ -107,14 +109,14 @@ pub fn run(args: Args) -> Result<()> {
             terminal::count(values)
         );
     };
-    row("untrained", untrained.accuracy, untrained.macro_f1, 0);
-    row("before: frozen encoder + head", before.accuracy, before.macro_f1, head_only.trained_head);
-    row("after: biases + head", after.accuracy, after.macro_f1, report.trained_biases + report.trained_head);
+    row("untrained", &untrained, 0);
+    row("before: frozen encoder + head", &before, head_only.trained_head);
+    row("after: biases + head", &after, report.trained_biases + report.trained_head);
     let _ = writeln!(text, "\n{:<8} {:<8} {:<8} notification", "wanted", "before", "after");
     let changed = dev.iter().zip(answers_before.iter().zip(&answers_after));
-    for (example, (before, after)) in changed.filter(|(_, (b, a))| b.label != a.label).take(8) {
+    for (example, (before, after)) in changed.filter(|(_, (b, a))| b.to_string() != a.to_string()).take(8) {
         let wanted = example.label.as_deref().unwrap_or("");
-        let _ = writeln!(text, "{wanted:<8} {:<8} {:<8} {}", before.label, after.label, example.text_a);
+        let _ = writeln!(text, "{wanted:<8} {before:<8} {after:<8} {}", example.text_a);
     }
     let peak = terminal::peak_memory().map_or("unknown".into(), terminal::size);
     let _ = write!(
@@ -130,7 +132,7 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<Example>> {
-    data::read_examples(path, &Columns::default(), true)
+    data::read_examples(path, &Columns::default(), Wanted::Name)
 }
 
 fn train_once(

@@ -4,7 +4,8 @@ use super::{args, print};
 use std::path::PathBuf;
 use std::time::Instant;
 use trimtab::quant::Base;
-use trimtab::{Personal, Result, data};
+use trimtab::train::metrics::Scores;
+use trimtab::{Personal, Result};
 
 /// Score a bias file on labelled lines
 #[derive(clap::Args)]
@@ -26,8 +27,8 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.model.base)?;
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
-    let examples = args.columns.read(&args.data)?;
-    data::label_ids(&examples, model.labels(), &args.data)?;
+    let examples = args.columns.read(&args.data, model.task().kind().wanted())?;
+    model.task().targets(&examples, &args.data)?;
     let start = Instant::now();
     let m = model.evaluate(&examples)?;
     let examples_per_s = m.examples as f64 / start.elapsed().as_secs_f64();
@@ -36,14 +37,12 @@ pub fn run(args: Args) -> Result<()> {
         object["examples_per_s"] = examples_per_s.into();
         return print(&object.to_string());
     }
-    print(&format!(
-        "{} examples: accuracy {:.1} %, F1 {:.3}, macro F1 {:.3}, MCC {:.3}, loss {:.4} ({:.0} examples/s)",
-        m.examples,
-        100.0 * m.accuracy,
-        m.f1,
-        m.macro_f1,
-        m.mcc,
-        m.loss,
-        examples_per_s
-    ))
+    let scores = match m.scores {
+        Scores::Classify { accuracy, f1, macro_f1, mcc } => {
+            let accuracy = 100.0 * accuracy;
+            format!("accuracy {accuracy:.1} %, F1 {f1:.3}, macro F1 {macro_f1:.3}, MCC {mcc:.3}")
+        }
+        _ => m.to_string(),
+    };
+    print(&format!("{} examples: {scores}, loss {:.4} ({examples_per_s:.0} examples/s)", m.examples, m.loss))
 }

@@ -13,15 +13,16 @@ const TOGETHER: usize = 32;
 
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
-/// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line. Lines on stdin are
-/// answered as they come.
+/// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
+/// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`. Lines on stdin are answered
+/// as they come.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
     #[command(flatten)]
     run: args::Run,
-    /// Print one JSON object a line: label and the probability of each label
+    /// Print one JSON object a line: `label` or `labels` and the probability of each label, or `value`
     #[arg(long)]
     json: bool,
     /// Texts; without any, lines are read from stdin
@@ -92,14 +93,28 @@ fn answer(model: &Personal, texts: &[String], json: bool) -> Result<()> {
 }
 
 fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<String> {
-    let best = p.probabilities.iter().copied().fold(f64::NAN, f64::max);
-    if best.is_nan() {
+    if !p.is_finite() {
         return Err(Error::Diverged("the model's answer is not a number: its bias file is broken".into()));
     }
-    if !json {
-        return Ok(terminal::one_line(&format!("{}\t{best:.3}\t{text}", p.label)));
+    if json {
+        let mut object = serde_json::to_value(p).expect("plain data");
+        if let Some(probabilities) = object.get_mut("probabilities") {
+            let named = model.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
+            *probabilities = named.collect::<serde_json::Map<_, _>>().into();
+        }
+        return Ok(object.to_string());
     }
-    let probabilities: serde_json::Map<_, _> =
-        model.labels().iter().cloned().zip(p.probabilities.iter().map(|&v| v.into())).collect();
-    Ok(serde_json::json!({ "label": p.label, "probabilities": probabilities }).to_string())
+    let line = match p {
+        Prediction::Label { label, probabilities } => {
+            let best = probabilities.iter().copied().fold(0.0, f64::max);
+            format!("{label}\t{best:.3}\t{text}")
+        }
+        Prediction::Labels { probabilities, .. } => {
+            let sure: Vec<String> =
+                probabilities.iter().filter(|v| **v > 0.5).map(|v| format!("{v:.3}")).collect();
+            format!("{p}\t{}\t{text}", sure.join(","))
+        }
+        Prediction::Value { value } => format!("{value:.3}\t{text}"),
+    };
+    Ok(terminal::one_line(&line))
 }

@@ -5,6 +5,7 @@ use rand_chacha::ChaCha8Rng;
 use std::time::{Duration, Instant};
 use trimtab::graph::Graph;
 use trimtab::kernels::{Forward, Kernels, MatI8, Part, blocks, tiles};
+use trimtab::ops::loss::Target;
 use trimtab::tokenize::Encoded;
 use trimtab::train::step::Trainer;
 use trimtab::train::{self, Labelled};
@@ -62,7 +63,7 @@ pub fn texts(batch: usize, tokens: usize, vocab: usize) -> Vec<Labelled> {
         ids: (0..tokens).map(|_| rng.random_range(0..vocab as i32)).collect(),
         types: vec![0; tokens],
     };
-    (0..batch).map(|i| Labelled { text: text(), label: i % 2 }).collect()
+    (0..batch).map(|i| Labelled { text: text(), target: Target::Class(i % 2) }).collect()
 }
 
 /// Seconds of a forward to the logits of all `texts`.

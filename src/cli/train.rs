@@ -6,10 +6,12 @@ use indicatif::ProgressBar;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use trimtab::data::{self, Example};
+use trimtab::data::Example;
 use trimtab::params::{Role, Term, Terms};
 use trimtab::quant::Base;
+use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
+use trimtab::train::metrics::Metrics;
 use trimtab::train::{Criterion, Progress, Report, TrainConfig};
 use trimtab::{Error, Personal, Result, plots};
 
@@ -36,6 +38,10 @@ pub struct Args {
     limit: Option<u64>,
     #[command(flatten)]
     columns: args::Data,
+    /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
+    /// number
+    #[arg(long, default_value = "classify", value_name = "TASK")]
+    task: Kind,
 
     /// Passes over the data
     #[arg(long, default_value_t = 4, value_name = "N")]
@@ -83,9 +89,9 @@ pub struct Args {
     /// Stop after N epochs without a better score on dev
     #[arg(long, value_name = "N", requires = "dev")]
     patience: Option<usize>,
-    /// Which score on dev decides the epoch that is kept
-    #[arg(long, value_enum, default_value_t = Keep::Accuracy, requires_ifs = SCORES.map(|s| (s, "dev")))]
-    keep: Keep,
+    /// Which score on dev decides the epoch that is kept [default: the one that tells most of the task]
+    #[arg(long, value_enum, requires_ifs = SCORES.map(|s| (s, "dev")))]
+    keep: Option<Keep>,
     /// Most memory for keeping what the layers below the lowest trained bias give, from epoch to epoch; 0 computes it
     /// again each time. Results do not depend on it
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = parse_size)]
@@ -144,11 +150,12 @@ impl Args {
             class_weights: self.class_weights,
             patience: self.patience,
             keep: match self.keep {
-                Keep::Accuracy => Criterion::Accuracy,
-                Keep::MacroF1 => Criterion::MacroF1,
-                Keep::Mcc => Criterion::Mcc,
-                Keep::Loss => Criterion::Loss,
-                Keep::Last => Criterion::Last,
+                None => Criterion::Main,
+                Some(Keep::Accuracy) => Criterion::Accuracy,
+                Some(Keep::MacroF1) => Criterion::MacroF1,
+                Some(Keep::Mcc) => Criterion::Mcc,
+                Some(Keep::Loss) => Criterion::Loss,
+                Some(Keep::Last) => Criterion::Last,
             },
             prefix_cache: self.prefix_cache,
             cut: None,
@@ -160,21 +167,24 @@ pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     check_targets(&args)?;
     let base = Base::open(&args.base)?;
-    let mut train = args.columns.read(&args.data)?;
+    let mut train = args.columns.read(&args.data, args.task.wanted())?;
     train.truncate(args.limit.map_or(usize::MAX, |n| n as usize));
-    data::check_trainable(&train, &args.data)?;
-    let labels = data::label_set(&train);
-    let dev = args.dev.as_ref().map(|path| args.columns.read(path)).transpose()?;
+    let task = args.task.of(&train, &args.data)?;
+    let dev = args.dev.as_ref().map(|path| args.columns.read(path, args.task.wanted())).transpose()?;
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
-        data::label_ids(dev, &labels, path)?;
+        task.targets(dev, path)?;
     }
     let mut config = args.config();
+    if let Some(name) = config.keep.name().filter(|name| !args.task.scores().contains(name)) {
+        let known = args.task.scores().join(", ");
+        return Err(Error::Config(format!("--keep: {} has no {name}; it has {known}, loss", args.task)));
+    }
     let mut options = args.run.options();
     options.pooling = args.pool.pooling();
     options.max_len = args.max_len;
     options.head_dropout = args.dropout;
     options.encoder_dropout = args.encoder_dropout;
-    let mut model = Personal::new(&base, labels, &options)?;
+    let mut model = Personal::new(&base, task, &options)?;
     if args.terms.contains(Term::K) {
         terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
     }
@@ -184,10 +194,13 @@ pub fn run(args: Args) -> Result<()> {
             "note: with --encoder-dropout the layers below the trained ones differ each time; none is kept",
         );
     }
+    let answers = match model.labels().len() {
+        0 => "a number each".into(),
+        n => format!("{n} labels"),
+    };
     terminal::say(format_args!(
-        "{} examples, {} labels, {}, {} threads",
+        "{} examples, {answers}, {}, {} threads",
         terminal::count(train.len()),
-        model.labels().len(),
         model.graph().numerics().describe(),
         model.threads()
     ));
@@ -286,8 +299,7 @@ pub fn with_progress(
 fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
     let mut text = format!("epoch {}/{epochs}: training loss {:.4}", e.epoch, e.train_loss);
     if let Some(m) = &e.dev {
-        let (loss, accuracy, f1) = (m.loss, 100.0 * m.accuracy, m.macro_f1);
-        text += &format!(", dev loss {loss:.4}, accuracy {accuracy:.1} %, macro F1 {f1:.3}");
+        text += &format!(", dev loss {:.4}, {m}", m.loss);
     }
     terminal::line(bar, &format!("{text} ({:.1} s so far)", e.train_s));
 }
@@ -303,9 +315,7 @@ fn summary(args: &Args, model: &Personal, report: &Report) -> Result<String> {
         return Ok(object.to_string());
     }
     let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
-    let score = kept.and_then(|e| e.dev.as_ref()).map_or(String::new(), |m| {
-        format!(", dev accuracy {:.1} %, macro F1 {:.3}", 100.0 * m.accuracy, m.macro_f1)
-    });
+    let score = kept.and_then(|e| e.dev.as_ref()).map_or(String::new(), |m| format!(", dev {m}"));
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
     let peak =
         terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
@@ -331,7 +341,7 @@ fn write_plots(dir: &Path, model: &Personal, report: &Report) -> Result<()> {
     let curve: Vec<_> = report
         .epochs
         .iter()
-        .map(|e| (e.epoch as f64, e.train_loss, e.dev.as_ref().map(|m| m.accuracy)))
+        .map(|e| (e.epoch as f64, e.train_loss, e.dev.as_ref().map(Metrics::main)))
         .collect();
     let layers = model.graph().layers();
     let mut rows: Vec<(String, Vec<Option<f64>>)> =

@@ -5,7 +5,7 @@ mod lines;
 mod read;
 
 pub use lines::Lines;
-pub use read::{Columns, Format, read_examples, read_file, read_from};
+pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
 
 use crate::error::{Error, Result};
 use std::collections::{BTreeSet, HashMap};
@@ -18,7 +18,7 @@ pub struct Example {
     pub text_a: String,
     /// The second text of a pair.
     pub text_b: Option<String>,
-    /// The label as it stands in the file; never empty.
+    /// The label as it stands in the file: a name, several between commas, or a number.
     pub label: Option<String>,
     /// Line of the file the example starts on, from 1.
     pub line: usize,
@@ -29,7 +29,12 @@ pub struct Example {
 /// The order is the order of the head's outputs, so it depends on the set of labels only and not on the
 /// order of the examples.
 pub fn label_set(examples: &[Example]) -> Vec<String> {
-    let set: BTreeSet<&str> = examples.iter().filter_map(|e| e.label.as_deref()).collect();
+    label_set_of(examples.iter().filter_map(|e| e.label.as_deref()))
+}
+
+/// The same of labels that are at hand.
+pub(crate) fn label_set_of<'a>(labels: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let set: BTreeSet<&str> = labels.collect();
     let mut labels: Vec<String> = set.into_iter().map(str::to_owned).collect();
     if labels.iter().all(|l| l.parse::<i64>().is_ok()) {
         // Stable: `01` and `1` are two labels, and keep the order of their bytes.
@@ -42,20 +47,35 @@ pub fn label_set(examples: &[Example]) -> Vec<String> {
 ///
 /// Errors: `Error::Data` for an example without a label, or with one that is not among `labels`.
 pub fn label_ids(examples: &[Example], labels: &[String], path: &Path) -> Result<Vec<usize>> {
-    let index: HashMap<&str, usize> = labels.iter().enumerate().map(|(i, l)| (l.as_str(), i)).collect();
+    let index = Index::new(labels);
     examples
         .iter()
-        .map(|e| {
-            let Some(label) = e.label.as_deref() else {
-                return Err(Error::data(path, Some(e.line), "there is no label"));
-            };
-            index.get(label).copied().ok_or_else(|| {
-                let what =
-                    format!("unknown label `{}`; known labels: {}", shorten(label, 60), list(labels, 12));
-                Error::data(path, Some(e.line), what)
-            })
+        .map(|e| match e.label.as_deref() {
+            None => Err(Error::data(path, Some(e.line), "there is no label")),
+            Some(label) => index.of(label, e.line, path),
         })
         .collect()
+}
+
+/// Labels by name.
+pub(crate) struct Index<'a> {
+    labels: &'a [String],
+    places: HashMap<&'a str, usize>,
+}
+
+impl<'a> Index<'a> {
+    pub fn new(labels: &'a [String]) -> Index<'a> {
+        Index { labels, places: labels.iter().enumerate().map(|(i, l)| (l.as_str(), i)).collect() }
+    }
+
+    /// The index of a label of the example at `line`.
+    pub fn of(&self, label: &str, line: usize, path: &Path) -> Result<usize> {
+        self.places.get(label).copied().ok_or_else(|| {
+            let what =
+                format!("unknown label `{}`; known labels: {}", shorten(label, 60), list(self.labels, 12));
+            Error::data(path, Some(line), what)
+        })
+    }
 }
 
 /// Refuses examples a classifier cannot be trained on: none, unlabelled ones, or a single class.
@@ -89,7 +109,7 @@ fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
 }
 
 /// `text` on one line and at most `max` characters long, for messages.
-fn shorten(text: &str, max: usize) -> String {
+pub(crate) fn shorten(text: &str, max: usize) -> String {
     let mut short: String =
         text.chars().take(max).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if text.chars().nth(max).is_some() {

@@ -48,6 +48,19 @@ impl Format {
     }
 }
 
+/// Which labels a file of examples must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: they are taken where they are found.
+    Nothing,
+    /// A name for each example.
+    Name,
+    /// Any number of names for each example: between commas, or in JSON an array.
+    Several,
+    /// A number for each example.
+    Number,
+}
+
 /// Which columns (or JSON keys) to read; `None` means the usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
@@ -65,16 +78,16 @@ const TEXT_B: &[&str] = &["text_b"];
 
 /// All examples of a file, in its format by name.
 ///
-/// With `want_labels` every example must have a label; without, labels are taken where they are found.
+/// `want` says which labels there must be.
 /// Errors: `Error::Io`; `Error::Data` naming the line and what to do.
-pub fn read_examples(path: &Path, columns: &Columns, want_labels: bool) -> Result<Vec<Example>> {
-    read_file(path, Format::of(path)?, columns, want_labels)
+pub fn read_examples(path: &Path, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
+    read_file(path, Format::of(path)?, columns, want)
 }
 
 /// As [`read_examples`], in a given format.
-pub fn read_file(path: &Path, format: Format, columns: &Columns, want_labels: bool) -> Result<Vec<Example>> {
+pub fn read_file(path: &Path, format: Format, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
     let file = File::open(path).map_err(Error::io(path))?;
-    read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want_labels)
+    read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want)
 }
 
 /// As [`read_file`], from any reader; `path` is for messages.
@@ -83,21 +96,21 @@ pub fn read_from(
     path: &Path,
     format: Format,
     columns: &Columns,
-    want_labels: bool,
+    want: Wanted,
 ) -> Result<Vec<Example>> {
     let examples = match format {
         Format::Tsv => {
             let mut lines = Lines::new(reader, path);
-            read_table(path, columns, want_labels, || {
+            read_table(path, columns, want, || {
                 let line = lines.next_line()?;
                 Ok(line.map(|(n, text)| (n, text.split('\t').map(str::to_owned).collect())))
             })?
         }
         Format::Csv => {
             let mut records = Records::new(reader, path);
-            read_table(path, columns, want_labels, || records.next_record())?
+            read_table(path, columns, want, || records.next_record())?
         }
-        Format::Jsonl => read_jsonl(reader, path, columns, want_labels)?,
+        Format::Jsonl => read_jsonl(reader, path, columns, want)?,
     };
     if examples.is_empty() {
         return Err(Error::data(path, None, "the file is empty"));
@@ -109,7 +122,7 @@ pub fn read_from(
 fn read_table(
     path: &Path,
     columns: &Columns,
-    want_labels: bool,
+    want: Wanted,
     mut next: impl FnMut() -> Result<Option<(usize, Vec<String>)>>,
 ) -> Result<Vec<Example>> {
     let Some((header_line, header)) = next()? else { return Ok(Vec::new()) };
@@ -136,7 +149,7 @@ fn read_table(
         Error::data(path, Some(header_line), what)
     };
     let label = find(&columns.label, LABEL)?;
-    if label.is_none() && want_labels {
+    if label.is_none() && want != Wanted::Nothing {
         return Err(missing("label", &columns.label, LABEL, "--label-column"));
     }
     let text_a = find(&columns.text_a, TEXT_A)?
@@ -157,7 +170,7 @@ fn read_table(
         let label = label.map(|i| row[i].clone());
         let text_b = text_b.map(|i| row[i].clone());
         let text_a = std::mem::take(&mut row[text_a]);
-        examples.push(Example { text_a, text_b, label: checked(label, path, line, want_labels)?, line });
+        examples.push(Example { text_a, text_b, label: checked(label, path, line, want)?, line });
     }
     if examples.is_empty() {
         return Err(Error::data(path, None, "there is a header but no example"));
@@ -165,12 +178,7 @@ fn read_table(
     Ok(examples)
 }
 
-fn read_jsonl(
-    reader: impl BufRead,
-    path: &Path,
-    columns: &Columns,
-    want_labels: bool,
-) -> Result<Vec<Example>> {
+fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
     let mut lines = Lines::new(reader, path);
     let mut examples = Vec::new();
     while let Some((line, text)) = lines.next_line()? {
@@ -205,26 +213,40 @@ fn read_jsonl(
         let label = match find(&columns.label, LABEL) {
             Some((_, Value::String(s))) => Some(s.clone()),
             Some((_, Value::Bool(b))) => Some(b.to_string()),
-            Some((_, Value::Number(n))) if !n.is_f64() => Some(n.to_string()),
-            Some((key, other)) if want_labels => {
-                let what =
-                    format!("`{key}` should be a string, an integer or a boolean but is {}", kind(other));
-                return Err(fail(what));
+            Some((_, Value::Number(n))) if !n.is_f64() || want == Wanted::Number => Some(n.to_string()),
+            Some((key, Value::Array(labels))) if want == Wanted::Several => {
+                let names: Option<Vec<&str>> = labels.iter().map(Value::as_str).collect();
+                // They are joined by commas, as they stand in a table.
+                match names.filter(|names| names.iter().all(|n| !n.contains(','))) {
+                    Some(names) => Some(names.join(",")),
+                    None => return Err(fail(format!("`{key}` should hold strings without commas"))),
+                }
             }
-            None if want_labels => return Err(missing("label", &columns.label, LABEL, "--label-column")),
+            Some((key, other)) if want != Wanted::Nothing => {
+                let known = match want {
+                    Wanted::Number => "a number",
+                    Wanted::Several => "an array of strings or a string",
+                    _ => "a string, an integer or a boolean",
+                };
+                return Err(fail(format!("`{key}` should be {known} but is {}", kind(other))));
+            }
+            None if want != Wanted::Nothing => {
+                return Err(missing("label", &columns.label, LABEL, "--label-column"));
+            }
             _ => None,
         };
-        examples.push(Example { text_a, text_b, label: checked(label, path, line, want_labels)?, line });
+        examples.push(Example { text_a, text_b, label: checked(label, path, line, want)?, line });
     }
     Ok(examples)
 }
 
 /// A label that says something; an empty one is an error where labels are wanted, else none.
-fn checked(label: Option<String>, path: &Path, line: usize, want_labels: bool) -> Result<Option<String>> {
+fn checked(label: Option<String>, path: &Path, line: usize, want: Wanted) -> Result<Option<String>> {
     match label {
-        Some(l) if l.trim().is_empty() || l.contains('\0') => match want_labels {
-            true => Err(Error::data(path, Some(line), "the label is empty")),
-            false => Ok(None),
+        Some(l) if want == Wanted::Several && l.trim().is_empty() => Ok(Some(String::new())),
+        Some(l) if l.trim().is_empty() || l.contains('\0') => match want {
+            Wanted::Nothing => Ok(None),
+            _ => Err(Error::data(path, Some(line), "the label is empty")),
         },
         label => Ok(label),
     }
@@ -253,12 +275,12 @@ fn json_error(e: &serde_json::Error) -> String {
 mod tests {
     use super::*;
 
-    fn read_as(format: Format, text: &str, columns: &Columns, want: bool) -> Result<Vec<Example>> {
+    fn read_as(format: Format, text: &str, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
         read_from(text.as_bytes(), Path::new("f"), format, columns, want)
     }
 
     fn read(format: Format, text: &str) -> Result<Vec<Example>> {
-        read_as(format, text, &Columns::default(), true)
+        read_as(format, text, &Columns::default(), Wanted::Name)
     }
 
     fn error(format: Format, text: &str) -> String {
@@ -296,13 +318,13 @@ mod tests {
         let columns = Columns { label: Some("y".into()), text_a: Some("q".into()), text_b: Some("p".into()) };
         let text = "p\tq\ty\tlabel\n1\t2\t3\t4\n";
         let want = [example(2, "3", "2", Some("1"))];
-        assert_eq!(read_as(Format::Tsv, text, &columns, true).unwrap(), want);
+        assert_eq!(read_as(Format::Tsv, text, &columns, Wanted::Name).unwrap(), want);
         let plain = Columns::default();
         for text in ["text\na\n", "text\tlabel\na\t\n"] {
-            assert_eq!(read_as(Format::Tsv, text, &plain, false).unwrap()[0].label, None);
+            assert_eq!(read_as(Format::Tsv, text, &plain, Wanted::Nothing).unwrap()[0].label, None);
         }
         let text = "{\"text\":\"a\",\"label\":0.5}";
-        assert_eq!(read_as(Format::Jsonl, text, &plain, false).unwrap()[0].label, None);
+        assert_eq!(read_as(Format::Jsonl, text, &plain, Wanted::Nothing).unwrap()[0].label, None);
     }
 
     #[test]
@@ -318,7 +340,7 @@ mod tests {
         for (format, text) in
             [(Format::Tsv, "label\ttext\na\tb\n"), (Format::Jsonl, "{\"label\":1,\"text\":\"\"}")]
         {
-            let e = read_as(format, text, &columns, true).unwrap_err().to_string();
+            let e = read_as(format, text, &columns, Wanted::Name).unwrap_err().to_string();
             assert!(e.contains("`other`") && e.ends_with("--text-b-column"), "{e}");
         }
         assert!(error(Format::Tsv, "label\ttext\ttext\na\tb\tc").contains("two columns `text`"));
@@ -360,7 +382,7 @@ mod tests {
         assert!(e.contains("`txt`") && e.contains(".jsonl") && e.contains("--format"), "{e}");
         assert!(Format::of(Path::new("a")).is_err());
         assert!(matches!("xml".parse::<Format>(), Err(Error::Config(_))));
-        let missing = read_examples(Path::new("no/such/file.tsv"), &Columns::default(), true);
+        let missing = read_examples(Path::new("no/such/file.tsv"), &Columns::default(), Wanted::Name);
         assert!(matches!(missing, Err(Error::Io { .. })));
     }
 }

@@ -65,11 +65,9 @@ pub(super) fn evaluate_cut(
 ) -> Result<Metrics> {
     let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
     let outputs = forward_cut(graph, theta, &texts, cut, above)?;
-    let truth: Vec<usize> = data.iter().map(|d| d.label).collect();
-    let predicted: Vec<usize> = outputs.iter().map(|(logits, _)| largest(logits)).collect();
-    let nll = outputs.iter().zip(&truth).map(|((l, _), &t)| loss::negative_log_likelihood(l, t));
-    let loss = nll.sum::<f64>() / data.len().max(1) as f64;
-    Ok(metrics::classification(&truth, &predicted, graph.labels(), loss))
+    let answers = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));
+    let loss = answers().map(|(y, t)| loss::of_text(y, t)).sum::<f64>() / data.len().max(1) as f64;
+    Ok(metrics::of(answers(), graph.labels(), loss))
 }
 
 /// Index of the largest value; the first of several.

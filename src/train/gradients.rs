@@ -98,9 +98,8 @@ impl<'g> Gradients<'g> {
         known: Option<Known>,
         grad: &mut [f32],
     ) -> Result<(f64, Vec<Vec<f32>>)> {
-        let labels: Vec<usize> = batch.iter().map(|d| d.label).collect();
         let weights = self.class_weights.as_deref();
-        let total = loss::total_weight(&labels, weights);
+        let total = loss::total_weight(batch.iter().map(|d| &d.target), weights);
         let cut = self.cut();
         let parts = cut.run(&cut.micro_batches(batch.iter().map(|d| d.text.ids.len())), |part| {
             let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
@@ -114,7 +113,8 @@ impl<'g> Gradients<'g> {
                     self.graph.forward_training_above(split, &texts, &x, theta)?
                 }
             };
-            let (loss, d_logits) = loss::cross_entropy(forward.logits.view(), &labels[part], weights, total);
+            let targets = batch[part].iter().map(|d| &d.target);
+            let (loss, d_logits) = loss::loss(forward.logits.view(), targets, weights, total);
             let (logits, pooled) = (forward.logits.clone(), forward.pooled.clone());
             let idle = self.idle().pop();
             let (mut work, mut sum) =

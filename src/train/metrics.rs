@@ -1,22 +1,182 @@
-//! Scores of a classifier, with scikit-learn's definitions.
+//! Scores of each task, with scikit-learn's and scipy's definitions.
 
+use crate::ops::loss::Target;
 use serde::Serialize;
+use std::fmt;
 
-/// How well predictions agree with the truth. Scores that are undefined are 0.
+/// How well answers agree with the truth. Scores that are undefined are 0.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Metrics {
     /// Number of examples.
     pub examples: usize,
-    /// Share of right answers.
-    pub accuracy: f64,
-    /// F1 of the second label where there are two labels (`average="binary"`), else `macro_f1`.
-    pub f1: f64,
-    /// Mean F1 over the labels that are in the truth or among the predictions (`average="macro"`).
-    pub macro_f1: f64,
-    /// Matthews correlation, from -1 to 1; with more than two labels Gorodkin's R_K (2004).
-    pub mcc: f64,
-    /// Mean negative log-likelihood of the right label, in nats.
+    /// The task's scores.
+    #[serde(flatten)]
+    pub scores: Scores,
+    /// Mean loss, see [`crate::ops::loss`].
     pub loss: f64,
+}
+
+/// The scores of a task; shares and correlations, from 0 or -1 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Scores {
+    /// One label a text.
+    Classify {
+        /// Share of right answers.
+        accuracy: f64,
+        /// F1 of the second label where there are two labels (`average="binary"`), else `macro_f1`.
+        f1: f64,
+        /// Mean F1 over the labels that are in the truth or among the predictions (`average="macro"`).
+        macro_f1: f64,
+        /// Matthews correlation, from -1 to 1; with more than two labels Gorodkin's R_K (2004).
+        mcc: f64,
+    },
+    /// Any number of labels a text.
+    Multilabel {
+        /// F1 over all pairs of a text and a label (`average="micro"`).
+        micro_f1: f64,
+        /// Mean F1 over the labels that are in the truth or among the predictions.
+        macro_f1: f64,
+        /// Share of texts of which every label is right.
+        accuracy: f64,
+    },
+    /// A number a text.
+    Regress {
+        /// Pearson's correlation.
+        pearson: f64,
+        /// Spearman's rank correlation.
+        spearman: f64,
+    },
+}
+
+impl Metrics {
+    /// The scores by name, the one that tells most first.
+    pub fn named(&self) -> Vec<(&'static str, f64)> {
+        match self.scores {
+            Scores::Classify { accuracy, f1, macro_f1, mcc } => {
+                vec![("accuracy", accuracy), ("f1", f1), ("macro_f1", macro_f1), ("mcc", mcc)]
+            }
+            Scores::Multilabel { micro_f1, macro_f1, accuracy } => {
+                vec![("micro_f1", micro_f1), ("macro_f1", macro_f1), ("accuracy", accuracy)]
+            }
+            Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
+        }
+    }
+
+    /// The score that tells most: accuracy, micro F1 or Pearson's correlation.
+    pub fn main(&self) -> f64 {
+        self.named()[0].1
+    }
+
+    /// A score by its name in `--json`.
+    pub fn get(&self, name: &str) -> Option<f64> {
+        self.named().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+    }
+}
+
+impl fmt::Display for Metrics {
+    /// `accuracy 97.1 %, macro F1 0.970`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.scores {
+            Scores::Classify { accuracy, macro_f1, .. } => {
+                write!(f, "accuracy {:.1} %, macro F1 {macro_f1:.3}", 100.0 * accuracy)
+            }
+            Scores::Multilabel { micro_f1, macro_f1, accuracy } => {
+                let exact = 100.0 * accuracy;
+                write!(f, "micro F1 {micro_f1:.3}, macro F1 {macro_f1:.3}, all labels right {exact:.1} %")
+            }
+            Scores::Regress { pearson, spearman } => {
+                write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
+            }
+        }
+    }
+}
+
+/// Scores of texts' logits against targets, which are all of one kind.
+pub fn of<'a>(
+    answers: impl IntoIterator<Item = (&'a [f32], &'a Target)>,
+    outputs: usize,
+    loss: f64,
+) -> Metrics {
+    let (mut classes, mut labels, mut values) = (vec![], vec![], vec![]);
+    for (y, target) in answers {
+        match target {
+            Target::Class(t) => classes.push((*t, super::largest(y))),
+            Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
+            Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
+        }
+    }
+    if !labels.is_empty() {
+        multilabel(&labels, outputs, loss)
+    } else if !values.is_empty() {
+        regression(&values, loss)
+    } else {
+        let (truth, predicted): (Vec<_>, Vec<_>) = classes.into_iter().unzip();
+        classification(&truth, &predicted, outputs, loss)
+    }
+}
+
+/// Scores of `(truth, predicted)` for each of `labels` of each text.
+pub fn multilabel(pairs: &[(bool, bool)], labels: usize, loss: f64) -> Metrics {
+    let f1 = |pairs: &mut dyn Iterator<Item = (bool, bool)>| {
+        let (mut right, mut all) = (0.0, 0.0);
+        for (t, p) in pairs {
+            right += f64::from(u8::from(t && p));
+            all += f64::from(u8::from(t)) + f64::from(u8::from(p));
+        }
+        (ratio(2.0 * right, all), all > 0.0)
+    };
+    let texts = pairs.chunks_exact(labels.max(1));
+    let examples = texts.len();
+    let by_label = (0..labels).map(|l| f1(&mut texts.clone().map(|text| text[l])));
+    let present: Vec<f64> = by_label.filter(|(_, present)| *present).map(|(f1, _)| f1).collect();
+    let exact = texts.filter(|text| text.iter().all(|(t, p)| t == p)).count();
+    Metrics {
+        examples,
+        scores: Scores::Multilabel {
+            micro_f1: f1(&mut pairs.iter().copied()).0,
+            macro_f1: ratio(present.iter().sum(), present.len() as f64),
+            accuracy: ratio(exact as f64, examples as f64),
+        },
+        loss,
+    }
+}
+
+/// Scores of `(truth, predicted)`.
+pub fn regression(pairs: &[(f64, f64)], loss: f64) -> Metrics {
+    let (truth, predicted): (Vec<f64>, Vec<f64>) = pairs.iter().copied().unzip();
+    let spearman = pearson(&ranks(&truth), &ranks(&predicted));
+    Metrics {
+        examples: pairs.len(),
+        scores: Scores::Regress { pearson: pearson(&truth, &predicted), spearman },
+        loss,
+    }
+}
+
+fn pearson(a: &[f64], b: &[f64]) -> f64 {
+    let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
+    let (mean_a, mean_b) = (mean(a), mean(b));
+    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        ab += (a - mean_a) * (b - mean_b);
+        aa += (a - mean_a).powi(2);
+        bb += (b - mean_b).powi(2);
+    }
+    ratio(ab, (aa * bb).sqrt())
+}
+
+/// Ranks from 1, equal values sharing the mean of theirs. NaNs rank highest.
+fn ranks(x: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..x.len()).collect();
+    order.sort_by(|&a, &b| x[a].total_cmp(&x[b]));
+    let mut ranks = vec![0.0; x.len()];
+    let mut done = 0;
+    for equal in order.chunk_by(|&a, &b| x[a] == x[b]) {
+        let rank = done as f64 + (equal.len() as f64 + 1.0) / 2.0;
+        equal.iter().for_each(|&i| ranks[i] = rank);
+        done += equal.len();
+    }
+    ranks
 }
 
 /// Scores of `predicted` against `truth`, both indices below `labels` and of equal length.
@@ -44,14 +204,13 @@ pub fn classification(truth: &[usize], predicted: &[usize], labels: usize, loss:
     let covariance = total_right * n - dot(&true_n, &predicted_n);
     let spread = (n * n - dot(&predicted_n, &predicted_n)) * (n * n - dot(&true_n, &true_n));
 
-    Metrics {
-        examples,
+    let scores = Scores::Classify {
         accuracy: ratio(total_right, n),
         f1: if labels == 2 { f1_of(1) } else { macro_f1 },
         macro_f1,
         mcc: ratio(covariance, spread.max(0.0).sqrt()),
-        loss,
-    }
+    };
+    Metrics { examples, scores, loss }
 }
 
 /// `a / b`, and 0 where that is undefined.
@@ -99,7 +258,7 @@ mod tests {
         ];
         for (truth, predicted, labels, want) in cases {
             let m = classification(truth, predicted, labels, 0.5);
-            let got = [m.accuracy, m.f1, m.macro_f1, m.mcc];
+            let got: Vec<f64> = m.named().iter().map(|(_, v)| *v).collect();
             for (g, w) in got.iter().zip(want) {
                 assert!((g - w).abs() <= 1e-12, "{truth:?} {predicted:?}: {got:?} {want:?}");
             }
@@ -110,8 +269,34 @@ mod tests {
     #[test]
     fn nothing_and_the_worst() {
         let m = classification(&[], &[], 2, 0.0);
-        assert_eq!((m.examples, m.accuracy, m.f1, m.macro_f1, m.mcc), (0, 0.0, 0.0, 0.0, 0.0));
+        assert!(m.examples == 0 && m.named().iter().all(|(_, v)| *v == 0.0), "{m:?}");
         let m = classification(&[0, 1, 0, 1], &[1, 0, 1, 0], 2, 9.0);
-        assert_eq!((m.accuracy, m.f1, m.mcc), (0.0, 0.0, -1.0));
+        assert_eq!(["accuracy", "f1", "mcc"].map(|name| m.get(name)), [Some(0.0), Some(0.0), Some(-1.0)]);
+    }
+
+    /// scipy 1.16, scikit-learn 1.9.1:
+    /// ```python
+    /// t, p = [1, 2, 2, 4.5, 0], [0.5, 2.5, 1, 3, 1]
+    /// print(scipy.stats.pearsonr(t, p)[0], scipy.stats.spearmanr(t, p)[0])
+    /// T, P = [[1, 0, 1], [0, 0, 0], [0, 1, 0]], [[1, 0, 0], [0, 0, 0], [1, 1, 0]]
+    /// print(f1_score(T, P, average="micro"), f1_score(T, P, average="macro", zero_division=0), accuracy_score(T, P))
+    /// ```
+    #[test]
+    fn correlations_and_several_labels() {
+        let m = regression(&[(1.0, 0.5), (2.0, 2.5), (2.0, 1.0), (4.5, 3.0), (0.0, 1.0)], 0.0);
+        for ((name, got), want) in m.named().iter().zip([0.7994108773089585, 0.7631578947368421]) {
+            assert!((got - want).abs() <= 1e-12, "{name}: {got} is not {want}");
+        }
+        let truth = [true, false, true, false, false, false, false, true, false];
+        let predicted = [true, false, false, false, false, false, true, true, false];
+        let pairs: Vec<_> = truth.into_iter().zip(predicted).collect();
+        let m = multilabel(&pairs, 3, 0.0);
+        for ((name, got), want) in m.named().iter().zip([2.0 / 3.0, 5.0 / 9.0, 1.0 / 3.0]) {
+            assert!((got - want).abs() <= 1e-12, "{name}: {got} is not {want}");
+        }
+        assert_eq!(m.examples, 3);
+        let flat = regression(&[(1.0, 2.0), (1.0, 3.0)], 0.0);
+        assert_eq!(flat.named(), [("pearson", 0.0), ("spearman", 0.0)], "undefined");
+        assert_eq!(ranks(&[3.0, 1.0, 3.0, f64::NAN]), [2.5, 1.0, 2.5, 4.0]);
     }
 }

@@ -19,6 +19,7 @@ pub use lanes::Cut;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::dropout;
+use crate::ops::loss::Target;
 use crate::params::Terms;
 use crate::tokenize::Encoded;
 use backward::Selection;
@@ -32,21 +33,23 @@ use step::{Step, Trainer};
 /// Training texts that show whether an update broke the model.
 const PROBE_TEXTS: usize = 16;
 
-/// An encoded text and its label's index.
+/// An encoded text and what the model should answer.
 #[derive(Clone, Debug)]
 pub struct Labelled {
     /// The text's tokens.
     pub text: Encoded,
-    /// Index of its label.
-    pub label: usize,
+    /// Of the kind that the head is for, as long as it has outputs.
+    pub target: Target,
 }
 
 /// Which score decides the best epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Criterion {
-    /// Share of right answers.
+    /// The one that tells most of the task: accuracy, micro F1 or Pearson's correlation.
     #[default]
+    Main,
+    /// Share of right answers.
     Accuracy,
     /// Mean over the classes of their F1.
     MacroF1,
@@ -59,13 +62,22 @@ pub enum Criterion {
 }
 
 impl Criterion {
+    /// Name of the score in [`Metrics::named`], where it is one that not every task has.
+    pub fn name(self) -> Option<&'static str> {
+        match self {
+            Criterion::Accuracy => Some("accuracy"),
+            Criterion::MacroF1 => Some("macro_f1"),
+            Criterion::Mcc => Some("mcc"),
+            Criterion::Main | Criterion::Loss | Criterion::Last => None,
+        }
+    }
+
     fn score(self, m: &Metrics) -> f64 {
         match self {
-            Criterion::Accuracy => m.accuracy,
-            Criterion::MacroF1 => m.macro_f1,
-            Criterion::Mcc => m.mcc,
+            Criterion::Main => m.main(),
             Criterion::Loss => -m.loss,
             Criterion::Last => 0.0,
+            named => named.name().and_then(|name| m.get(name)).unwrap_or(0.0),
         }
     }
 }
@@ -122,7 +134,7 @@ impl Default for TrainConfig {
             weight_decay: 0.0,
             class_weights: false,
             patience: None,
-            keep: Criterion::Accuracy,
+            keep: Criterion::Main,
             prefix_cache: PREFIX_CACHE,
             cut: None,
         }
@@ -358,7 +370,11 @@ fn broken(
 /// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.
 fn inverse_frequency(data: &[Labelled], labels: usize) -> Vec<f32> {
     let mut count = vec![0usize; labels];
-    data.iter().for_each(|d| count[d.label] += 1);
+    for d in data {
+        if let Target::Class(label) = d.target {
+            count[label] += 1;
+        }
+    }
     let present = count.iter().filter(|&&c| c > 0).count();
     count.iter().map(|&c| if c == 0 { 1.0 } else { data.len() as f32 / (present * c) as f32 }).collect()
 }

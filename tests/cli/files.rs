@@ -205,7 +205,7 @@ fn wrong_facts() {
         with_header("me.bias", move |h| h["__metadata__"][key] = value.into())
     };
     bias_refused(fact("version", "2"), &["version \"2\""]);
-    bias_refused(fact("task", "regress"), &["task \"regress\""]);
+    bias_refused(fact("task", "regress"), &["labels"]);
     bias_refused(fact("pooling", "max"), &["pooling"]);
     bias_refused(fact("terms", "bogus"), &["terms", "bogus"]);
     bias_refused(fact("layers", "2..1"), &["layers"]);

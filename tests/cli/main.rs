@@ -14,3 +14,4 @@ mod results;
 mod sameness;
 mod sandbox;
 mod settings;
+mod tasks;

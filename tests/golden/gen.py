@@ -6,6 +6,8 @@
     tiny-bert-cls.safetensors       CLS pooler
     tiny-bert-mean.safetensors      mean over the text's tokens in the pooler's place
     tiny-bert-cls-tanh.safetensors  CLS pooler, `hidden_act` = gelu_new
+    tiny-bert-cls-multilabel.safetensors, -cls-regress.safetensors
+                           the other losses of BertForSequenceClassification, without the AdamW steps
 
 Needs torch, transformers, tokenizers and safetensors. Seeds are fixed and one
 thread is used: the same versions write the same bytes (see README.md).
@@ -17,7 +19,8 @@ zero), q = clamp(round_half_even(w / scale), -127, 127), w' = q * scale. The
 classifier, biases, gains and all activations stay fp32. No dropout.
 
 Tensors in each file:
-  input.input_ids, .attention_mask, .token_type_ids, .labels   (int64)
+  input.input_ids, .attention_mask, .token_type_ids, .labels   (int64; in place of .labels, for multilabel and regress,
+                                                               .targets in float)
   head.classifier.weight [3, 64], head.classifier.bias [3]     the seeded head
   loss [1], logits [6, 3]
   hidden.0 .. hidden.2     embeddings' output and each layer's output
@@ -115,12 +118,12 @@ def write_tokenizer(path):
     return vocab
 
 
-def make_model(vocab, activation):
+def make_model(vocab, activation, outputs=CLASSES, problem="single_label_classification"):
     config = BertConfig(
         vocab_size=vocab, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         max_position_embeddings=MAX_POSITIONS, type_vocab_size=2, hidden_act=activation,
-        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=CLASSES,
-        layer_norm_eps=1e-12, attn_implementation="eager")
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=outputs,
+        problem_type=problem, layer_norm_eps=1e-12, attn_implementation="eager")
     model = BertForSequenceClassification(config).float().train()
     g = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
@@ -240,27 +243,35 @@ def main():
     batch = make_batch(Tokenizer.from_file(os.path.join(base_dir, "tokenizer.json")))
     labels = torch.tensor([y for _, _, y in TEXTS])
     write_base(make_model(len(vocab), "gelu"), len(vocab), base_dir)
+    several = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).float()
+    numbers = torch.tensor([0.5, -1.25, 3.0, 0.0, 2.0, -0.5])
 
-    for variant, activation in (("cls", "gelu"), ("mean", "gelu"), ("cls-tanh", "gelu_new")):
-        model = make_model(len(vocab), activation)  # seeded: the same weights each time
+    for variant, activation, outputs, problem, labels in (
+            ("cls", "gelu", CLASSES, "single_label_classification", labels),
+            ("mean", "gelu", CLASSES, "single_label_classification", labels),
+            ("cls-tanh", "gelu_new", CLASSES, "single_label_classification", labels),
+            ("cls-multilabel", "gelu", CLASSES, "multi_label_classification", several),
+            ("cls-regress", "gelu", 1, "regression", numbers)):
+        model = make_model(len(vocab), activation, outputs, problem)  # seeded: the same weights each time
         head = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("classifier.")}
         digest, names = fake_quantize(model)
         if variant == "mean":
             model.bert.pooler = MeanPool(batch["attention_mask"])
         out, grads = run(model, batch, labels)
-        _, exact = run(copy.deepcopy(model).double(), batch, labels)
+        _, exact = run(copy.deepcopy(model).double(), batch, labels.double() if labels.is_floating_point() else labels)
         error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
                     for n, g in grads.items() if not n.endswith("key.bias"))
         tensors = {"input." + k: v for k, v in batch.items()}
-        tensors["input.labels"] = labels
+        tensors["input.targets" if labels.is_floating_point() else "input.labels"] = labels
         tensors.update({"head." + n: p for n, p in head.items()})
         tensors["loss"] = out.loss.detach().reshape(1)
         tensors["logits"] = out.logits.detach()
         tensors.update({f"hidden.{i}": h.detach().contiguous() for i, h in enumerate(out.hidden_states)})
         tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
-        losses, after = adamw(copy.deepcopy(model), batch, labels)
-        tensors["adamw_losses"] = losses
-        tensors.update({"adamw." + n: p for n, p in after.items()})
+        if not labels.is_floating_point():
+            losses, after = adamw(copy.deepcopy(model), batch, labels)
+            tensors["adamw_losses"] = losses
+            tensors.update({"adamw." + n: p for n, p in after.items()})
         path = os.path.join(HERE, f"tiny-bert-{variant}.safetensors")
         save_file(tensors, path, metadata={
             "texts": json.dumps(TEXTS), "torch": torch.__version__, "transformers": transformers.__version__,
@@ -268,8 +279,7 @@ def main():
             "quantized": json.dumps(names), "max_rel_grad_err_vs_fp64": f"{error:.3e}"})
         sort_header(path)
         norm = float(torch.cat([g.flatten() for g in grads.values()]).norm())
-        print(f"{variant:9} loss {float(out.loss):.7f} grad norm {norm:.6f} "
-              f"adamw {float(losses[0]):.5f} -> {float(losses[-1]):.5f} fp64 error {error:.1e}")
+        print(f"{variant:14} loss {float(out.loss):.7f} grad norm {norm:.6f} fp64 error {error:.1e}")
 
 
 main()

@@ -1,0 +1,270 @@
+//! What a model is asked: the kind of answer, what its head gives, and how labels of a file become targets.
+
+use crate::data::{self, Example, Wanted};
+use crate::error::{Error, Result};
+use crate::ops::loss::Target;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+/// A kind of question, by the name that `--task` takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Which of some labels: one for each text.
+    Classify,
+    /// Which of some labels: any number for each text.
+    Multilabel,
+    /// How much: a number for each text.
+    Regress,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Kind; 3] = [Kind::Classify, Kind::Multilabel, Kind::Regress];
+
+    /// Its name on the command line and in bias files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Classify => "classify",
+            Kind::Multilabel => "multilabel",
+            Kind::Regress => "regress",
+        }
+    }
+
+    /// Which labels its examples must have.
+    pub fn wanted(self) -> Wanted {
+        match self {
+            Kind::Classify => Wanted::Name,
+            Kind::Multilabel => Wanted::Several,
+            Kind::Regress => Wanted::Number,
+        }
+    }
+
+    /// Names of its scores, the one that tells most first.
+    pub fn scores(self) -> &'static [&'static str] {
+        match self {
+            Kind::Classify => &["accuracy", "f1", "macro_f1", "mcc"],
+            Kind::Multilabel => &["micro_f1", "macro_f1", "accuracy"],
+            Kind::Regress => &["pearson", "spearman"],
+        }
+    }
+
+    /// The task that these examples are of: with the labels that they carry.
+    ///
+    /// Errors: `Error::Data` where they cannot be trained on: there is none; one has no label, or none that is a number;
+    /// all have the same.
+    pub fn of(self, examples: &[Example], path: &Path) -> Result<Task> {
+        let task = match self {
+            Kind::Classify => {
+                data::check_trainable(examples, path)?;
+                return Ok(Task::Classify(data::label_set(examples)));
+            }
+            Kind::Multilabel => Task::Multilabel(data::label_set_of(examples.iter().flat_map(several))),
+            Kind::Regress => Task::Regress,
+        };
+        if examples.is_empty() {
+            return Err(Error::data(path, None, "there are no examples"));
+        }
+        if self == Kind::Multilabel && task.labels().is_empty() {
+            return Err(Error::data(path, None, "no example has a label"));
+        }
+        let targets = task.targets(examples, path)?;
+        if targets.iter().all(|t| *t == targets[0]) {
+            let what =
+                format!("every example has the same answer; {self} needs different ones to learn from");
+            return Err(Error::data(path, None, what));
+        }
+        Ok(task)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Kind> {
+        Kind::ALL.into_iter().find(|k| k.name() == s).ok_or_else(|| {
+            let known: Vec<_> = Kind::ALL.iter().map(|k| k.name()).collect();
+            Error::Config(format!("unknown task `{s}`; known: {}", known.join(", ")))
+        })
+    }
+}
+
+/// What one model answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// One of these labels, in the order of the head's outputs.
+    Classify(Vec<String>),
+    /// Any of these labels.
+    Multilabel(Vec<String>),
+    /// A number.
+    Regress,
+}
+
+impl Task {
+    /// Tells these labels apart.
+    pub fn classify<S: Into<String>>(labels: impl IntoIterator<Item = S>) -> Task {
+        Task::Classify(labels.into_iter().map(Into::into).collect())
+    }
+
+    /// The task of a kind with its labels.
+    pub fn new(kind: Kind, labels: Vec<String>) -> Task {
+        match kind {
+            Kind::Classify => Task::Classify(labels),
+            Kind::Multilabel => Task::Multilabel(labels),
+            Kind::Regress => Task::Regress,
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Task::Classify(_) => Kind::Classify,
+            Task::Multilabel(_) => Kind::Multilabel,
+            Task::Regress => Kind::Regress,
+        }
+    }
+
+    /// The labels; none where the answer is a number.
+    pub fn labels(&self) -> &[String] {
+        match self {
+            Task::Classify(labels) | Task::Multilabel(labels) => labels,
+            Task::Regress => &[],
+        }
+    }
+
+    /// Outputs of the head.
+    pub fn outputs(&self) -> usize {
+        match self {
+            Task::Classify(labels) | Task::Multilabel(labels) => labels.len(),
+            Task::Regress => 1,
+        }
+    }
+
+    /// What is wrong with it, if anything: too few labels, or one twice.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let labels = self.labels();
+        let least = match self {
+            Task::Classify(_) => 2,
+            Task::Multilabel(_) => 1,
+            Task::Regress => 0,
+        };
+        if labels.len() < least {
+            return Err(format!("{} needs {least} labels or more, not {}", self.kind(), labels.len()));
+        }
+        let mut sorted: Vec<&String> = labels.iter().collect();
+        sorted.sort();
+        match sorted.windows(2).find(|w| w[0] == w[1]) {
+            Some(w) => Err(format!("the label `{}` is there twice", w[0])),
+            None => Ok(()),
+        }
+    }
+
+    /// What each example's label asks of the head.
+    ///
+    /// Errors: `Error::Data` naming the line: no label, one that the model does not know, no number.
+    pub fn targets(&self, examples: &[Example], path: &Path) -> Result<Vec<Target>> {
+        match self {
+            Task::Classify(labels) => {
+                Ok(data::label_ids(examples, labels, path)?.into_iter().map(Target::Class).collect())
+            }
+            Task::Multilabel(labels) => {
+                let index = data::Index::new(labels);
+                let target = |e: &Example| {
+                    let mut wanted = vec![false; labels.len()];
+                    e.label.as_ref().ok_or_else(|| Error::data(path, Some(e.line), "there is no label"))?;
+                    for label in several(e) {
+                        wanted[index.of(label, e.line, path)?] = true;
+                    }
+                    Ok(Target::Labels(wanted))
+                };
+                examples.iter().map(target).collect()
+            }
+            Task::Regress => {
+                let target = |e: &Example| {
+                    let label = e.label.as_deref().unwrap_or_default().trim();
+                    match label.parse::<f32>() {
+                        Ok(v) if v.is_finite() => Ok(Target::Value(v)),
+                        _ => {
+                            let what = format!(
+                                "`{}` is not a number, which regress asks for",
+                                data::shorten(label, 60)
+                            );
+                            Err(Error::data(path, Some(e.line), what))
+                        }
+                    }
+                };
+                examples.iter().map(target).collect()
+            }
+        }
+    }
+}
+
+/// The labels of an example that may have several: between commas, without the spaces around them.
+fn several(e: &Example) -> impl Iterator<Item = &str> {
+    e.label.as_deref().unwrap_or_default().split(',').map(str::trim).filter(|l| !l.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(labels: &[&str]) -> Vec<Example> {
+        let one = |(i, l): (usize, &&str)| Example {
+            text_a: "x".into(),
+            text_b: None,
+            label: Some((*l).to_owned()),
+            line: i + 2,
+        };
+        labels.iter().enumerate().map(one).collect()
+    }
+
+    #[test]
+    fn several_labels_and_none() {
+        let path = Path::new("t.tsv");
+        let some = examples(&["b, a", "", "c,,a "]);
+        let task = Kind::Multilabel.of(&some, path).unwrap();
+        assert_eq!(task.labels(), ["a", "b", "c"]);
+        let wanted = [[true, true, false], [false; 3], [true, false, true]];
+        let targets = task.targets(&some, path).unwrap();
+        assert_eq!(targets, wanted.map(|w| Target::Labels(w.to_vec())));
+        let e = task.targets(&examples(&["a", "d"]), path).unwrap_err().to_string();
+        assert!(e.starts_with("t.tsv:3: unknown label `d`; known labels: `a`, `b`, `c`"), "{e}");
+        assert!(Kind::Multilabel.of(&examples(&["", " "]), path).is_err(), "no label at all");
+        assert!(Kind::Multilabel.of(&examples(&["a", "a"]), path).is_err(), "all the same");
+        assert!(Kind::Multilabel.of(&[], path).is_err());
+    }
+
+    #[test]
+    fn numbers() {
+        let path = Path::new("t.tsv");
+        let some = examples(&["1", "-2.5", " 3e1 "]);
+        let task = Kind::Regress.of(&some, path).unwrap();
+        assert_eq!((task.outputs(), task.labels().len()), (1, 0));
+        assert_eq!(task.targets(&some, path).unwrap(), [1.0, -2.5, 30.0].map(Target::Value));
+        for bad in ["", "one", "nan", "inf", "1e99"] {
+            let e = task.targets(&examples(&["1", bad]), path).unwrap_err().to_string();
+            assert_eq!(e, format!("t.tsv:3: `{bad}` is not a number, which regress asks for"));
+        }
+        assert!(Kind::Regress.of(&examples(&["2", "2.0"]), path).is_err(), "all the same");
+    }
+
+    #[test]
+    fn names_and_labels() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.name().parse::<Kind>().unwrap(), kind);
+        }
+        assert!(
+            "guess".parse::<Kind>().unwrap_err().to_string().contains("known: classify, multilabel, regress")
+        );
+        assert!(Task::classify(["a"]).check().is_err());
+        assert!(Task::classify(["a", "b"]).check().is_ok());
+        assert!(Task::classify(["a", "b", "a"]).check().unwrap_err().contains("`a` is there twice"));
+        assert!(Task::Regress.check().is_ok());
+    }
+}

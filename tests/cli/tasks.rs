@@ -1,0 +1,120 @@
+//! The tasks beside classification, from file to answer: what is learned, told and refused.
+
+use crate::sandbox::{Sandbox, USAGE, examples};
+
+/// The sandbox's texts with labels of another kind.
+fn relabelled(label: impl Fn(usize, &str, &str) -> String) -> String {
+    let row =
+        |(i, (label_is, text)): (usize, (&str, String))| format!("{}\t{text}\n", label(i, label_is, &text));
+    std::iter::once("label\ttext\n".to_owned()).chain(examples().into_iter().enumerate().map(row)).collect()
+}
+
+/// Around 40 for `good` and 10 for `bad`.
+fn numbers() -> String {
+    relabelled(|i, label, _| format!("{}", if label == "good" { 40.0 } else { 10.0 } + (i % 3) as f64 * 0.5))
+}
+
+/// Whether it is good, and whether somebody loves it; nothing for most of the bad ones.
+fn several() -> String {
+    relabelled(|_, label, text| {
+        let labels = [(label == "good", "good"), (text.matches("love").count() > 1, "loved")];
+        labels.iter().filter(|(is, _)| *is).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
+    })
+}
+
+const LINE: &str = "train --base base --data x.tsv --dev x.tsv --out x.bias --epochs 30 --lr 0.03 --batch 4";
+
+const GOOD: &str = "it was a very good movie";
+const BAD: &str = "this was a very bad movie and we love it";
+
+fn ask(s: &Sandbox, flags: &str, text: &str) -> String {
+    let script = format!("\"$@\" predict --base base --bias x.bias {flags} '{text}'");
+    let done = s.shell(&script).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+#[test]
+fn a_number_is_learned_in_its_own_units() {
+    let s = Sandbox::new();
+    s.write("x.tsv", numbers());
+    let done = s.ok(&format!("{LINE} --task regress"));
+    assert!(
+        done.stderr.contains("16 examples, a number each") && done.stderr.contains("Pearson"),
+        "{}",
+        done.stderr
+    );
+    let scores = s.json("eval --base base --bias x.bias --data x.tsv --json");
+    for key in ["pearson", "spearman"] {
+        assert!(scores[key].as_f64().unwrap() > 0.8, "{scores}");
+    }
+    assert!(scores["loss"].as_f64().unwrap() < 30.0, "the mean square of all is 225: {scores}");
+    let answer = ask(&s, "", GOOD);
+    let (value, text) = answer.split_once('\t').unwrap();
+    assert_eq!(
+        (text, value.split_once('.').map(|(_, d)| d.len())),
+        (&*format!("{GOOD}\n"), Some(3)),
+        "{answer}"
+    );
+    assert!((35.0..45.0).contains(&value.parse().unwrap()), "{answer}");
+    let json: serde_json::Value = serde_json::from_str(&ask(&s, "--json", BAD)).unwrap();
+    assert!((5.0..15.0).contains(&json["value"].as_f64().unwrap()) && json.get("label").is_none(), "{json}");
+    let facts = s.json("inspect x.bias --json");
+    assert_eq!((&facts["task"], &facts["labels"]), (&"regress".into(), &serde_json::json!([])));
+}
+
+#[test]
+fn several_labels_a_text() {
+    let s = Sandbox::new();
+    s.write("x.tsv", several());
+    let done = s.ok(&format!("{LINE} --task multilabel"));
+    assert!(
+        done.stderr.contains("16 examples, 2 labels") && done.stderr.contains("micro F1"),
+        "{}",
+        done.stderr
+    );
+    let scores = s.json("eval --base base --bias x.bias --data x.tsv --json");
+    for key in ["micro_f1", "macro_f1", "accuracy"] {
+        assert!(scores[key].as_f64().unwrap() > 0.8, "{key}: {scores}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&ask(&s, "--json", GOOD)).unwrap();
+    assert_eq!(json["labels"], serde_json::json!(["good"]));
+    let both = [&json["probabilities"]["good"], &json["probabilities"]["loved"]].map(|p| p.as_f64().unwrap());
+    assert!(both[0] > 0.5 && both[1] < 0.5, "{json}");
+    let line = ask(&s, "", GOOD);
+    assert!(line.starts_with("good\t0.") && line.ends_with(&format!("\t{GOOD}\n")), "{line}");
+    // JSON has arrays, and says the same.
+    let rows = several();
+    let objects = rows.lines().skip(1).map(|row| {
+        let (labels, text) = row.split_once('\t').unwrap();
+        let labels: Vec<&str> = labels.split(", ").filter(|l| !l.is_empty()).collect();
+        serde_json::json!({ "label": labels, "text": text }).to_string() + "\n"
+    });
+    s.write("x.jsonl", objects.collect::<String>());
+    let again = s.json("eval --base base --bias x.bias --data x.jsonl --json");
+    assert_eq!(again["micro_f1"], scores["micro_f1"]);
+}
+
+#[test]
+fn what_does_not_fit_the_task_is_refused() {
+    let s = Sandbox::new();
+    s.write("numbers.tsv", numbers());
+    s.write("several.tsv", several());
+    let train = "train --base base --out y.bias --epochs 1";
+    for (line, words) in [
+        ("--data train.tsv --task regress", &["train.tsv:2", "`good` is not a number", "regress"][..]),
+        ("--data numbers.tsv --dev train.tsv --task regress", &["train.tsv:2", "not a number"]),
+        ("--data numbers.tsv --task regress --class-weights", &["class weights", "regress"]),
+        (
+            "--data numbers.tsv --dev numbers.tsv --task regress --keep mcc",
+            &["--keep", "regress has no mcc", "pearson"],
+        ),
+        ("--data several.tsv", &["several.tsv", "the label is empty"]),
+        ("--data train.tsv --task guess", &["guess", "classify, multilabel, regress"]),
+    ] {
+        s.refuses(&format!("{train} {line}"), USAGE, words);
+        assert!(!s.path("y.bias").exists(), "{line}");
+    }
+    s.ok("train --base base --data numbers.tsv --task regress --out n.bias --epochs 1");
+    s.refuses("eval --base base --bias n.bias --data train.tsv", USAGE, &["train.tsv:2", "not a number"]);
+}
