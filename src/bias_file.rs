@@ -6,9 +6,9 @@
 //! | key | value |
 //! |---|---|
 //! | `format`, `version` | `trimtab-bias`, `1` |
-//! | `task` | `classify`, `multilabel` or `regress` |
+//! | `task` | `classify`, `multilabel`, `regress` or `tag` |
 //! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one |
-//! | `pooling` | `cls` or `mean` |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag` |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
 //! | `base_fingerprint`, `base_name` | the base this belongs to; refused on another |
@@ -122,16 +122,12 @@ impl BiasFile {
         fn json<T: Serialize>(value: &T) -> Result<String> {
             serde_json::to_string(value).map_err(|e| Error::Internal(format!("metadata: {e}")))
         }
-        let pooling = match self.pooling {
-            Pooling::Cls => "cls",
-            Pooling::Mean => "mean",
-        };
         Ok(BTreeMap::from([
             ("format", FORMAT.into()),
             ("version", VERSION.into()),
             ("task", self.task.kind().to_string()),
             ("labels", json(&self.task.labels())?),
-            ("pooling", pooling.into()),
+            ("pooling", self.pooling.name().into()),
             ("terms", self.terms.clone()),
             ("layers", format!("{}..{}", self.layers.0, self.layers.1)),
             ("max_len", self.max_len.to_string()),
@@ -191,6 +187,9 @@ impl BiasFile {
         let bad = |what: String| Err(Error::format(path, what));
         if let Err(e) = self.task.check() {
             return bad(format!("`labels`: {e}"));
+        }
+        if (self.task.kind() == Kind::Tag) != (self.pooling == Pooling::Tokens) {
+            return bad(format!("`pooling` {} does not go with {}", self.pooling.name(), self.task.kind()));
         }
         if self.max_len == 0 {
             return bad("`max_len` is 0".into());

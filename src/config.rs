@@ -22,6 +22,19 @@ pub enum Pooling {
     Cls,
     /// The mean over all tokens of the text (sentence-transformers).
     Mean,
+    /// Every token by itself, for tags. No base asks for it.
+    Tokens,
+}
+
+impl Pooling {
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Pooling::Cls => "cls",
+            Pooling::Mean => "mean",
+            Pooling::Tokens => "tokens",
+        }
+    }
 }
 
 /// Sizes and choices of a BERT encoder.

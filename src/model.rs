@@ -10,13 +10,14 @@ use crate::ops::Numerics;
 use crate::ops::loss::{self, Target};
 use crate::params::Role;
 use crate::quant::Base;
-use crate::task::Task;
-use crate::tokenize::TextEncoder;
+use crate::task::{Kind, Task};
+use crate::tokenize::{Encoded, TextEncoder};
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
-use crate::train::{self, Cut, Labelled, Progress, Report, TrainConfig};
+use crate::train::{self, Cut, Labelled, Output, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::fmt;
 use std::ops::ControlFlow;
@@ -55,7 +56,7 @@ impl Default for Options {
     }
 }
 
-/// One answer; as text the label, the labels between commas, or the number.
+/// One answer; as text the label, the labels between commas, the tags between spaces, or the number.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
@@ -73,6 +74,16 @@ pub enum Prediction {
         /// One probability a label, each by itself.
         probabilities: Vec<f64>,
     },
+    /// Of [`Task::Tag`].
+    Tags {
+        /// The words of the text: what stands between spaces.
+        words: Vec<String>,
+        /// One tag a word; of a word that was cut off, or is none to the tokenizer, `O` where that is a tag, else the
+        /// first.
+        tags: Vec<String>,
+        /// The probability of each of these tags; 0 for a word that was not looked at.
+        probabilities: Vec<f64>,
+    },
     /// Of [`Task::Regress`].
     Value {
         /// The number.
@@ -81,12 +92,12 @@ pub enum Prediction {
 }
 
 impl Prediction {
-    /// One probability a label, in the order of [`Personal::labels`]; none where the answer is a number.
+    /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where the answer is a number.
     pub fn probabilities(&self) -> &[f64] {
         match self {
-            Prediction::Label { probabilities, .. } | Prediction::Labels { probabilities, .. } => {
-                probabilities
-            }
+            Prediction::Label { probabilities, .. }
+            | Prediction::Labels { probabilities, .. }
+            | Prediction::Tags { probabilities, .. } => probabilities,
             Prediction::Value { .. } => &[],
         }
     }
@@ -105,6 +116,7 @@ impl fmt::Display for Prediction {
         match self {
             Prediction::Label { label, .. } => f.pad(label),
             Prediction::Labels { labels, .. } => f.pad(&labels.join(",")),
+            Prediction::Tags { tags, .. } => f.pad(&tags.join(" ")),
             Prediction::Value { value } => fmt::Display::fmt(value, f),
         }
     }
@@ -142,7 +154,13 @@ impl Personal {
         if max_len < 4 {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
-        let pooling = options.pooling.unwrap_or(base.pooling());
+        let pooling = match task {
+            Task::Tag(_) => Pooling::Tokens,
+            _ => options.pooling.unwrap_or(base.pooling()),
+        };
+        if pooling == Pooling::Tokens && task.kind() != Kind::Tag {
+            return Err(Error::Config(format!("{} needs one vector a text: pool cls or mean", task.kind())));
+        }
         let numerics = match options.exact {
             true => Numerics::Reference,
             false => Numerics::Int8(kernels::select(options.kernel.as_deref())?),
@@ -253,12 +271,14 @@ impl Personal {
         self.init_head(config.seed);
         self.finished_epoch = false;
         let (graph, theta, finished) = (&self.graph, &mut self.theta, &mut self.finished_epoch);
+        let names = self.task.labels();
         let mut watch = |p: Progress| {
             *finished |= matches!(p, Progress::Epoch(_));
             on_progress(p)
         };
-        let result =
-            self.pool.install(|| train::train(graph, theta, &data, dev.as_deref(), config, &mut watch));
+        let result = self
+            .pool
+            .install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
         let head = [self.graph.layout().head_weight(), self.graph.layout().head_bias()];
         let [weight, bias] = self.theta.get_disjoint_mut(head).expect("the layout has both apart");
         unit.leave(weight, bias);
@@ -322,42 +342,67 @@ impl Personal {
 
     fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
         let targets = self.task.targets(examples, Path::new("the examples"))?;
-        let texts = self.pool.install(|| self.encoder.encode_all(examples))?;
-        Ok(texts.into_iter().zip(targets).map(|(text, target)| Labelled { text, target }).collect())
+        let texts = self.encode_texts(examples)?;
+        let labelled = texts.into_iter().zip(targets).map(|((text, starts), target)| Labelled {
+            text,
+            target: match target {
+                Target::Tags(tags) => Target::Tags(
+                    tags.into_iter().filter_map(|(word, tag)| Some(((*starts.get(word)?)?, tag))).collect(),
+                ),
+                target => target,
+            },
+        });
+        Ok(labelled.collect())
+    }
+
+    /// The tokens of every example, and for tags the row of each word's first.
+    fn encode_texts(&self, examples: &[Example]) -> Result<Vec<(Encoded, Vec<Option<usize>>)>> {
+        self.pool.install(|| match self.task {
+            Task::Tag(_) => examples
+                .par_iter()
+                .map(|e| self.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
+                .collect(),
+            _ => {
+                let texts = self.encoder.encode_all(examples)?;
+                Ok(texts.into_iter().map(|text| (text, Vec::new())).collect())
+            }
+        })
     }
 
     /// Scores on labelled texts.
     pub fn evaluate(&self, examples: &[Example]) -> Result<Metrics> {
         let data = self.encode(examples)?;
-        self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data))
+        self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data, self.task.labels()))
     }
 
-    /// The label of a text, or of a pair.
+    /// The answer to a text, or to a pair.
     pub fn predict(&self, text_a: &str, text_b: Option<&str>) -> Result<Prediction> {
-        let text = self.encoder.encode(text_a, text_b)?;
-        let out = self.pool.install(|| train::forward_all(&self.graph, &self.theta, &[&text]))?;
-        Ok(self.prediction(&out[0].0))
+        let example =
+            Example { text_a: text_a.to_owned(), text_b: text_b.map(str::to_owned), label: None, line: 0 };
+        Ok(self.predict_all(&[example])?.remove(0))
     }
 
-    /// The labels of many texts, in their order; unlike single calls it fills the machine.
+    /// The answers to many texts, in their order; unlike single calls it fills the machine.
     pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
-        let out = self.run_all(examples)?;
-        Ok(out.iter().map(|(logits, _)| self.prediction(logits)).collect())
+        let texts = self.encode_texts(examples)?;
+        let out = self.forward(texts.iter().map(|(text, _)| text))?;
+        let all = out.iter().zip(examples).zip(&texts);
+        Ok(all.map(|(((logits, _), e), (_, starts))| self.prediction(logits, e, starts)).collect())
     }
 
-    /// The pooled vectors `[hidden]` of many texts: sentence embeddings.
+    /// The pooled vectors `[hidden]` of many texts: sentence embeddings. Empty where every token has its own.
     pub fn embed_all(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
-        Ok(self.run_all(examples)?.into_iter().map(|(_, pooled)| pooled).collect())
+        let texts = self.encode_texts(examples)?;
+        Ok(self.forward(texts.iter().map(|(text, _)| text))?.into_iter().map(|(_, pooled)| pooled).collect())
     }
 
-    fn run_all(&self, examples: &[Example]) -> Result<Vec<(Vec<f32>, Vec<f32>)>> {
-        self.pool.install(|| {
-            let texts = self.encoder.encode_all(examples)?;
-            train::forward_all(&self.graph, &self.theta, &texts.iter().collect::<Vec<_>>())
-        })
+    fn forward<'a>(&self, texts: impl Iterator<Item = &'a Encoded>) -> Result<Vec<Output>> {
+        let texts: Vec<&Encoded> = texts.collect();
+        self.pool.install(|| train::forward_all(&self.graph, &self.theta, &texts))
     }
 
-    fn prediction(&self, logits: &[f32]) -> Prediction {
+    /// `logits: [labels]`, or `[tokens, labels]` with the rows where the words of the example begin.
+    fn prediction(&self, logits: &[f32], example: &Example, starts: &[Option<usize>]) -> Prediction {
         match &self.task {
             Task::Classify(labels) => Prediction::Label {
                 label: labels[train::largest(logits)].clone(),
@@ -372,6 +417,20 @@ impl Personal {
                     .collect(),
                 probabilities: logits.iter().map(|y| loss::sigmoid(*y)).collect(),
             },
+            Task::Tag(labels) => {
+                let outside = labels.iter().position(|l| l == "O").unwrap_or(0);
+                let tag = |start: &Option<usize>| match start {
+                    None => (labels[outside].clone(), 0.0),
+                    Some(row) => {
+                        let y = &logits[row * labels.len()..][..labels.len()];
+                        let best = train::largest(y);
+                        (labels[best].clone(), loss::softmax(y)[best])
+                    }
+                };
+                let (tags, probabilities) = starts.iter().map(tag).unzip();
+                let words = example.text_a.split_whitespace().map(str::to_owned).collect();
+                Prediction::Tags { words, tags, probabilities }
+            }
             Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
         }
     }

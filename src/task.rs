@@ -16,11 +16,13 @@ pub enum Kind {
     Multilabel,
     /// How much: a number for each text.
     Regress,
+    /// Which of some tags: one for each token, such as parts of speech, or names by BIO tags.
+    Tag,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 3] = [Kind::Classify, Kind::Multilabel, Kind::Regress];
+    pub const ALL: [Kind; 4] = [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag];
 
     /// Its name on the command line and in bias files.
     pub fn name(self) -> &'static str {
@@ -28,6 +30,7 @@ impl Kind {
             Kind::Classify => "classify",
             Kind::Multilabel => "multilabel",
             Kind::Regress => "regress",
+            Kind::Tag => "tag",
         }
     }
 
@@ -37,6 +40,7 @@ impl Kind {
             Kind::Classify => Wanted::Name,
             Kind::Multilabel => Wanted::Several,
             Kind::Regress => Wanted::Number,
+            Kind::Tag => Wanted::Tags,
         }
     }
 
@@ -46,6 +50,7 @@ impl Kind {
             Kind::Classify => &["accuracy", "f1", "macro_f1", "mcc"],
             Kind::Multilabel => &["micro_f1", "macro_f1", "accuracy"],
             Kind::Regress => &["pearson", "spearman"],
+            Kind::Tag => &["span_f1", "accuracy"],
         }
     }
 
@@ -61,9 +66,22 @@ impl Kind {
             }
             Kind::Multilabel => Task::Multilabel(data::label_set_of(examples.iter().flat_map(several))),
             Kind::Regress => Task::Regress,
+            Kind::Tag => {
+                let tags = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
+                Task::Tag(data::label_set_of(tags))
+            }
         };
         if examples.is_empty() {
             return Err(Error::data(path, None, "there are no examples"));
+        }
+        if self == Kind::Tag {
+            // Every sentence is looked at once, before the long work.
+            task.targets(examples, path)?;
+            if task.labels().len() < 2 {
+                let what = "every token has the same tag; there is nothing to learn";
+                return Err(Error::data(path, None, what));
+            }
+            return Ok(task);
         }
         if self == Kind::Multilabel && task.labels().is_empty() {
             return Err(Error::data(path, None, "no example has a label"));
@@ -104,6 +122,8 @@ pub enum Task {
     Multilabel(Vec<String>),
     /// A number.
     Regress,
+    /// One of these tags for each token.
+    Tag(Vec<String>),
 }
 
 impl Task {
@@ -118,6 +138,7 @@ impl Task {
             Kind::Classify => Task::Classify(labels),
             Kind::Multilabel => Task::Multilabel(labels),
             Kind::Regress => Task::Regress,
+            Kind::Tag => Task::Tag(labels),
         }
     }
 
@@ -127,13 +148,14 @@ impl Task {
             Task::Classify(_) => Kind::Classify,
             Task::Multilabel(_) => Kind::Multilabel,
             Task::Regress => Kind::Regress,
+            Task::Tag(_) => Kind::Tag,
         }
     }
 
     /// The labels; none where the answer is a number.
     pub fn labels(&self) -> &[String] {
         match self {
-            Task::Classify(labels) | Task::Multilabel(labels) => labels,
+            Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels,
             Task::Regress => &[],
         }
     }
@@ -141,7 +163,7 @@ impl Task {
     /// Outputs of the head.
     pub fn outputs(&self) -> usize {
         match self {
-            Task::Classify(labels) | Task::Multilabel(labels) => labels.len(),
+            Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels.len(),
             Task::Regress => 1,
         }
     }
@@ -150,7 +172,7 @@ impl Task {
     pub fn check(&self) -> std::result::Result<(), String> {
         let labels = self.labels();
         let least = match self {
-            Task::Classify(_) => 2,
+            Task::Classify(_) | Task::Tag(_) => 2,
             Task::Multilabel(_) => 1,
             Task::Regress => 0,
         };
@@ -165,7 +187,7 @@ impl Task {
         }
     }
 
-    /// What each example's label asks of the head.
+    /// What each example's label asks of the head; of tags by the number of the token, not yet of its row.
     ///
     /// Errors: `Error::Data` naming the line: no label, one that the model does not know, no number.
     pub fn targets(&self, examples: &[Example], path: &Path) -> Result<Vec<Target>> {
@@ -182,6 +204,20 @@ impl Task {
                         wanted[index.of(label, e.line, path)?] = true;
                     }
                     Ok(Target::Labels(wanted))
+                };
+                examples.iter().map(target).collect()
+            }
+            Task::Tag(labels) => {
+                let index = data::Index::new(labels);
+                let target = |e: &Example| {
+                    let tags = e.label.as_deref().unwrap_or_default().split_whitespace();
+                    let ids = tags.map(|tag| index.of(tag, e.line, path)).collect::<Result<Vec<usize>>>()?;
+                    let tokens = e.text_a.split_whitespace().count();
+                    if ids.len() != tokens || tokens == 0 {
+                        let what = format!("{} tags for {tokens} tokens", ids.len());
+                        return Err(Error::data(path, Some(e.line), what));
+                    }
+                    Ok(Target::Tags(ids.into_iter().enumerate().collect()))
                 };
                 examples.iter().map(target).collect()
             }
@@ -260,7 +296,11 @@ mod tests {
             assert_eq!(kind.name().parse::<Kind>().unwrap(), kind);
         }
         assert!(
-            "guess".parse::<Kind>().unwrap_err().to_string().contains("known: classify, multilabel, regress")
+            "guess"
+                .parse::<Kind>()
+                .unwrap_err()
+                .to_string()
+                .contains("known: classify, multilabel, regress, tag")
         );
         assert!(Task::classify(["a"]).check().is_err());
         assert!(Task::classify(["a", "b"]).check().is_ok());

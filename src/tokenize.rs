@@ -6,8 +6,8 @@ use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{
-    DecoderWrapper, Encoding, NormalizerWrapper, PostProcessor, PostProcessorWrapper, PreTokenizerWrapper,
-    Tokenizer, TokenizerImpl, TruncationDirection,
+    DecoderWrapper, Encoding, InputSequence, NormalizerWrapper, PostProcessor, PostProcessorWrapper,
+    PreTokenizerWrapper, Tokenizer, TokenizerImpl, TruncationDirection,
 };
 
 /// Most pieces one word can become: WordPiece's `max_input_chars_per_word`.
@@ -81,6 +81,16 @@ impl Inner {
         }
     }
 
+    /// The tokens of words, without special tokens.
+    fn word_tokens(&self, words: &[&str]) -> tokenizers::Result<Encoding> {
+        // `encode_fast` does not tell which word a piece is of.
+        let words = InputSequence::PreTokenized(words.into());
+        match self {
+            Inner::WordPiece(t) => t.encode(words, false),
+            Inner::Any(t) => t.encode(words, false),
+        }
+    }
+
     /// Puts the special tokens around what [`Inner::tokens`] gave.
     fn join(&self, a: Encoding, b: Option<Encoding>) -> tokenizers::Result<Encoding> {
         match self {
@@ -130,7 +140,6 @@ impl TextEncoder {
     /// Errors: `Error::Format`, naming the tokenizer's file, if it fails, gives no token at all, or gives an
     /// id or a type that the model's tables do not have.
     pub fn encode(&self, a: &str, b: Option<&str>) -> Result<Encoded> {
-        let fail = |what: String| Error::format(&self.path, what);
         let mut a = self.tokens(a)?;
         let mut b = b.map(|b| self.tokens(b)).transpose()?;
         let room = self.seq_max - self.tokenizer.special(b.is_some());
@@ -139,10 +148,21 @@ impl TextEncoder {
         if let Some(b) = &mut b {
             cut(b, keep_b);
         }
+        self.checked(&self.joined(a, b)?)
+    }
+
+    fn joined(&self, a: Encoding, b: Option<Encoding>) -> Result<Encoding> {
+        let fail = |what: String| Error::format(&self.path, what);
         let encoding = self.tokenizer.join(a, b).map_err(|e| fail(format!("tokenizing failed: {e}")))?;
         if encoding.is_empty() {
             return Err(fail("the tokenizer gives no token for an empty text".into()));
         }
+        Ok(encoding)
+    }
+
+    /// Ids and types that the model's tables have.
+    fn checked(&self, encoding: &Encoding) -> Result<Encoded> {
+        let fail = |what: String| Error::format(&self.path, what);
         let checked = |values: &[u32], limit: usize, what: &str| {
             let row = |&v: &u32| match i32::try_from(v) {
                 Ok(row) if (v as usize) < limit => Ok(row),
@@ -154,6 +174,26 @@ impl TextEncoder {
             ids: checked(encoding.get_ids(), self.vocab, "token id")?,
             types: checked(encoding.get_type_ids(), self.types, "token type")?,
         })
+    }
+
+    /// Token ids of words, and the row of each word's first piece: none for a word without any, or one that was cut off.
+    ///
+    /// Errors: as [`TextEncoder::encode`].
+    pub fn encode_words(&self, words: &[&str]) -> Result<(Encoded, Vec<Option<usize>>)> {
+        // Beyond these no piece is kept, but for words that have none.
+        let some = &words[..words.len().min(4 * self.seq_max + WORD_PIECES_MAX)];
+        let tokens = self.tokenizer.word_tokens(some);
+        let mut tokens = tokens.map_err(|e| Error::format(&self.path, format!("tokenizing failed: {e}")))?;
+        cut(&mut tokens, self.seq_max - self.tokenizer.special(false));
+        let encoding = self.joined(tokens, None)?;
+        let mut starts = vec![None; words.len()];
+        let pieces = encoding.get_word_ids().iter().zip(encoding.get_special_tokens_mask()).enumerate();
+        for (row, (word, special)) in pieces {
+            if let (Some(word), 0) = (word, special) {
+                starts[*word as usize].get_or_insert(row);
+            }
+        }
+        Ok((self.checked(&encoding)?, starts))
     }
 
     /// Token ids of every example, in order; on all threads.
@@ -254,6 +294,24 @@ mod tests {
         assert_eq!(e.types, [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
         assert_eq!(t.encode("", None).unwrap(), Encoded { ids: vec![2, 3], types: vec![0, 0] });
         assert_eq!(t.encode(" ", Some("")).unwrap().ids, [2, 3, 3]);
+    }
+
+    #[test]
+    fn words_and_their_first_pieces() {
+        let t = encoder(8);
+        let words = |words: &[&str]| {
+            let (text, starts) = t.encode_words(words).unwrap();
+            (text.ids, starts)
+        };
+        // hello = 56, ##llo = 57, ! = 58, letters from 4, ##letters from 30
+        assert_eq!(words(&["Hello", "ab!", "\u{200b}", "a"]).0, [2, 56, 4, 31, 58, 4, 3]);
+        assert_eq!(words(&["Hello", "ab!", "\u{200b}", "a"]).1, [Some(1), Some(2), None, Some(5)]);
+        let (ids, starts) = words(&["abcd", "[SEP]", "ab", "c"]);
+        assert_eq!(ids.len(), 8, "cut to 8: {ids:?}");
+        assert_eq!((starts[0], starts[2], starts[3]), (Some(1), Some(6), None), "of `ab` one piece is left");
+        assert_eq!(words(&[]), (vec![2, 3], vec![]));
+        let many = vec!["a"; 100_000];
+        assert_eq!(words(&many).1.iter().filter(|s| s.is_some()).count(), 6);
     }
 
     #[test]

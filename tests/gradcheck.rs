@@ -246,23 +246,34 @@ fn poolers() {
     }
 }
 
+/// Where the rows of texts of one row each begin.
+fn ones(texts: usize) -> Vec<i32> {
+    (0..).take(texts + 1).collect()
+}
+
 #[test]
 fn head_all_inputs() {
     let mut r = rng(12);
     let (p, w, b) = (random(&mut r, 4, 10), random(&mut r, 3, 10), random(&mut r, 1, 3));
     let keys: Vec<i64> = (0..4).map(|i| dropout::key(0, 0, i)).collect();
-    for dropout in [Dropout { p: 0.0, site: 0 }, Dropout { p: 0.4, site: 0 }] {
+    let (one_row, by_token) = (ones(4), [0, 1, 4]);
+    let rates = [0.0, 0.4].map(|p| Dropout { p, site: 0 });
+    for (dropout, texts) in [
+        (rates[0], (&keys[..], &one_row[..])),
+        (rates[1], (&keys, &one_row)),
+        (rates[1], (&keys[..2], &by_token)),
+    ] {
         let run = |p: &Array2<f32>, w: &Array2<f32>, b: &Array2<f32>| {
             let mut y = Array2::zeros((4, 3));
-            head::forward(p.view(), dropout, &keys, w.view(), b.as_slice().unwrap(), y.view_mut());
+            head::forward(p.view(), dropout, texts, w.view(), b.as_slice().unwrap(), y.view_mut());
             y
         };
         let back = |p: &Array2<f32>, w: &Array2<f32>, d: &Array2<f32>| {
             let (mut d_w, mut d_b) = (Array2::zeros((3, 10)), Array2::zeros((1, 3)));
             let mut d_p = Array2::zeros(p.raw_dim());
             let (to_w, to_b) = (d_w.as_slice_mut().unwrap(), d_b.as_slice_mut().unwrap());
-            head::backward(&NUM, d.view(), dropout, &keys, w.view(), d_p.view_mut());
-            head::parameters(&NUM, d.view(), p.view(), dropout, &keys, to_w, to_b);
+            head::backward(&NUM, d.view(), dropout, texts, w.view(), d_p.view_mut());
+            head::parameters(&NUM, d.view(), p.view(), dropout, texts, to_w, to_b);
             (d_p, d_w, d_b)
         };
         check("head p", &p, 13, |p| run(p, &w, &b), |p, d| back(p, &w, d).0);
@@ -280,14 +291,14 @@ fn cross_entropy() {
     for weights in [None, Some(&weights[..])] {
         let total = loss::total_weight(&targets, weights);
         let value = |y: &Array2<f32>| {
-            let (l, _) = loss::loss(y.view(), &targets, weights, total);
+            let (l, _) = loss::loss(y.view(), &ones(5), &targets, weights, total);
             Array2::from_elem((1, 1), l.iter().sum::<f64>() as f32)
         };
         let back = |y: &Array2<f32>, d: &Array2<f32>| {
-            loss::loss(y.view(), &targets, weights, total).1.mapv(|v| v * d[[0, 0]])
+            loss::loss(y.view(), &ones(5), &targets, weights, total).1.mapv(|v| v * d[[0, 0]])
         };
         check("cross entropy", &logits, 17, value, back);
-        let (_, d) = loss::loss(logits.view(), &targets, weights, total);
+        let (_, d) = loss::loss(logits.view(), &ones(5), &targets, weights, total);
         for row in d.rows() {
             assert!(row.sum().abs() <= 1e-6, "probabilities sum to 1, so the gradient of a row sums to 0");
         }
@@ -295,20 +306,27 @@ fn cross_entropy() {
 }
 
 #[test]
-fn losses_of_several_labels_and_of_a_number() {
+fn losses_of_other_tasks() {
     let mut r = rng(18);
     let several: Vec<Target> =
         (0..5).map(|i| Target::Labels((0..4).map(|l| (i + l) % 3 == 0).collect())).collect();
     let numbers: Vec<Target> = [0.5, -2.0, 0.0, 1.0, 3.5].map(Target::Value).to_vec();
-    for (name, targets, outputs) in [("labels", &several, 4), ("number", &numbers, 1)] {
+    // two texts of three and two tokens, one of which has no tag
+    let tags = vec![Target::Tags(vec![(0, 3), (2, 1)]), Target::Tags(vec![(0, 0), (1, 2)])];
+    let (one_row, by_token) = (ones(5), [0, 3, 5]);
+    for (name, targets, offsets, outputs) in [
+        ("labels", &several, &one_row[..], 4),
+        ("number", &numbers, &one_row, 1),
+        ("tags", &tags, &by_token, 4),
+    ] {
         let logits = random(&mut r, 5, outputs).mapv(|v| 3.0 * v);
         let total = loss::total_weight(targets, None);
         let value = |y: &Array2<f32>| {
-            let (l, _) = loss::loss(y.view(), targets, None, total);
+            let (l, _) = loss::loss(y.view(), offsets, targets, None, total);
             Array2::from_elem((1, 1), l.iter().sum::<f64>() as f32)
         };
         let back = |y: &Array2<f32>, d: &Array2<f32>| {
-            loss::loss(y.view(), targets, None, total).1.mapv(|v| v * d[[0, 0]])
+            loss::loss(y.view(), offsets, targets, None, total).1.mapv(|v| v * d[[0, 0]])
         };
         check(name, &logits, 19, value, back);
     }
@@ -325,17 +343,18 @@ fn losses_are_pytorchs() {
     let y = Array2::from_shape_vec((2, 2), vec![1.5, -0.5, -200.0, 3.0]).unwrap();
     let several = [Target::Labels(vec![true, true]), Target::Labels(vec![true, false])];
     let sum = |l: Vec<f64>| l.iter().sum::<f64>();
-    let bce = sum(loss::loss(y.view(), &several, None, 2.0).0);
+    let bce = sum(loss::loss(y.view(), &ones(2), &several, None, 2.0).0);
     assert!((bce - 51.056014).abs() < 1e-4, "{bce}");
     let (y, numbers) = (Array2::from_shape_vec((2, 1), vec![1.5, -200.0]).unwrap(), [1.0, -202.0]);
-    let mse = sum(loss::loss(y.view(), &numbers.map(Target::Value), None, 2.0).0);
+    let mse = sum(loss::loss(y.view(), &ones(2), &numbers.map(Target::Value), None, 2.0).0);
     assert!((mse - 2.125).abs() < 1e-6, "{mse}");
 }
 
 #[test]
 fn what_is_no_number_shows_in_every_loss() {
-    for target in [Target::Class(1), Target::Labels(vec![true, false]), Target::Value(0.0)] {
+    let tags = Target::Tags(vec![(0, 1)]);
+    for target in [Target::Class(1), Target::Labels(vec![true, false]), Target::Value(0.0), tags] {
         let broken = Array2::from_elem((1, 2), f32::NAN);
-        assert!(loss::loss(broken.view(), [&target], None, 1.0).0[0].is_nan(), "{target:?}");
+        assert!(loss::loss(broken.view(), &ones(1), [&target], None, 1.0).0[0].is_nan(), "{target:?}");
     }
 }

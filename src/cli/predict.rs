@@ -14,15 +14,16 @@ const TOGETHER: usize = 32;
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
 /// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
-/// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`. Lines on stdin are answered
-/// as they come.
+/// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`; with a tag model
+/// `word<TAB>tag` a line and a blank line behind each text. Lines on stdin are answered as they come.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
     #[command(flatten)]
     run: args::Run,
-    /// Print one JSON object a line: `label` or `labels` and the probability of each label, or `value`
+    /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
+    /// probability of each tag, or `value`
     #[arg(long)]
     json: bool,
     /// Texts; without any, lines are read from stdin
@@ -98,7 +99,8 @@ fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<Stri
     }
     if json {
         let mut object = serde_json::to_value(p).expect("plain data");
-        if let Some(probabilities) = object.get_mut("probabilities") {
+        if let (Some(probabilities), false) = (object.get_mut("probabilities"), model.graph().reads_tokens())
+        {
             let named = model.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
             *probabilities = named.collect::<serde_json::Map<_, _>>().into();
         }
@@ -115,6 +117,12 @@ fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<Stri
             format!("{p}\t{}\t{text}", sure.join(","))
         }
         Prediction::Value { value } => format!("{value:.3}\t{text}"),
+        Prediction::Tags { words, tags, .. } => {
+            let lines = words.iter().zip(tags);
+            return Ok(lines
+                .map(|(word, tag)| terminal::one_line(&format!("{word}\t{tag}")) + "\n")
+                .collect());
+        }
     };
     Ok(terminal::one_line(&line))
 }

@@ -39,7 +39,7 @@ pub struct Args {
     #[command(flatten)]
     columns: args::Data,
     /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
-    /// number
+    /// number; `tag`, a tag for each token, from .conll files
     #[arg(long, default_value = "classify", value_name = "TASK")]
     task: Kind,
 

@@ -1,5 +1,6 @@
 //! Labelled texts: what an example is, which labels there are, and whether they can be trained on.
 
+mod conll;
 mod csv_file;
 mod lines;
 mod read;

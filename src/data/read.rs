@@ -2,7 +2,7 @@
 
 use super::csv_file::Records;
 use super::lines::Lines;
-use super::{Example, list};
+use super::{Example, conll, list};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::fs::File;
@@ -19,6 +19,8 @@ pub enum Format {
     Csv,
     /// One JSON object a line.
     Jsonl,
+    /// A token and its tag a line, a blank line behind each sentence.
+    Conll,
 }
 
 impl FromStr for Format {
@@ -29,7 +31,8 @@ impl FromStr for Format {
             "tsv" => Ok(Format::Tsv),
             "csv" => Ok(Format::Csv),
             "jsonl" | "ndjson" | "json-lines" => Ok(Format::Jsonl),
-            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl"))),
+            "conll" | "bio" | "iob" => Ok(Format::Conll),
+            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl, conll"))),
         }
     }
 }
@@ -41,7 +44,7 @@ impl Format {
         extension.parse().map_err(|_| {
             let what = format!(
                 "cannot tell the format from the extension `{extension}`; known: .tsv, .csv, .jsonl, .ndjson, \
-                 .json-lines; say which it is with --format"
+                 .json-lines, .conll; say which it is with --format"
             );
             Error::data(path, None, what)
         })
@@ -59,6 +62,8 @@ pub enum Wanted {
     Several,
     /// A number for each example.
     Number,
+    /// A tag for each token of the text, between spaces as the tokens are, or in JSON an array.
+    Tags,
 }
 
 /// Which columns (or JSON keys) to read; `None` means the usual names.
@@ -111,6 +116,10 @@ pub fn read_from(
             read_table(path, columns, want, || records.next_record())?
         }
         Format::Jsonl => read_jsonl(reader, path, columns, want)?,
+        Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => conll::read(reader, path, want)?,
+        Format::Conll => {
+            return Err(Error::data(path, None, "a file of tagged tokens is for --task tag"));
+        }
     };
     if examples.is_empty() {
         return Err(Error::data(path, None, "the file is empty"));
@@ -214,18 +223,19 @@ fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted
             Some((_, Value::String(s))) => Some(s.clone()),
             Some((_, Value::Bool(b))) => Some(b.to_string()),
             Some((_, Value::Number(n))) if !n.is_f64() || want == Wanted::Number => Some(n.to_string()),
-            Some((key, Value::Array(labels))) if want == Wanted::Several => {
+            Some((key, Value::Array(labels))) if matches!(want, Wanted::Several | Wanted::Tags) => {
                 let names: Option<Vec<&str>> = labels.iter().map(Value::as_str).collect();
-                // They are joined by commas, as they stand in a table.
-                match names.filter(|names| names.iter().all(|n| !n.contains(','))) {
-                    Some(names) => Some(names.join(",")),
-                    None => return Err(fail(format!("`{key}` should hold strings without commas"))),
+                // They are joined as they stand in a table.
+                let (by, what) = if want == Wanted::Tags { (" ", "spaces") } else { (",", "commas") };
+                match names.filter(|names| names.iter().all(|n| !n.contains(by))) {
+                    Some(names) => Some(names.join(by)),
+                    None => return Err(fail(format!("`{key}` should hold strings without {what}"))),
                 }
             }
             Some((key, other)) if want != Wanted::Nothing => {
                 let known = match want {
                     Wanted::Number => "a number",
-                    Wanted::Several => "an array of strings or a string",
+                    Wanted::Several | Wanted::Tags => "an array of strings or a string",
                     _ => "a string, an integer or a boolean",
                 };
                 return Err(fail(format!("`{key}` should be {known} but is {}", kind(other))));

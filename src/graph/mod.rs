@@ -215,6 +215,7 @@ impl Graph {
         let build = Build { base, config, layout: &layout, shared: &shared, rates };
         let pooler = match pooling {
             Pooling::Mean => (Pooler::Mean, 0..0),
+            Pooling::Tokens => (Pooler::Tokens, 0..0),
             Pooling::Cls => {
                 let weight = build.weight(Term::Pooler, 0)?;
                 (Pooler::cls(&weight), layout.bias(Term::Pooler, 0))
@@ -240,6 +241,7 @@ impl Graph {
                 weight: layout.head_weight(),
                 bias: layout.head_bias(),
                 dropout: Dropout { p: rates.head, site: u32::MAX },
+                by_token: pooling == Pooling::Tokens,
             }),
             inference: SimplePlan::new(TypedModel::default()).map_err(internal)?,
             numerics,
@@ -273,6 +275,19 @@ impl Graph {
     /// Number of encoder layers.
     pub fn layers(&self) -> usize {
         self.layers.len()
+    }
+
+    /// Whether the head reads every token, not one vector a text.
+    pub fn reads_tokens(&self) -> bool {
+        self.head.by_token
+    }
+
+    /// Where the rows of the head's texts begin, `[batch + 1]`: one a text, or each of its tokens.
+    pub(crate) fn head_offsets(&self, batch: &Batch) -> Vec<i32> {
+        match self.head.by_token {
+            true => batch.offsets.clone(),
+            false => (0..).take(batch.offsets.len()).collect(),
+        }
     }
 
     /// Number of outputs of the head.
@@ -315,7 +330,7 @@ impl Graph {
         Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
     }
 
-    /// Forward for inference. Returns logits `[batch, labels]` and pooled vectors `[batch, hidden]`.
+    /// Forward for inference. Returns logits `[batch, labels]` and pooled vectors `[batch, hidden]`; of tokens one row each.
     pub fn forward(&self, batch: &Batch, theta: &[f32]) -> Result<(Array2<f32>, Array2<f32>)> {
         let (out, _running) = self.run(&self.inference, batch, self.tokens(batch)?, theta)?;
         logits_and_pooled(&mut out.into_iter())

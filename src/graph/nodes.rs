@@ -338,7 +338,11 @@ impl FusedOp for PoolerNode {
     }
 
     fn outlets(&self, _save: bool) -> Vec<Outlet> {
-        vec![(DatumType::F32, tvec![self.shared.batch.clone(), self.hidden.to_dim()])]
+        let rows = match self.pooler {
+            Pooler::Tokens => &self.shared.rows,
+            _ => &self.shared.batch,
+        };
+        vec![(DatumType::F32, tvec![rows.clone(), self.hidden.to_dim()])]
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
@@ -350,7 +354,7 @@ impl FusedOp for PoolerNode {
     }
 }
 
-/// Inputs: pooled, keys, theta.
+/// Inputs: pooled, offsets, keys, theta.
 #[derive(Debug)]
 pub(crate) struct HeadNode {
     pub shared: Shared,
@@ -358,6 +362,8 @@ pub(crate) struct HeadNode {
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     pub dropout: Dropout,
+    /// Whether it reads every token, not one vector a text.
+    pub by_token: bool,
 }
 
 impl HeadNode {
@@ -374,13 +380,16 @@ impl FusedOp for HeadNode {
     }
 
     fn outlets(&self, _save: bool) -> Vec<Outlet> {
-        vec![(DatumType::F32, tvec![self.shared.batch.clone(), self.labels.to_dim()])]
+        let rows = if self.by_token { &self.shared.rows } else { &self.shared.batch };
+        vec![(DatumType::F32, tvec![rows.clone(), self.labels.to_dim()])]
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
-        let (keys, theta) = (values(&inputs[1])?, values(&inputs[2])?);
+        let (offsets, keys, theta) = (values(&inputs[1])?, values(&inputs[2])?, values(&inputs[3])?);
         let (p, w, b) = (matrix(&inputs[0])?, self.weight_of(theta), &theta[self.bias.clone()]);
-        head::forward(p, self.dropout, keys, w, b, matrix_mut(&mut outputs[0])?);
+        let ones: Vec<i32> = (0..).take(keys.len() + 1).collect();
+        let texts = (keys, if self.by_token { offsets } else { &ones });
+        head::forward(p, self.dropout, texts, w, b, matrix_mut(&mut outputs[0])?);
         Ok(())
     }
 }

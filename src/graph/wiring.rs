@@ -98,7 +98,7 @@ impl Graph {
             hidden.push(x);
         }
         let pooled = w.one("pooler", &self.pooler, false, &[x, offsets, theta])?;
-        let logits = w.one("head", &self.head, false, &[pooled, keys, theta])?;
+        let logits = w.one("head", &self.head, false, &[pooled, offsets, keys, theta])?;
         Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))
     }
 }

@@ -7,58 +7,60 @@ use super::dropout::Dropout;
 use super::{Numerics, ndarray::*, pad};
 use crate::kernels::Strided;
 
-/// Shapes: `p: [batch, hidden]`, `keys: [batch]` (dropout), `w: [labels, hidden]`, `b: [labels]`,
-/// `y: [batch, labels]`.
+/// Shapes: `p: [rows, hidden]`, `keys: [texts]` (dropout), `offsets: [texts + 1]` where the rows of each text begin (one a
+/// text, or its tokens), `w: [labels, hidden]`, `b: [labels]`, `y: [rows, labels]`.
 pub fn forward(
     p: ArrayView2<f32>,
     dropout: Dropout,
-    keys: &[i64],
+    (keys, offsets): (&[i64], &[i32]),
     w: ArrayView2<f32>,
     b: &[f32],
     mut y: ArrayViewMut2<f32>,
 ) {
-    for ((p, key), mut y) in p.rows().into_iter().zip(keys).zip(y.rows_mut()) {
-        let mut p = p.to_vec();
-        dropout.apply(*key, 0, &mut p);
+    let p = dropped(p, dropout, (keys, offsets));
+    for (p, mut y) in p.rows().into_iter().zip(y.rows_mut()) {
+        let p = p.to_slice().expect("row-major tensor");
         for (o, w) in w.rows().into_iter().enumerate() {
-            y[o] = dot(&p, w.to_slice().expect("row-major tensor")) + b[o];
+            y[o] = dot(p, w.to_slice().expect("row-major tensor")) + b[o];
         }
     }
 }
 
-/// Shapes as in [`forward`]; `d_p: [batch, hidden]`.
+/// Shapes as in [`forward`]; `d_p: [rows, hidden]`.
 pub fn backward(
     num: &Numerics,
     d_y: ArrayView2<f32>,
     dropout: Dropout,
-    keys: &[i64],
+    (keys, offsets): (&[i64], &[i32]),
     w: ArrayView2<f32>,
     mut d_p: ArrayViewMut2<f32>,
 ) {
     d_p.assign(&product(num, d_y, w));
-    for (key, mut row) in keys.iter().zip(d_p.rows_mut()) {
-        dropout.apply(*key, 0, row.as_slice_mut().expect("row-major tensor"));
-    }
+    let hidden = d_p.ncols();
+    dropout.apply_rows(keys, offsets, hidden, d_p.as_slice_mut().expect("row-major tensor"));
 }
 
-/// The gradients of the parameters, `d_w: [labels, hidden]` and `d_b: [labels]`, from whole batches `d_y: [batch,
-/// labels]` and `p: [batch, hidden]`: the sums run over the texts in their order, so they are for once, not by text.
+/// The gradients of the parameters, `d_w: [labels, hidden]` and `d_b: [labels]`, from whole batches `d_y: [rows,
+/// labels]` and `p: [rows, hidden]`: the sums run over the texts in their order, so they are for once, not by text.
 pub fn parameters(
     num: &Numerics,
     d_y: ArrayView2<f32>,
     p: ArrayView2<f32>,
     dropout: Dropout,
-    keys: &[i64],
+    texts: (&[i64], &[i32]),
     d_w: &mut [f32],
     d_b: &mut [f32],
 ) {
-    let mut dropped = p.to_owned();
-    for (key, mut row) in keys.iter().zip(dropped.rows_mut()) {
-        dropout.apply(*key, 0, row.as_slice_mut().expect("row-major tensor"));
-    }
-    d_w.iter_mut().zip(&product(num, d_y.t(), dropped.view())).for_each(|(d_w, v)| *d_w = *v);
+    let p = dropped(p, dropout, texts);
+    d_w.iter_mut().zip(&product(num, d_y.t(), p.view())).for_each(|(d_w, v)| *d_w = *v);
     d_b.fill(0.0);
     d_y.rows().into_iter().for_each(|d_y| d_b.iter_mut().zip(d_y).for_each(|(b, d)| *b += d));
+}
+
+fn dropped(p: ArrayView2<f32>, dropout: Dropout, (keys, offsets): (&[i64], &[i32])) -> Array2<f32> {
+    let (mut p, hidden) = (p.as_standard_layout().into_owned(), p.ncols());
+    dropout.apply_rows(keys, offsets, hidden, p.as_slice_mut().expect("row-major tensor"));
+    p
 }
 
 /// `a b`, each sum ascending.

@@ -4,6 +4,7 @@
 //!   weight; `d_y = c_b (softmax(y_b) − onehot) / Σ c`.
 //! - [`Target::Labels`]: binary cross-entropy of each label by itself, mean over the labels too;
 //!   `d_y = (σ(y) − t) / (batch · labels)`.
+//! - [`Target::Tags`]: the cross-entropy of each token that has a label, mean over these.
 //! - [`Target::Value`]: squared error `(y − t)²`; `d_y = 2 (y − t) / batch`.
 //!
 //! The same as PyTorch's `CrossEntropyLoss`, `BCEWithLogitsLoss` and `MSELoss`, which `transformers` takes for these
@@ -11,7 +12,7 @@
 
 use super::ndarray::*;
 
-/// What the logits of a text should say.
+/// What the logits of a text should say, one row of them, or for tags one a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// This output is the largest.
@@ -20,6 +21,8 @@ pub enum Target {
     Labels(Vec<bool>),
     /// The one output is this.
     Value(f32),
+    /// In each of these rows this output is the largest.
+    Tags(Vec<(usize, usize)>),
 }
 
 /// Probabilities of one row of logits.
@@ -35,38 +38,48 @@ pub fn sigmoid(y: f32) -> f64 {
     1.0 / (1.0 + libm::exp(-f64::from(y)))
 }
 
-/// What the targets of a whole batch weigh together: `Σ c_b`, the number of texts without class weights.
+/// What the targets of a whole batch weigh together: `Σ c_b`, the number of texts without class weights, or of tags.
+/// Never 0.
 pub fn total_weight<'a>(targets: impl IntoIterator<Item = &'a Target>, class_weights: Option<&[f32]>) -> f64 {
-    targets.into_iter().map(|t| weight(t, class_weights)).sum()
+    let total = targets.into_iter().map(|t| weight(t, class_weights)).sum();
+    if total > 0.0 { total } else { 1.0 }
 }
 
-fn weight(target: &Target, class_weights: Option<&[f32]>) -> f64 {
+/// What the target of a text weighs.
+pub fn weight(target: &Target, class_weights: Option<&[f32]>) -> f64 {
     match (target, class_weights) {
         (Target::Class(label), Some(c)) => f64::from(c[*label]),
+        (Target::Tags(tags), _) => tags.len() as f64,
         _ => 1.0,
     }
 }
 
 /// Each text's share of the loss, `[batch]`, and the loss's gradient, of a batch or of a part of one.
 ///
-/// Shapes: `logits: [batch, outputs]`, `targets: [batch]`, `class_weights: [outputs]` (all 1 where `None`);
-/// `total` is the whole batch's [`total_weight`].
+/// Shapes: `logits: [rows, outputs]`, `offsets: [batch + 1]` where the rows of each text begin, `targets: [batch]`,
+/// `class_weights: [outputs]` (all 1 where `None`); `total` is the whole batch's [`total_weight`].
 pub fn loss<'a>(
     logits: ArrayView2<f32>,
+    offsets: &[i32],
     targets: impl IntoIterator<Item = &'a Target>,
     class_weights: Option<&[f32]>,
     total: f64,
 ) -> (Vec<f64>, Array2<f32>) {
-    let mut d = Array2::zeros(logits.raw_dim());
-    let mut shares = Vec::with_capacity(logits.nrows());
-    for ((y, target), mut d) in logits.rows().into_iter().zip(targets).zip(d.rows_mut()) {
-        let (y, d) = (y.to_slice().expect("row-major tensor"), d.as_slice_mut().expect("row-major tensor"));
+    let (mut d, outputs) = (Array2::zeros(logits.raw_dim()), logits.ncols());
+    let all_d = d.as_slice_mut().expect("row-major tensor");
+    let logits = logits.to_slice().expect("row-major tensor");
+    let mut shares = Vec::with_capacity(offsets.len());
+    for (o, target) in offsets.windows(2).zip(targets) {
+        let text = o[0] as usize * outputs..o[1] as usize * outputs;
+        let (y, d) = (&logits[text.clone()], &mut all_d[text]);
         let c = weight(target, class_weights) / total;
-        shares.push(c * of_text(y, target));
+        shares.push(c * of_text(y, outputs, target));
         match target {
-            Target::Class(label) => {
-                for (o, (d, p)) in d.iter_mut().zip(softmax(y)).enumerate() {
-                    *d = (c * (p - f64::from(u8::from(o == *label)))) as f32;
+            Target::Class(label) => class(y, *label, c, d),
+            Target::Tags(tags) => {
+                for (row, label) in tags {
+                    let row = row * outputs..(row + 1) * outputs;
+                    class(&y[row.clone()], *label, 1.0 / total, &mut d[row]);
                 }
             }
             Target::Labels(wanted) => {
@@ -81,10 +94,22 @@ pub fn loss<'a>(
     (shares, d)
 }
 
-/// The loss of one text's logits, of weight 1.
-pub fn of_text(y: &[f32], target: &Target) -> f64 {
+/// The gradient of a softmax's cross-entropy times `c`.
+fn class(y: &[f32], label: usize, c: f64, d: &mut [f32]) {
+    for (o, (d, p)) in d.iter_mut().zip(softmax(y)).enumerate() {
+        *d = (c * (p - f64::from(u8::from(o == label)))) as f32;
+    }
+}
+
+/// The mean loss of one text's logits, `y: [rows, outputs]`.
+pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
     match target {
         Target::Class(label) => surprise(softmax(y)[*label]),
+        Target::Tags(tags) => {
+            let one =
+                |(row, label): &(usize, usize)| surprise(softmax(&y[row * outputs..][..outputs])[*label]);
+            tags.iter().map(one).sum::<f64>() / tags.len().max(1) as f64
+        }
         Target::Labels(wanted) => {
             // −log σ(y) = log(1 + e^−y), without a probability that is rounded to 0 or 1
             let one = |(y, t): (&f32, &bool)| {

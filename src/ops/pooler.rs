@@ -1,5 +1,6 @@
-//! From the tokens' vectors to one vector a text.
+//! From the tokens' vectors to what the head reads: one vector a text, or for tags each token's own.
 //!
+//! `tokens`: `p = h`.
 //! `mean`: `p = 1/T Σ_t h_t`; backward `d_h_t = d_p / T`.
 //! `cls`: `p = tanh(h_0 W_pᵀ + b_p)`, `h_0` the text's first token; backward `d_z = d_p (1 − p²)`,
 //! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. Saved: nothing but the output itself.
@@ -14,6 +15,8 @@ use crate::quant::QMatrix;
 /// nothing beside the encoder, and its gradient, a sum over texts that largely cancels, keeps its direction.
 #[derive(Clone, Debug)]
 pub enum Pooler {
+    /// Each token by itself; `p` has the rows of `h`.
+    Tokens,
     /// Mean over a text's tokens.
     Mean,
     /// First token through dense and tanh.
@@ -74,7 +77,8 @@ impl Dense {
     }
 }
 
-/// Shapes: `h: [rows, hidden]`, `offsets: [batch + 1]`, `b: [hidden]` (`cls` only), `p: [batch, hidden]`.
+/// Shapes: `h: [rows, hidden]`, `offsets: [batch + 1]`, `b: [hidden]` (`cls` only), `p: [batch, hidden]`, or `[rows,
+/// hidden]` of each token.
 pub fn forward(
     num: &Numerics,
     pooler: &Pooler,
@@ -84,6 +88,7 @@ pub fn forward(
     mut p: ArrayViewMut2<f32>,
 ) {
     match pooler {
+        Pooler::Tokens => p.assign(&h),
         Pooler::Mean => {
             for (o, mut p) in offsets.windows(2).zip(p.rows_mut()) {
                 let p = p.as_slice_mut().expect("row-major tensor");
@@ -123,6 +128,11 @@ pub fn backward(
     d_h: Option<ArrayViewMut2<f32>>,
 ) {
     match pooler {
+        Pooler::Tokens => {
+            if let Some(mut d_h) = d_h {
+                d_h.assign(&d_p);
+            }
+        }
         Pooler::Mean => {
             let Some(mut d_h) = d_h else { return };
             for (o, d_p) in offsets.windows(2).zip(d_p.rows()) {

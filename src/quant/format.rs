@@ -23,7 +23,6 @@
 //!   `[out, in]` without padding: the same for the same weights whatever their layout.
 //! - The tiles of a Linear are what the kernels read in place, see [`kernels::tiles`](crate::kernels::tiles).
 
-use crate::config::Pooling;
 use crate::container::{encode_header, lay_out};
 use crate::error::{Error, Result};
 use crate::import::Checkpoint;
@@ -72,16 +71,12 @@ impl Plan {
             .ok_or_else(|| Error::format(checkpoint.dir(), "too large for this machine's addresses"))?;
         let config = serde_json::to_string(checkpoint.config())
             .map_err(|e| Error::Internal(format!("config: {e}")))?;
-        let pooling = match checkpoint.pooling() {
-            Pooling::Cls => "cls",
-            Pooling::Mean => "mean",
-        };
         let metadata = BTreeMap::from([
             ("format", FORMAT.to_owned()),
             ("version", VERSION.to_owned()),
             ("scheme", SCHEME.to_owned()),
             ("config", config),
-            ("pooling", pooling.to_owned()),
+            ("pooling", checkpoint.pooling().name().to_owned()),
             ("pooler", checkpoint.has_pooler().to_string()),
             ("name", checkpoint.name().to_owned()),
         ]);

@@ -257,8 +257,9 @@ pub(crate) fn backward(
     if lowest > pooler_depth {
         return;
     }
-    let mut d_pooled = Array2::zeros((texts, hidden));
-    head::backward(num, d_logits.view(), h.dropout, batch.keys(), h.weight_of(theta), d_pooled.view_mut());
+    let mut d_pooled = Array2::zeros(f.pooled.raw_dim());
+    let head_texts = (batch.keys(), &graph.head_offsets(batch)[..]);
+    head::backward(num, d_logits.view(), h.dropout, head_texts, h.weight_of(theta), d_pooled.view_mut());
 
     // pooled = pool(x)
     grow(d_x, rows * hidden, 0.0);

@@ -8,8 +8,10 @@ use crate::error::Result;
 use crate::graph::{Batch, Graph, Split};
 use crate::ops::loss;
 use crate::tokenize::Encoded;
+use tract_core::prelude::tract_ndarray::s;
 
-/// Logits `[labels]` and pooled vector `[hidden]` of one text.
+/// Logits `[labels]` and pooled vector `[hidden]` of one text; where the head reads every token, logits `[tokens, labels]`
+/// and no vector.
 pub type Output = (Vec<f32>, Vec<f32>);
 
 /// A run's shortcut to the upper layers, with the hidden states of the texts that are asked about.
@@ -41,8 +43,13 @@ fn forward_cut(
                 graph.forward_above(split, &batch, &x, theta)?
             }
         };
-        let rows = logits.rows().into_iter().zip(pooled.rows());
-        Ok(rows.map(|(l, p)| (l.to_vec(), p.to_vec())).collect::<Vec<Output>>())
+        let offsets = graph.head_offsets(&batch);
+        let rows = offsets.windows(2).map(|o| {
+            let (logits, pooled) = (logits.slice(s![o[0]..o[1], ..]), pooled.slice(s![o[0]..o[1], ..]));
+            let pooled = if graph.reads_tokens() { vec![] } else { pooled.iter().copied().collect() };
+            (logits.iter().copied().collect(), pooled)
+        });
+        Ok(rows.collect::<Vec<Output>>())
     })?;
     let mut out = vec![(vec![], vec![]); texts.len()];
     for (i, result) in order.into_iter().zip(results.into_iter().flatten()) {
@@ -51,23 +58,27 @@ fn forward_cut(
     Ok(out)
 }
 
-/// Scores of `theta` on labelled texts.
-pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled]) -> Result<Metrics> {
-    evaluate_cut(graph, theta, data, Cut::of_threads(rayon::current_num_threads()), None)
+/// Scores of `theta` on labelled texts; `names` are those of the head's outputs.
+pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled], names: &[String]) -> Result<Metrics> {
+    evaluate_cut(graph, theta, data, names, Cut::of_threads(rayon::current_num_threads()), None)
 }
 
 pub(super) fn evaluate_cut(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
+    names: &[String],
     cut: Cut,
     above: Above,
 ) -> Result<Metrics> {
     let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
     let outputs = forward_cut(graph, theta, &texts, cut, above)?;
     let answers = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));
-    let loss = answers().map(|(y, t)| loss::of_text(y, t)).sum::<f64>() / data.len().max(1) as f64;
-    Ok(metrics::of(answers(), graph.labels(), loss))
+    let width = graph.labels();
+    let total = loss::total_weight(data.iter().map(|d| &d.target), None);
+    let loss =
+        answers().map(|(y, t)| loss::weight(t, None) * loss::of_text(y, width, t)).sum::<f64>() / total;
+    Ok(metrics::of(answers(), width, names, loss))
 }
 
 /// Index of the largest value; the first of several.

@@ -78,7 +78,7 @@ impl<'g> Gradients<'g> {
     /// The gradient of the batch's loss, written to `grad`, which has the layout of theta.
     ///
     /// `keys: [batch]` are the dropout keys of the examples; without them dropout is off.
-    /// Returns the loss and each text's logits `[labels]`.
+    /// Returns the loss and the logits `[labels]` of each text, or of each token.
     pub fn of(
         &self,
         theta: &[f32],
@@ -114,7 +114,8 @@ impl<'g> Gradients<'g> {
                 }
             };
             let targets = batch[part].iter().map(|d| &d.target);
-            let (loss, d_logits) = loss::loss(forward.logits.view(), targets, weights, total);
+            let rows = self.graph.head_offsets(&texts);
+            let (loss, d_logits) = loss::loss(forward.logits.view(), &rows, targets, weights, total);
             let (logits, pooled) = (forward.logits.clone(), forward.pooled.clone());
             let idle = self.idle().pop();
             let (mut work, mut sum) =
@@ -137,25 +138,19 @@ impl<'g> Gradients<'g> {
         }
         let d_logits: Vec<_> = parts.iter().map(|(_, _, d, _)| d.view()).collect();
         let pooled: Vec<_> = parts.iter().map(|(.., pooled)| pooled.view()).collect();
-        self.of_head(&d_logits, &pooled, keys, grad);
+        let whole = Batch::new(batch.iter().map(|d| &d.text), keys.map(<[i64]>::to_vec));
+        self.of_head(&d_logits, &pooled, &whole, grad);
         Ok((loss, logits))
     }
 
     /// The gradient of the head, from the parts of a batch in their order.
-    fn of_head(
-        &self,
-        d_y: &[ArrayView2<f32>],
-        p: &[ArrayView2<f32>],
-        keys: Option<&[i64]>,
-        grad: &mut [f32],
-    ) {
+    fn of_head(&self, d_y: &[ArrayView2<f32>], p: &[ArrayView2<f32>], batch: &Batch, grad: &mut [f32]) {
         let whole = |parts| concatenate(Axis(0), parts).expect("parts of one width");
         let (d_y, p, h) = (whole(d_y), whole(p), &self.graph.head);
-        let off = vec![dropout::OFF; d_y.nrows()];
+        let texts = (batch.keys(), &self.graph.head_offsets(batch)[..]);
         let [d_w, d_b] =
             grad.get_disjoint_mut([h.weight.clone(), h.bias.clone()]).expect("the layout has both apart");
-        let keys = keys.unwrap_or(&off);
-        head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, keys, d_w, d_b);
+        head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, texts, d_w, d_b);
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {

@@ -47,6 +47,13 @@ pub enum Scores {
         /// Spearman's rank correlation.
         spearman: f64,
     },
+    /// A tag a token.
+    Tag {
+        /// F1 of whole spans over all texts, as `seqeval` counts them by default; 0 where no tag is of BIO.
+        span_f1: f64,
+        /// Share of tokens with the right tag.
+        accuracy: f64,
+    },
 }
 
 impl Metrics {
@@ -60,12 +67,17 @@ impl Metrics {
                 vec![("micro_f1", micro_f1), ("macro_f1", macro_f1), ("accuracy", accuracy)]
             }
             Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
+            Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
         }
     }
 
-    /// The score that tells most: accuracy, micro F1 or Pearson's correlation.
+    /// The score that tells most: accuracy, micro F1, Pearson's correlation, or F1 of spans; while there are none of
+    /// these, how far tags' accuracy is from 1, below 0.
     pub fn main(&self) -> f64 {
-        self.named()[0].1
+        match self.scores {
+            Scores::Tag { span_f1: 0.0, accuracy } => accuracy - 1.0,
+            _ => self.named()[0].1,
+        }
     }
 
     /// A score by its name in `--json`.
@@ -85,6 +97,9 @@ impl fmt::Display for Metrics {
                 let exact = 100.0 * accuracy;
                 write!(f, "micro F1 {micro_f1:.3}, macro F1 {macro_f1:.3}, all labels right {exact:.1} %")
             }
+            Scores::Tag { span_f1, accuracy } => {
+                write!(f, "span F1 {span_f1:.3}, accuracy {:.1} %", 100.0 * accuracy)
+            }
             Scores::Regress { pearson, spearman } => {
                 write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
             }
@@ -92,19 +107,29 @@ impl fmt::Display for Metrics {
     }
 }
 
-/// Scores of texts' logits against targets, which are all of one kind.
+/// Scores of texts' logits against targets, which are all of one kind. `names` are those of the outputs, of which tags'
+/// spans are made.
 pub fn of<'a>(
     answers: impl IntoIterator<Item = (&'a [f32], &'a Target)>,
     outputs: usize,
+    names: &[String],
     loss: f64,
 ) -> Metrics {
-    let (mut classes, mut labels, mut values) = (vec![], vec![], vec![]);
+    let (mut classes, mut labels, mut values, mut tags) = (vec![], vec![], vec![], vec![]);
     for (y, target) in answers {
         match target {
             Target::Class(t) => classes.push((*t, super::largest(y))),
             Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
             Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
+            Target::Tags(t) => {
+                tags.push(
+                    t.iter().map(|(row, t)| (*t, super::largest(&y[row * outputs..][..outputs]))).collect(),
+                );
+            }
         }
+    }
+    if !tags.is_empty() {
+        return tagging(&tags, names, loss);
     }
     if !labels.is_empty() {
         multilabel(&labels, outputs, loss)
@@ -151,6 +176,41 @@ pub fn regression(pairs: &[(f64, f64)], loss: f64) -> Metrics {
         scores: Scores::Regress { pearson: pearson(&truth, &predicted), spearman },
         loss,
     }
+}
+
+/// Scores of `(truth, predicted)`, indices into `names`, of the tokens of each text.
+pub fn tagging(texts: &[Vec<(usize, usize)>], names: &[String], loss: f64) -> Metrics {
+    let (mut right, mut tokens, mut both, mut all) = (0.0, 0.0, 0.0, 0.0);
+    for text in texts {
+        tokens += text.len() as f64;
+        right += text.iter().filter(|(t, p)| t == p).count() as f64;
+        let name = |i: usize| names.get(i).map_or("O", String::as_str);
+        let truth = spans(text.iter().map(|(t, _)| name(*t)));
+        let predicted = spans(text.iter().map(|(_, p)| name(*p)));
+        both += truth.iter().filter(|s| predicted.contains(s)).count() as f64;
+        all += (truth.len() + predicted.len()) as f64;
+    }
+    let scores = Scores::Tag { span_f1: ratio(2.0 * both, all), accuracy: ratio(right, tokens) };
+    Metrics { examples: texts.len(), scores, loss }
+}
+
+/// The spans of a sentence's BIO tags: first token, token behind the last, type. As `seqeval` and the `conlleval` script
+/// before it read them: an `I` that continues nothing begins a span. Tags without `B-` or `I-` are no spans.
+pub fn spans<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<(usize, usize, &'a str)> {
+    let mut spans: Vec<(usize, usize, &str)> = Vec::new();
+    let mut open = false;
+    for (i, tag) in tags.enumerate() {
+        let (prefix, kind) = tag.split_once('-').unwrap_or((tag, "_"));
+        match (prefix, spans.last_mut()) {
+            ("I", Some(last)) if open && last.2 == kind => last.1 = i + 1,
+            ("B" | "I", _) => {
+                spans.push((i, i + 1, kind));
+                open = true;
+            }
+            _ => open = false,
+        }
+    }
+    spans
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
@@ -272,6 +332,19 @@ mod tests {
         assert!(m.examples == 0 && m.named().iter().all(|(_, v)| *v == 0.0), "{m:?}");
         let m = classification(&[0, 1, 0, 1], &[1, 0, 1, 0], 2, 9.0);
         assert_eq!(["accuracy", "f1", "mcc"].map(|name| m.get(name)), [Some(0.0), Some(0.0), Some(-1.0)]);
+    }
+
+    #[test]
+    fn spans_of_bio_tags() {
+        let of = |tags: &'static str| spans(tags.split(' '));
+        assert_eq!(of("B-a I-a O B-a B-a I-b"), [(0, 2, "a"), (3, 4, "a"), (4, 5, "a"), (5, 6, "b")]);
+        assert_eq!(of("I-a I-a I-b O I-b B I"), [(0, 2, "a"), (2, 3, "b"), (4, 5, "b"), (5, 7, "_")]);
+        assert_eq!(of("NOUN VERB O"), []);
+        assert_eq!(of("B-creative-work I-creative-work"), [(0, 2, "creative-work")]);
+        let names = ["O", "B-a", "I-a"].map(String::from);
+        let texts = vec![vec![(1, 1), (2, 2), (0, 0)], vec![(1, 0), (0, 0), (1, 1), (2, 0)]];
+        // 3 true spans, 2 predicted, 1 in both; 5 of 7 tokens
+        assert_eq!(tagging(&texts, &names, 0.0).named(), [("span_f1", 0.4), ("accuracy", 5.0 / 7.0)]);
     }
 
     /// scipy 1.16, scikit-learn 1.9.1:

@@ -227,7 +227,7 @@ pub struct Report {
 
 /// Trains `theta` in place.
 ///
-/// `on_progress` is called after every step and epoch and may end the run with `Break`. However the run ends,
+/// `names` are those of the head's outputs, for scores. `on_progress` is called after every step and epoch and may end the run with `Break`. However the run ends,
 /// `theta` holds the kept epoch's biases; those of the last good step where no epoch was finished.
 /// Errors: settings out of range; [`Error::Diverged`] for a loss or gradient that is not finite.
 pub fn train(
@@ -235,6 +235,7 @@ pub fn train(
     theta: &mut Vec<f32>,
     data: &[Labelled],
     dev: Option<&[Labelled]>,
+    names: &[String],
     config: &TrainConfig,
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report> {
@@ -293,7 +294,7 @@ pub fn train(
             }
         }
         report.train_s += start.elapsed().as_secs_f64();
-        let scores = dev.map(|dev| trainer.evaluate(theta, dev, &known_dev)).transpose()?;
+        let scores = dev.map(|dev| trainer.evaluate(theta, dev, names, &known_dev)).transpose()?;
         if let Some(what) = broken(&trainer, theta, data, &known, scores.as_ref())? {
             failed = Some(diverged(epoch, report.steps, &what));
             break;
@@ -362,7 +363,7 @@ fn broken(
     }
     let loss = match dev {
         Some(m) => m.loss,
-        None => trainer.evaluate(theta, &data[..data.len().min(PROBE_TEXTS)], known)?.loss,
+        None => trainer.evaluate(theta, &data[..data.len().min(PROBE_TEXTS)], &[], known)?.loss,
     };
     Ok((!loss.is_finite()).then(|| format!("loss {loss}")))
 }

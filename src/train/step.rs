@@ -108,9 +108,15 @@ impl<'g> Trainer<'g> {
     }
 
     /// Scores of `theta`, with the plans and the cut of the steps.
-    pub(super) fn evaluate(&self, theta: &[f32], data: &[Labelled], known: &PrefixCache) -> Result<Metrics> {
+    pub(super) fn evaluate(
+        &self,
+        theta: &[f32],
+        data: &[Labelled],
+        names: &[String],
+        known: &PrefixCache,
+    ) -> Result<Metrics> {
         let above = self.gradients.split().map(|split| (split, known));
-        evaluate_cut(self.graph, theta, data, self.gradients.cut(), above)
+        evaluate_cut(self.graph, theta, data, names, self.gradients.cut(), above)
     }
 }
 

@@ -95,11 +95,80 @@ fn several_labels_a_text() {
     assert_eq!(again["micro_f1"], scores["micro_f1"]);
 }
 
+/// Words of the tiny model's vocabulary: `good` and `bad` are one-word spans of two kinds, or two words with `very`.
+fn tagged() -> String {
+    let mut file = String::new();
+    for (_, text) in examples() {
+        let mut open = false;
+        for word in text.split(' ') {
+            let tag = match word {
+                "very" => "B-view",
+                "good" | "bad" if open => "I-view",
+                "movie" => "B-thing",
+                _ => "O",
+            };
+            open = word == "very";
+            file += &format!("{word}\tx\t{tag}\n");
+        }
+        file += "\n";
+    }
+    file
+}
+
+#[test]
+fn a_tag_for_each_word() {
+    let s = Sandbox::new();
+    s.write("x.conll", tagged());
+    let line = LINE.replace("x.tsv", "x.conll");
+    let done = s.ok(&format!("{line} --task tag"));
+    assert!(
+        done.stderr.contains("16 examples, 4 labels") && done.stderr.contains("span F1"),
+        "{}",
+        done.stderr
+    );
+    let scores = s.json("eval --base base --bias x.bias --data x.conll --json");
+    assert!(
+        scores["span_f1"].as_f64().unwrap() > 0.9 && scores["accuracy"].as_f64().unwrap() > 0.95,
+        "{scores}"
+    );
+    let wanted = "it\tO\nwas\tO\na\tO\nvery\tB-view\ngood\tI-view\nmovie\tB-thing\n\n";
+    assert_eq!(ask(&s, "", GOOD), wanted);
+    let json: serde_json::Value = serde_json::from_str(&ask(&s, "--json", GOOD)).unwrap();
+    assert_eq!(json["tags"], serde_json::json!(["O", "O", "O", "B-view", "I-view", "B-thing"]));
+    assert_eq!(
+        (json["words"][5].as_str(), json["probabilities"].as_array().map(Vec::len)),
+        (Some("movie"), Some(6))
+    );
+    let facts = s.json("inspect x.bias --json");
+    assert_eq!((&facts["task"], &facts["pooling"]), (&"tag".into(), &"tokens".into()));
+    // A sentence longer than fits: its first words are tagged as ever, the others get `O`.
+    let long = ask(&s, "", &format!("{GOOD} {}", "box ".repeat(200)));
+    assert!(long.starts_with(&wanted[..wanted.len() - 1]) && long.lines().count() == 207, "{long}");
+    // JSON lines of the same.
+    let sentences: String = tagged()
+        .trim_end()
+        .split("\n\n")
+        .map(|sentence| {
+            let rows: Vec<Vec<&str>> = sentence.lines().map(|l| l.split('\t').collect()).collect();
+            let (words, tags): (Vec<&str>, Vec<&str>) = rows.iter().map(|r| (r[0], r[2])).unzip();
+            serde_json::json!({ "text": words.join(" "), "label": tags }).to_string() + "\n"
+        })
+        .collect();
+    s.write("x.jsonl", sentences);
+    let again = s.json("eval --base base --bias x.bias --data x.jsonl --json");
+    assert_eq!((&again["span_f1"], &again["loss"]), (&scores["span_f1"], &scores["loss"]));
+}
+
 #[test]
 fn what_does_not_fit_the_task_is_refused() {
     let s = Sandbox::new();
     s.write("numbers.tsv", numbers());
     s.write("several.tsv", several());
+    s.write("x.conll", tagged());
+    s.write("one.conll", "a O\nb O\n");
+    s.write("bare.conll", "a\tO\nb\n");
+    s.write("empty.conll", "\n\n");
+    s.write("other.conll", "a B-new\n");
     let train = "train --base base --out y.bias --epochs 1";
     for (line, words) in [
         ("--data train.tsv --task regress", &["train.tsv:2", "`good` is not a number", "regress"][..]),
@@ -110,7 +179,13 @@ fn what_does_not_fit_the_task_is_refused() {
             &["--keep", "regress has no mcc", "pearson"],
         ),
         ("--data several.tsv", &["several.tsv", "the label is empty"]),
-        ("--data train.tsv --task guess", &["guess", "classify, multilabel, regress"]),
+        ("--data train.tsv --task guess", &["guess", "classify, multilabel, regress, tag"]),
+        ("--data x.conll", &["x.conll", "--task tag"]),
+        ("--data train.tsv --task tag", &["train.tsv:2", "1 tags for"]),
+        ("--data one.conll --task tag", &["one.conll", "same tag"]),
+        ("--data bare.conll --task tag", &["bare.conll:2", "no tag behind `b`"]),
+        ("--data empty.conll --task tag", &["empty.conll", "empty"]),
+        ("--data x.conll --dev other.conll --task tag", &["other.conll:1", "unknown label `B-new`"]),
     ] {
         s.refuses(&format!("{train} {line}"), USAGE, words);
         assert!(!s.path("y.bias").exists(), "{line}");

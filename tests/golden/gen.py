@@ -8,6 +8,8 @@
     tiny-bert-cls-tanh.safetensors  CLS pooler, `hidden_act` = gelu_new
     tiny-bert-cls-multilabel.safetensors, -cls-regress.safetensors
                            the other losses of BertForSequenceClassification, without the AdamW steps
+    tiny-bert-tag.safetensors
+                           BertForTokenClassification: a class for each token but the special ones; no AdamW steps
 
 Needs torch, transformers, tokenizers and safetensors. Seeds are fixed and one
 thread is used: the same versions write the same bytes (see README.md).
@@ -22,7 +24,7 @@ Tensors in each file:
   input.input_ids, .attention_mask, .token_type_ids, .labels   (int64; in place of .labels, for multilabel and regress,
                                                                .targets in float)
   head.classifier.weight [3, 64], head.classifier.bias [3]     the seeded head
-  loss [1], logits [6, 3]
+  loss [1], logits [6, 3], for tag [tokens, 3]
   hidden.0 .. hidden.2     embeddings' output and each layer's output
   grad.<parameter>         every bias's gradient, and classifier.weight's
   adamw_losses [10]        the loss before each of ten steps on this one batch:
@@ -46,7 +48,7 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEED = 20261122
@@ -118,13 +120,14 @@ def write_tokenizer(path):
     return vocab
 
 
-def make_model(vocab, activation, outputs=CLASSES, problem="single_label_classification"):
+def make_model(vocab, activation, outputs=CLASSES, problem="single_label_classification",
+               kind=BertForSequenceClassification):
     config = BertConfig(
         vocab_size=vocab, hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=128,
         max_position_embeddings=MAX_POSITIONS, type_vocab_size=2, hidden_act=activation,
         hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, num_labels=outputs,
         problem_type=problem, layer_norm_eps=1e-12, attn_implementation="eager")
-    model = BertForSequenceClassification(config).float().train()
+    model = kind(config).float().train()
     g = torch.Generator().manual_seed(SEED)
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
@@ -246,13 +249,20 @@ def main():
     several = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).float()
     numbers = torch.tensor([0.5, -1.25, 3.0, 0.0, 2.0, -0.5])
 
+    # 1, 2, 0, 1, ... for the tokens of a text, and nothing for [CLS], [SEP] and padding
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    special = (mask == 0) | (ids == vocab.index("[CLS]")) | (ids == vocab.index("[SEP]"))
+    tags = torch.where(special, -100, torch.arange(ids.shape[1]).expand_as(ids) % CLASSES)
+
     for variant, activation, outputs, problem, labels in (
             ("cls", "gelu", CLASSES, "single_label_classification", labels),
             ("mean", "gelu", CLASSES, "single_label_classification", labels),
             ("cls-tanh", "gelu_new", CLASSES, "single_label_classification", labels),
             ("cls-multilabel", "gelu", CLASSES, "multi_label_classification", several),
-            ("cls-regress", "gelu", 1, "regression", numbers)):
-        model = make_model(len(vocab), activation, outputs, problem)  # seeded: the same weights each time
+            ("cls-regress", "gelu", 1, "regression", numbers),
+            ("tag", "gelu", CLASSES, None, tags)):
+        kind = BertForTokenClassification if variant == "tag" else BertForSequenceClassification
+        model = make_model(len(vocab), activation, outputs, problem, kind)  # seeded: the same weights each time
         head = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("classifier.")}
         digest, names = fake_quantize(model)
         if variant == "mean":
@@ -265,10 +275,11 @@ def main():
         tensors["input.targets" if labels.is_floating_point() else "input.labels"] = labels
         tensors.update({"head." + n: p for n, p in head.items()})
         tensors["loss"] = out.loss.detach().reshape(1)
-        tensors["logits"] = out.logits.detach()
+        # of tokens only those that are there
+        tensors["logits"] = out.logits.detach()[mask == 1] if variant == "tag" else out.logits.detach()
         tensors.update({f"hidden.{i}": h.detach().contiguous() for i, h in enumerate(out.hidden_states)})
         tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
-        if not labels.is_floating_point():
+        if not labels.is_floating_point() and variant != "tag":
             losses, after = adamw(copy.deepcopy(model), batch, labels)
             tensors["adamw_losses"] = losses
             tensors.update({"adamw." + n: p for n, p in after.items()})
