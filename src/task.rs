@@ -142,6 +142,14 @@ impl Task {
         }
     }
 
+    /// The same, knowing the tags of these examples too where it is one of tags: of dozens some are so rare that few
+    /// lines do not have them, and others with them can be scored all the same.
+    pub fn with_tags_of(self, examples: &[Example]) -> Task {
+        let Task::Tag(known) = self else { return self };
+        let more = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
+        Task::Tag(data::label_set_of(known.iter().map(String::as_str).chain(more)))
+    }
+
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {

@@ -169,8 +169,8 @@ pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.base)?;
     let mut train = args.columns.read(&args.data, args.task.wanted())?;
     train.truncate(args.limit.map_or(usize::MAX, |n| n as usize));
-    let task = args.task.of(&train, &args.data)?;
     let dev = args.dev.as_ref().map(|path| args.columns.read(path, args.task.wanted())).transpose()?;
+    let task = args.task.of(&train, &args.data)?.with_tags_of(dev.as_deref().unwrap_or_default());
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         task.targets(dev, path)?;
     }

@@ -98,7 +98,9 @@ impl fmt::Display for Metrics {
                 write!(f, "micro F1 {micro_f1:.3}, macro F1 {macro_f1:.3}, all labels right {exact:.1} %")
             }
             Scores::Tag { span_f1, accuracy } => {
-                write!(f, "span F1 {span_f1:.3}, accuracy {:.1} %", 100.0 * accuracy)
+                write!(f, "accuracy {:.1} %", 100.0 * accuracy)?;
+                // None were found, or the tags are not of spans.
+                if span_f1 > 0.0 { write!(f, ", span F1 {span_f1:.3}") } else { Ok(()) }
             }
             Scores::Regress { pearson, spearman } => {
                 write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")

@@ -165,7 +165,7 @@ fn what_does_not_fit_the_task_is_refused() {
     s.write("numbers.tsv", numbers());
     s.write("several.tsv", several());
     s.write("x.conll", tagged());
-    s.write("one.conll", "a O\nb O\n");
+    s.write("one.conll", "a O-\nb O-\n");
     s.write("bare.conll", "a\tO\nb\n");
     s.write("empty.conll", "\n\n");
     s.write("other.conll", "a B-new\n");
@@ -184,12 +184,18 @@ fn what_does_not_fit_the_task_is_refused() {
         ("--data train.tsv --task tag", &["train.tsv:2", "1 tags for"]),
         ("--data one.conll --task tag", &["one.conll", "same tag"]),
         ("--data bare.conll --task tag", &["bare.conll:2", "no tag behind `b`"]),
+        ("--data x.conll --dev train.tsv --task tag", &["train.tsv:2", "1 tags for"]),
         ("--data empty.conll --task tag", &["empty.conll", "empty"]),
-        ("--data x.conll --dev other.conll --task tag", &["other.conll:1", "unknown label `B-new`"]),
     ] {
         s.refuses(&format!("{train} {line}"), USAGE, words);
         assert!(!s.path("y.bias").exists(), "{line}");
     }
     s.ok("train --base base --data numbers.tsv --task regress --out n.bias --epochs 1");
+    s.ok(&format!("{train} --data x.conll --dev other.conll --task tag"));
+    s.refuses(
+        "eval --base base --bias y.bias --data one.conll",
+        USAGE,
+        &["one.conll:1", "unknown label `O-`"],
+    );
     s.refuses("eval --base base --bias n.bias --data train.tsv", USAGE, &["train.tsv:2", "not a number"]);
 }
