@@ -1,7 +1,8 @@
 //! The bias file (`*.bias.safetensors`): what training changed, under Hugging Face names.
 //!
 //! A safetensors container. Tensors are all F32 or all F16: the trained biases, and always
-//! `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]`. `__metadata__`:
+//! the head, `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]` (RoBERTa's and ELECTRA's for a
+//! text: `classifier.out_proj.weight` and `.bias`). `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
@@ -60,7 +61,6 @@ const FORMAT: &str = "trimtab-bias";
 const VERSION: &str = "1";
 /// Largest file read: all biases of the largest BERT and a head of ten thousand labels fit four times.
 const FILE_BYTES_MAX: u64 = 256 << 20;
-const HEAD: [&str; 2] = ["classifier.weight", "classifier.bias"];
 
 /// Trained biases and head, with what is needed to use them.
 #[derive(Clone, Debug, PartialEq)]
@@ -210,7 +210,10 @@ impl BiasFile {
                 return Err(Error::tensor(path, name, format!("value {i} is {}", values[i])));
             }
         }
-        for (name, rank) in HEAD.into_iter().zip([2, 1]) {
+        let inner = self.tensors.keys().any(|name| name.starts_with("classifier.out_proj."));
+        let head = if inner { "classifier.out_proj" } else { "classifier" };
+        for (part, rank) in [("weight", 2), ("bias", 1)] {
+            let name = &format!("{head}.{part}");
             let Some((shape, _)) = self.tensors.get(name) else {
                 return Err(Error::tensor(path, name, "is missing"));
             };

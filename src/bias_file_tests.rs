@@ -1,15 +1,18 @@
 use super::*;
-use crate::config::{Config, Gelu};
+use crate::config::{Config, Family, Gelu};
 use serde_json::json;
 
 fn config() -> Config {
     Config {
+        family: Family::Bert,
         hidden: 4,
         intermediate: 8,
         layers: 2,
         heads: 2,
         vocab: 9,
         max_positions: 16,
+        first_position: 0,
+        embedding: None,
         types: 2,
         layer_norm_eps: 1e-12,
         gelu: Gelu::Erf,

@@ -14,11 +14,75 @@ pub enum Gelu {
     Tanh,
 }
 
+/// Whose tensor names, config keys and head a checkpoint has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// Devlin et al. 2019.
+    #[default]
+    Bert,
+    /// Positions begin behind the padding's; no token types are told (Liu et al. 2019).
+    Roberta,
+    /// No token types, and a pooler with ReLU in its classifier alone (Sanh et al. 2019).
+    DistilBert,
+    /// Embeddings may be narrower than the encoder; a pooler with GELU in its classifier alone (Clark et al. 2020).
+    Electra,
+}
+
+impl Family {
+    /// Every family.
+    pub const ALL: [Family; 4] = [Family::Bert, Family::Roberta, Family::DistilBert, Family::Electra];
+
+    /// `model_type` in `config.json`, and what the encoder's tensor names begin with.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::Bert => "bert",
+            Family::Roberta => "roberta",
+            Family::DistilBert => "distilbert",
+            Family::Electra => "electra",
+        }
+    }
+
+    /// Keys of `config.json`: width, width of the feed-forward layer, layers, heads, activation.
+    pub fn keys(self) -> [&'static str; 5] {
+        match self {
+            Family::DistilBert => ["dim", "hidden_dim", "n_layers", "n_heads", "activation"],
+            _ => {
+                ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act"]
+            }
+        }
+    }
+
+    /// What stands behind the pooler's dense layer.
+    pub fn activation(self) -> Activation {
+        match self {
+            Family::Bert | Family::Roberta => Activation::Tanh,
+            Family::DistilBert => Activation::Relu,
+            Family::Electra => Activation::Gelu,
+        }
+    }
+
+    fn is_bert(&self) -> bool {
+        *self == Family::Bert
+    }
+}
+
+/// What stands behind the pooler's dense layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `tanh x`
+    Tanh,
+    /// `max(x, 0)`
+    Relu,
+    /// [`Gelu::Erf`]
+    Gelu,
+}
+
 /// How the tokens' vectors become one vector for a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Pooling {
-    /// The first token through the pooler: dense and tanh (Devlin et al. 2019).
+    /// The first token through the pooler: dense and [`Activation`].
     Cls,
     /// The mean over all tokens of the text (sentence-transformers).
     Mean,
@@ -37,9 +101,14 @@ impl Pooling {
     }
 }
 
-/// Sizes and choices of a BERT encoder.
+/// Sizes and choices of an encoder.
+///
+/// What BERT does not have is left out of its JSON: bases of earlier versions read and write the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Config {
+    /// Whose names it has.
+    #[serde(default, skip_serializing_if = "Family::is_bert")]
+    pub family: Family,
     /// Width of the encoder.
     pub hidden: usize,
     /// Width of the feed-forward layer.
@@ -50,14 +119,24 @@ pub struct Config {
     pub heads: usize,
     /// Rows of the word embedding table.
     pub vocab: usize,
-    /// Longest sequence, in tokens.
+    /// Rows of the position table.
     pub max_positions: usize,
-    /// Rows of the token type table.
+    /// Row of the position table that a text's first token takes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_position: usize,
+    /// Width of the embeddings, where they are projected to the encoder's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<usize>,
+    /// Rows of the token type table; 0 where there is none.
     pub types: usize,
     /// Added to the variance in every LayerNorm.
     pub layer_norm_eps: f32,
     /// Activation of the feed-forward layer.
     pub gelu: Gelu,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 impl Config {
@@ -66,27 +145,30 @@ impl Config {
     /// `path` is the file named in the error; keys are named as in `config.json`. The bound on the two widths is
     /// what i32 can sum: `255 · 128 · 65536 < 2^31`.
     pub fn validate(&self, path: &Path) -> Result<()> {
-        for (key, value, most) in [
-            ("hidden_size", self.hidden, 1 << 14),
-            ("intermediate_size", self.intermediate, 1 << 16),
-            ("num_hidden_layers", self.layers, 1 << 10),
-            ("num_attention_heads", self.heads, 1 << 10),
-            ("vocab_size", self.vocab, 1 << 22),
-            ("max_position_embeddings", self.max_positions, 1 << 16),
-            ("type_vocab_size", self.types, 1 << 10),
+        let [hidden, intermediate, layers, heads, _] = self.family.keys();
+        let fewest_types = usize::from(self.family != Family::DistilBert);
+        for (key, value, least, most) in [
+            (hidden, self.hidden, 1, 1 << 14),
+            (intermediate, self.intermediate, 1, 1 << 16),
+            (layers, self.layers, 1, 1 << 10),
+            (heads, self.heads, 1, 1 << 10),
+            ("vocab_size", self.vocab, 1, 1 << 22),
+            ("max_position_embeddings", self.max_positions, 1, 1 << 16),
+            ("type_vocab_size", self.types, fewest_types, 1 << 10),
+            ("embedding_size", self.embedding_width(), 1, 1 << 14),
         ] {
-            if value == 0 || value > most {
-                return Err(Error::format(path, format!("`{key}` is {value}; must be 1 to {most}")));
+            if value < least || value > most {
+                return Err(Error::format(path, format!("`{key}` is {value}; must be {least} to {most}")));
             }
         }
+        if self.first_position >= self.max_positions {
+            let (first, rows) = (self.first_position, self.max_positions);
+            let what = format!("texts begin at position {first}, but `max_position_embeddings` is {rows}");
+            return Err(Error::format(path, what));
+        }
         if !self.hidden.is_multiple_of(self.heads) {
-            return Err(Error::format(
-                path,
-                format!(
-                    "`hidden_size` {} is not a multiple of `num_attention_heads` {}",
-                    self.hidden, self.heads
-                ),
-            ));
+            let (h, n) = (self.hidden, self.heads);
+            return Err(Error::format(path, format!("`{hidden}` {h} is not a multiple of `{heads}` {n}")));
         }
         let eps = self.layer_norm_eps;
         if !(eps > 0.0 && eps < 1.0) {
@@ -96,6 +178,24 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    /// Longest sequence, in tokens.
+    pub fn seq_max(&self) -> usize {
+        self.max_positions - self.first_position
+    }
+
+    /// Width of the embedding tables.
+    pub fn embedding_width(&self) -> usize {
+        self.embedding.unwrap_or(self.hidden)
+    }
+
+    /// Token types that the tokenizer may give; 0 where transformers hands none to the model, so that all are type 0.
+    pub fn types_told(&self) -> usize {
+        match self.family {
+            Family::Bert | Family::Electra => self.types,
+            Family::Roberta | Family::DistilBert => 0,
+        }
     }
 
     /// Width of one attention head.

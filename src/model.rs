@@ -150,7 +150,7 @@ impl Personal {
         if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Config("a dropout rate lies in [0, 1)".into()));
         }
-        let max_len = options.max_len.min(base.config().max_positions);
+        let max_len = options.max_len.min(base.config().seq_max());
         if max_len < 4 {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
@@ -173,7 +173,7 @@ impl Personal {
             base.path(),
             max_len,
             config.vocab,
-            config.types,
+            config.types_told(),
         )?;
         let theta = graph.initial_theta(base)?;
         let threads = options.threads.unwrap_or_else(crate::cores::performance);
@@ -468,7 +468,7 @@ impl Personal {
         let file = BiasFile {
             task: self.task.clone(),
             pooling: self.pooling,
-            terms: config.terms.to_string(),
+            terms: config.terms.of(self.base.config()).to_string(),
             layers: (layers.start, layers.end),
             max_len: self.encoder.max_len(),
             base_fingerprint: self.base.fingerprint().to_owned(),

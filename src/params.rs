@@ -3,9 +3,10 @@
 //! All parameters live in one `theta: Vec<f32>`, and a gradient is a vector of the same layout.
 //! Order: embedding LayerNorm, then per layer `q k v m1 ln1 m2 m3 ln2`, pooler, head weight, head bias.
 //!
-//! | symbol | HF name (+ `.bias`) | shape | note |
+//! | symbol | HF name (+ `.bias`) in BERT | shape | note |
 //! |---|---|---|---|
-//! | `emb_ln` | `bert.embeddings.LayerNorm` | `[hidden]` | |
+//! | `emb_ln` | `bert.embeddings.LayerNorm` | `[embedding]` | |
+//! | `emb_proj` | `electra.embeddings_project` | `[hidden]` | ELECTRA, where its embeddings have another width |
 //! | `b_q` `b_k` `b_v` | `bert.encoder.layer.{l}.attention.self.{query,key,value}` | `[hidden]` | the gradient of `b_k` is zero: softmax ignores a constant per row |
 //! | `b_m1` | `….attention.output.dense` | `[hidden]` | |
 //! | `b_ln1` | `….attention.output.LayerNorm` | `[hidden]` | |
@@ -14,11 +15,14 @@
 //! | `b_ln2` | `….output.LayerNorm` | `[hidden]` | |
 //! | `pooler` | `bert.pooler.dense` | `[hidden]` | with `cls` pooling only |
 //!
+//! RoBERTa and ELECTRA have BERT's names behind a prefix of their own, DistilBERT has others ([`Term::module`]); the
+//! pooler of these three is the first layer of their classifier, so the head has other names too ([`head_module`]).
+//!
 //! Names are matched whole. (BitFit's code selects by substring, so its `output.dense` also selects the
 //! attention output; it always trains the pooler's bias and the classifier. Here `pooler` is a term like
 //! the others and the head is always trained.)
 
-use crate::config::{Config, Pooling};
+use crate::config::{Config, Family, Pooling};
 use crate::error::{Error, Result};
 use std::fmt;
 use std::ops::Range;
@@ -29,6 +33,7 @@ use std::str::FromStr;
 #[allow(missing_docs)]
 pub enum Term {
     EmbLn,
+    EmbProj,
     Q,
     K,
     V,
@@ -42,8 +47,9 @@ pub enum Term {
 
 impl Term {
     /// Every term, in the order of the network.
-    pub const ALL: [Term; 10] = [
+    pub const ALL: [Term; 11] = [
         Term::EmbLn,
+        Term::EmbProj,
         Term::Q,
         Term::K,
         Term::V,
@@ -62,6 +68,7 @@ impl Term {
     pub fn symbol(self) -> &'static str {
         match self {
             Term::EmbLn => "emb_ln",
+            Term::EmbProj => "emb_proj",
             Term::Q => "q",
             Term::K => "k",
             Term::V => "v",
@@ -75,20 +82,38 @@ impl Term {
     }
 
     /// Hugging Face name of the module whose bias this is, without `.bias`.
-    pub fn module(self, layer: usize) -> String {
-        let of_layer = |m: &str| format!("bert.encoder.layer.{layer}.{m}");
+    pub fn module(self, family: Family, layer: usize) -> String {
+        let distil = family == Family::DistilBert;
+        let named = |bert: &str, distilbert: &str| match distil {
+            false => format!("{}.encoder.layer.{layer}.{bert}", family.name()),
+            true => format!("distilbert.transformer.layer.{layer}.{distilbert}"),
+        };
         match self {
-            Term::EmbLn => "bert.embeddings.LayerNorm".into(),
-            Term::Q => of_layer("attention.self.query"),
-            Term::K => of_layer("attention.self.key"),
-            Term::V => of_layer("attention.self.value"),
-            Term::M1 => of_layer("attention.output.dense"),
-            Term::Ln1 => of_layer("attention.output.LayerNorm"),
-            Term::M2 => of_layer("intermediate.dense"),
-            Term::M3 => of_layer("output.dense"),
-            Term::Ln2 => of_layer("output.LayerNorm"),
-            Term::Pooler => "bert.pooler.dense".into(),
+            Term::EmbLn => format!("{}.embeddings.LayerNorm", family.name()),
+            Term::EmbProj => format!("{}.embeddings_project", family.name()),
+            Term::Q => named("attention.self.query", "attention.q_lin"),
+            Term::K => named("attention.self.key", "attention.k_lin"),
+            Term::V => named("attention.self.value", "attention.v_lin"),
+            Term::M1 => named("attention.output.dense", "attention.out_lin"),
+            Term::Ln1 => named("attention.output.LayerNorm", "sa_layer_norm"),
+            Term::M2 => named("intermediate.dense", "ffn.lin1"),
+            Term::M3 => named("output.dense", "ffn.lin2"),
+            Term::Ln2 => named("output.LayerNorm", "output_layer_norm"),
+            Term::Pooler => match family {
+                Family::Bert => "bert.pooler.dense".into(),
+                Family::Roberta | Family::Electra => "classifier.dense".into(),
+                Family::DistilBert => "pre_classifier".into(),
+            },
         }
+    }
+}
+
+/// Hugging Face name of the head's Linear: in the family's `…ForSequenceClassification`, or for single tokens in its
+/// `…ForTokenClassification`.
+pub fn head_module(family: Family, pooling: Pooling) -> &'static str {
+    match (family, pooling) {
+        (Family::Roberta | Family::Electra, Pooling::Cls | Pooling::Mean) => "classifier.out_proj",
+        _ => "classifier",
     }
 }
 
@@ -111,6 +136,12 @@ impl Terms {
     /// No bias: the head alone.
     pub fn none() -> Terms {
         Terms(Vec::new())
+    }
+
+    /// Those that this encoder can have: without `emb_proj` where nothing is projected.
+    pub fn of(&self, config: &Config) -> Terms {
+        let has = |t: &Term| *t != Term::EmbProj || config.embedding.is_some();
+        Terms(self.iter().filter(has).collect())
     }
 
     /// Whether `term` is in the set.
@@ -206,19 +237,24 @@ impl Layout {
     /// The layout for an encoder, its pooling and a head of `labels` outputs.
     pub fn new(config: &Config, pooling: Pooling, labels: usize) -> Layout {
         let mut l = Layout { params: Vec::new(), len: 0 };
-        let h = config.hidden;
-        l.push(Term::EmbLn.module(0) + ".bias", Role::Bias(Term::EmbLn, None), vec![h]);
+        let (h, family) = (config.hidden, config.family);
+        let bias = |term: Term, layer: usize| term.module(family, layer) + ".bias";
+        l.push(bias(Term::EmbLn, 0), Role::Bias(Term::EmbLn, None), vec![config.embedding_width()]);
+        if config.embedding.is_some() {
+            l.push(bias(Term::EmbProj, 0), Role::Bias(Term::EmbProj, None), vec![h]);
+        }
         for layer in 0..config.layers {
             for term in Term::LAYER {
                 let width = if term == Term::M2 { config.intermediate } else { h };
-                l.push(term.module(layer) + ".bias", Role::Bias(term, Some(layer)), vec![width]);
+                l.push(bias(term, layer), Role::Bias(term, Some(layer)), vec![width]);
             }
         }
         if pooling == Pooling::Cls {
-            l.push(Term::Pooler.module(0) + ".bias", Role::Bias(Term::Pooler, None), vec![h]);
+            l.push(bias(Term::Pooler, 0), Role::Bias(Term::Pooler, None), vec![h]);
         }
-        l.push("classifier.weight".into(), Role::HeadWeight, vec![labels, h]);
-        l.push("classifier.bias".into(), Role::HeadBias, vec![labels]);
+        let head = head_module(family, pooling);
+        l.push(format!("{head}.weight"), Role::HeadWeight, vec![labels, h]);
+        l.push(format!("{head}.bias"), Role::HeadBias, vec![labels]);
         l
     }
 

@@ -10,7 +10,7 @@ use tokenizers::{
     PreTokenizerWrapper, Tokenizer, TokenizerImpl, TruncationDirection,
 };
 
-/// Most pieces one word can become: WordPiece's `max_input_chars_per_word`.
+/// Most pieces one word can become: WordPiece's `max_input_chars_per_word`. BPE has no bound; a longer word is no text.
 const WORD_PIECES_MAX: usize = 100;
 /// First guess of how many bytes of a text give one token, on the high side.
 const TOKEN_BYTES: usize = 16;
@@ -83,6 +83,16 @@ impl Inner {
 
     /// The tokens of words, without special tokens.
     fn word_tokens(&self, words: &[&str]) -> tokenizers::Result<Encoding> {
+        // A byte-level BPE counts the space before a word to it; transformers then asks for `add_prefix_space`.
+        let spaced: Vec<String>;
+        let mut words = words.to_vec();
+        if let Inner::Any(t) = self
+            && let Some(PreTokenizerWrapper::ByteLevel(level)) = t.get_pre_tokenizer()
+            && !level.add_prefix_space
+        {
+            spaced = words.iter().map(|word| format!(" {word}")).collect();
+            words = spaced.iter().map(String::as_str).collect();
+        }
         // `encode_fast` does not tell which word a piece is of.
         let words = InputSequence::PreTokenized(words.into());
         match self {
@@ -101,7 +111,8 @@ impl Inner {
 }
 
 impl TextEncoder {
-    /// The tokenizer of `json` (a `tokenizer.json`), for a model with `vocab` words and `types` token types.
+    /// The tokenizer of `json` (a `tokenizer.json`), for a model with `vocab` words and `types` token types; with 0 types
+    /// every token is of type 0, whatever the tokenizer says.
     ///
     /// Padding and truncation settings in the file are ignored: texts are cut to `max_len` tokens including
     /// the special ones, the longer text of a pair first, and never padded.
@@ -172,7 +183,10 @@ impl TextEncoder {
         };
         Ok(Encoded {
             ids: checked(encoding.get_ids(), self.vocab, "token id")?,
-            types: checked(encoding.get_type_ids(), self.types, "token type")?,
+            types: match self.types {
+                0 => vec![0; encoding.len()],
+                types => checked(encoding.get_type_ids(), types, "token type")?,
+            },
         })
     }
 

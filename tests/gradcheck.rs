@@ -7,7 +7,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2, Axis};
-use trimtab::config::Gelu;
+use trimtab::config::{Activation, Gelu};
 use trimtab::ops::attention::{self, Heads, Queries};
 use trimtab::ops::dropout::{self, Dropout};
 use trimtab::ops::linear::{self, InputGrad, Linear};
@@ -224,23 +224,36 @@ fn attention_of(queries: Queries, offsets: &[i32], rows: &[i32]) {
 fn poolers() {
     let mut r = rng(9);
     let offsets = [0, 2, 7];
-    for pooler in [Pooler::Mean, Pooler::cls(&weight(&mut r, 16, 16))] {
+    let w = weight(&mut r, 16, 16);
+    // Of ReLU, whose slope jumps, the golden data tell.
+    let cls = |activation| Pooler::cls(&w, activation);
+    for pooler in [Pooler::Mean, cls(Activation::Tanh), cls(Activation::Gelu)] {
         let h = random(&mut r, 7, 16);
         let b = random(&mut r, 1, 16);
-        let run = |h: &Array2<f32>, b: &Array2<f32>| {
-            let mut p = Array2::zeros((2, 16));
-            pooler::forward(&NUM, &pooler, h.view(), &offsets, b.as_slice().unwrap(), p.view_mut());
-            p
+        let forward = |h: &Array2<f32>, b: &Array2<f32>| {
+            let (mut p, mut slope) = (Array2::zeros((2, 16)), vec![0.0; 32]);
+            let b = b.as_slice().unwrap();
+            pooler::forward(&NUM, &pooler, h.view(), &offsets, b, p.view_mut(), Some(&mut slope));
+            (p, slope)
         };
+        let run = |h: &Array2<f32>, b: &Array2<f32>| forward(h, b).0;
         let back = |h: &Array2<f32>, b: &Array2<f32>, d: &Array2<f32>| {
-            let p = run(h, b);
+            let (p, slope) = forward(h, b);
             let (mut d_h, mut d_b) = (Array2::zeros(h.raw_dim()), Array2::zeros((2, 16)));
             let by_text = Some(d_b.as_slice_mut().unwrap());
-            pooler::backward(&NUM, &pooler, d.view(), p.view(), &offsets, by_text, Some(d_h.view_mut()));
+            pooler::backward(
+                &NUM,
+                &pooler,
+                d.view(),
+                (p.view(), &slope),
+                &offsets,
+                by_text,
+                Some(d_h.view_mut()),
+            );
             (d_h, d_b.sum_axis(Axis(0)).insert_axis(Axis(0)))
         };
         check("pooler h", &h, 10, |h| run(h, &b), |h, d| back(h, &b, d).0);
-        if matches!(pooler, Pooler::Cls(_)) {
+        if matches!(pooler, Pooler::Cls(..)) {
             check("pooler b", &b, 11, |b| run(&h, b), |b, d| back(&h, b, d).1);
         }
     }

@@ -225,8 +225,8 @@ fn configs_that_are_refused() {
     };
     let mut cases = vec![
         (
-            with("model_type", "distilbert".into()),
-            "`distilbert` is not supported; supported: bert".to_owned(),
+            with("model_type", "albert".into()),
+            "`albert` is not supported; supported: bert, roberta, distilbert, electra".to_owned(),
         ),
         (with("hidden_act", "relu".into()), "`relu` is not supported; supported: gelu".to_owned()),
         (

@@ -1,7 +1,7 @@
 //! The real all-MiniLM-L6-v2, where it is: `models/get-minilm.py` fetches it, `TRIMTAB_MINILM` points elsewhere.
 
 use std::path::{Path, PathBuf};
-use trimtab::config::{Config, Gelu, Pooling};
+use trimtab::config::{Config, Family, Gelu, Pooling};
 use trimtab::import::Checkpoint;
 use trimtab::quant::{Base, quantize};
 
@@ -42,12 +42,15 @@ fn quantizes_to_the_bytes_of_pytorch() {
     assert_eq!(base.pooling(), Pooling::Mean);
     assert!(base.has_pooler());
     let expected = Config {
+        family: Family::Bert,
         hidden: 384,
         intermediate: 1536,
         layers: 6,
         heads: 12,
         vocab: 30522,
         max_positions: 512,
+        first_position: 0,
+        embedding: None,
         types: 2,
         layer_norm_eps: 1e-12,
         gelu: Gelu::Erf,

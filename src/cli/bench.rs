@@ -215,8 +215,7 @@ impl Work {
     fn base(&self, base: &Base, set: Arc<dyn Kernels>) -> Result<BaseRates> {
         let rates = DropoutRates { head: 0.0, encoder: 0.0 };
         let graph = Graph::new(base, Numerics::Int8(set), base.pooling(), 2, rates)?;
-        let mut shapes =
-            TEXTS.map(|(texts, tokens)| (texts, tokens.min(base.config().max_positions))).to_vec();
+        let mut shapes = TEXTS.map(|(texts, tokens)| (texts, tokens.min(base.config().seq_max()))).to_vec();
         shapes.dedup();
         let mut rows = Vec::new();
         for threads in thread_counts(self.threads) {

@@ -90,6 +90,7 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         "path": path.display().to_string(),
         "name": base.name(),
         "file_bytes": base.file_bytes(),
+        "family": config.family,
         "config": config,
         "pooling": base.pooling(),
         "pooler": base.has_pooler(),

@@ -15,6 +15,7 @@ mod wiring;
 
 use crate::config::{Config, Pooling};
 use crate::error::{Error, Result};
+use crate::import::canonical;
 use crate::ops::attention::{Heads, Queries};
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::embed::Embed;
@@ -127,6 +128,8 @@ impl LayerOps {
 pub struct Graph {
     pub(crate) embed: Arc<EmbedNode>,
     pub(crate) emb_ln: Arc<NormNode>,
+    /// From the embeddings' width to the encoder's, where they differ.
+    pub(crate) projection: Option<Arc<LinearNode>>,
     pub(crate) layers: Vec<LayerOps>,
     /// The last layer as the `cls` pooler needs it: of the first tokens.
     pub(crate) top: Option<LayerOps>,
@@ -163,6 +166,8 @@ pub(crate) struct SavedLayer {
 pub(crate) struct Forward {
     pub logits: Array2<f32>,
     pub pooled: Array2<f32>,
+    /// Of the pooler's activation, where `pooled` does not tell it.
+    pub slope: Option<TValue>,
     /// One entry a layer, `None` below the lowest that saves.
     pub layers: Vec<Option<SavedLayer>>,
     /// Keeps the memory of this size until the backward is done.
@@ -218,7 +223,7 @@ impl Graph {
             Pooling::Tokens => (Pooler::Tokens, 0..0),
             Pooling::Cls => {
                 let weight = build.weight(Term::Pooler, 0)?;
-                (Pooler::cls(&weight), layout.bias(Term::Pooler, 0))
+                (Pooler::cls(&weight, config.family.activation()), layout.bias(Term::Pooler, 0))
             }
         };
         let layers: Vec<LayerOps> = (0..config.layers).map(|l| build.layer(l)).collect::<Result<_>>()?;
@@ -226,6 +231,10 @@ impl Graph {
         let mut graph = Graph {
             embed: Arc::new(EmbedNode { shared: shared.clone(), tables: build.tables()? }),
             emb_ln: build.norm(Term::EmbLn, 0, DropAt::Output)?,
+            projection: match config.embedding {
+                Some(_) => Some(build.linear(&[Term::EmbProj], 0, Reader::Layer)?),
+                None => None,
+            },
             layers,
             top,
             first: Arc::new(FirstNode { shared: shared.clone(), hidden: config.hidden }),
@@ -269,7 +278,7 @@ impl Graph {
 
     /// Width of the encoder.
     pub fn hidden(&self) -> usize {
-        self.embed.tables.word.cols()
+        self.first.hidden
     }
 
     /// Number of encoder layers.
@@ -364,8 +373,9 @@ impl Graph {
                 None
             });
         }
+        let slope = self.pooler.pooler.saves().then(next).transpose()?;
         let (logits, pooled) = logits_and_pooled(&mut out)?;
-        Ok(Forward { logits, pooled, layers, _running })
+        Ok(Forward { logits, pooled, slope, layers, _running })
     }
 
     /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
@@ -421,11 +431,11 @@ impl Graph {
         if batch.is_empty() || batch.offsets.windows(2).any(|o| o[0] >= o[1]) {
             return Err(Error::Config("a batch needs at least one text of at least one token".into()));
         }
-        if !inside(0, t.word.rows()) || !inside(2, t.types.rows()) {
+        if !inside(0, t.word.rows()) || !t.types.as_ref().is_none_or(|types| inside(2, types.rows())) {
             return Err(Error::Config("a token id lies outside the base's embedding table".into()));
         }
-        if !inside(1, t.position.rows()) {
-            let longest = t.position.rows();
+        let longest = t.position.rows() - t.first;
+        if !inside(1, longest) {
             return Err(Error::Config(format!("a text is longer than the base's {longest} positions")));
         }
         if theta.len() != self.layout.len() {
@@ -446,12 +456,17 @@ struct Build<'a> {
 
 impl Build<'_> {
     fn weight(&self, term: Term, layer: usize) -> Result<QMatrix> {
-        self.base.matrix(&(term.module(layer) + ".weight"))
+        self.base.matrix(&(term.module(self.config.family, layer) + ".weight"))
     }
 
     fn tables(&self) -> Result<Embed> {
-        let table = |kind: &str| self.base.matrix(&format!("bert.embeddings.{kind}_embeddings.weight"));
-        Ok(Embed { word: table("word")?, position: table("position")?, types: table("token_type")? })
+        let table = |kind: &str| self.base.matrix(&canonical::embeddings(self.config.family, kind));
+        Ok(Embed {
+            word: table("word")?,
+            position: table("position")?,
+            first: self.config.first_position,
+            types: if self.config.types > 0 { Some(table("token_type")?) } else { None },
+        })
     }
 
     fn norm(&self, term: Term, layer: usize, drop_at: DropAt) -> Result<Arc<NormNode>> {
@@ -462,7 +477,7 @@ impl Build<'_> {
         };
         Ok(Arc::new(NormNode {
             shared: self.shared.clone(),
-            gain: self.base.vector(&(term.module(layer) + ".weight"))?,
+            gain: self.base.vector(&(term.module(self.config.family, layer) + ".weight"))?,
             bias: self.layout.bias(term, layer),
             eps: self.config.layer_norm_eps,
             drop_at,

@@ -253,6 +253,8 @@ impl FusedOp for NormNode {
 pub(crate) enum Reader {
     /// A residual sum: f32.
     Norm,
+    /// The first layer, its Linear and its residual: f32, and in int8 mode also quantized.
+    Layer,
     /// Attention, and its backward: f16 in int8 mode.
     Attention,
     /// Another Linear, behind GELU: quantized in int8 mode.
@@ -268,18 +270,32 @@ pub(crate) struct LinearNode {
     pub reader: Reader,
 }
 
+impl LinearNode {
+    /// Whether it hands on its output a second time, quantized.
+    fn quantizes(&self) -> bool {
+        self.reader == Reader::Layer && matches!(self.shared.numerics, Numerics::Int8(_))
+    }
+}
+
 impl FusedOp for LinearNode {
     fn name(&self) -> &'static str {
         if self.linear.gelu.is_some() { "LinearGelu" } else { "Linear" }
     }
 
+    fn activations(&self) -> usize {
+        1 + usize::from(self.quantizes())
+    }
+
     fn outlets(&self, save: bool) -> Vec<Outlet> {
         let out = self.linear.out();
         let mut outlets = vec![match self.reader {
-            Reader::Norm => self.shared.of_rows(DatumType::F32, out),
+            Reader::Norm | Reader::Layer => self.shared.of_rows(DatumType::F32, out),
             Reader::Attention => self.shared.of_rows(self.shared.kept(DatumType::F16), out),
             Reader::Linear => self.shared.quantized(out),
         }];
+        if self.quantizes() {
+            outlets.push(self.shared.quantized(out));
+        }
         if save && self.linear.gelu.is_some() {
             outlets.push(self.shared.of_rows(self.shared.kept(DatumType::U8), out));
         }
@@ -289,10 +305,15 @@ impl FusedOp for LinearNode {
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         let theta: &[f32] = values(&inputs[1])?;
         let biases: Vec<&[f32]> = self.biases.iter().map(|r| &theta[r.clone()]).collect();
-        let (y, kept) = outputs.split_first_mut().context("an output")?;
+        let (y, rest) = outputs.split_first_mut().context("an output")?;
+        let (quantized, kept) = rest.split_at_mut(usize::from(self.quantizes()));
         let derivative = kept.first_mut().map(typed_mut).transpose()?;
         let x = typed(&inputs[0])?;
         linear::forward(&self.shared.numerics, &self.linear, x, &biases, typed_mut(y)?, derivative);
+        if let ([to], Numerics::Int8(k)) = (quantized, &self.shared.numerics) {
+            let ValuesMut::I8(to) = typed_mut(to)? else { bail!("a quantized outlet is I8") };
+            quantize(&**k, values(y)?, self.linear.out(), None, to);
+        }
         Ok(())
     }
 }
@@ -322,7 +343,7 @@ impl FusedOp for AttentionNode {
     }
 }
 
-/// Inputs: h, offsets, theta. Its own output is all the backward needs.
+/// Inputs: h, offsets, theta. Saves the activation's slope where its own output does not tell it.
 #[derive(Debug)]
 pub(crate) struct PoolerNode {
     pub shared: Shared,
@@ -337,19 +358,26 @@ impl FusedOp for PoolerNode {
         "Pooler"
     }
 
-    fn outlets(&self, _save: bool) -> Vec<Outlet> {
+    fn outlets(&self, save: bool) -> Vec<Outlet> {
         let rows = match self.pooler {
             Pooler::Tokens => &self.shared.rows,
             _ => &self.shared.batch,
         };
-        vec![(DatumType::F32, tvec![rows.clone(), self.hidden.to_dim()])]
+        let outlet = (DatumType::F32, tvec![rows.clone(), self.hidden.to_dim()]);
+        vec![outlet; 1 + usize::from(save && self.pooler.saves())]
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         let (offsets, theta) = (values(&inputs[1])?, values::<f32>(&inputs[2])?);
         let bias = &theta[self.bias.clone()];
         let h = matrix(&inputs[0])?;
-        pooler::forward(&self.shared.numerics, &self.pooler, h, offsets, bias, matrix_mut(&mut outputs[0])?);
+        let (p, kept) = outputs.split_first_mut().context("an output")?;
+        let slope = match kept.first_mut().map(typed_mut).transpose()? {
+            None => None,
+            Some(ValuesMut::F32(slope)) => Some(slope),
+            Some(_) => bail!("the slope is f32"),
+        };
+        pooler::forward(&self.shared.numerics, &self.pooler, h, offsets, bias, matrix_mut(p)?, slope);
         Ok(())
     }
 }

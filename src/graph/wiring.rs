@@ -1,8 +1,8 @@
 //! The ops wired into models: from the tokens up, or from the hidden state in front of a layer.
 
 use super::adapter::{FusedOp, Keep, Recycled, Shim};
-use super::nodes::{NormNode, StartNode};
-use super::{Graph, TypedSimplePlan, internal};
+use super::nodes::StartNode;
+use super::{Graph, NOTHING, TypedSimplePlan, internal};
 use crate::error::Result;
 use std::sync::{Arc, Mutex};
 use tract_core::internal::*;
@@ -64,8 +64,12 @@ impl Graph {
         // x is an activation as residuals take it, x_q as a Linear reads it: in reference mode the same.
         let (begin, (mut x, mut x_q)) = match start {
             Start::Tokens => {
-                let x = w.one("embed", &self.embed, false, &[first])?;
-                (0, w.norm("emb_ln", &self.emb_ln, false, &[x, offsets, keys, theta])?)
+                let e = w.one("embed", &self.embed, false, &[first])?;
+                let mut x = w.twice("emb_ln", &self.emb_ln, false, &[e, offsets, keys, theta])?;
+                if let Some(projection) = &self.projection {
+                    x = w.twice("emb_proj", projection, false, &[x.1, theta])?;
+                }
+                (0, x)
             }
             Start::Layer(layer) => {
                 let read = layer < self.layers.len();
@@ -91,13 +95,13 @@ impl Graph {
                 (x, offsets) = (first[0], first[1]);
             }
             let a = w.one(name("m1"), &ops.m1, save, &[ctx, theta])?;
-            let (h, h_q) = w.norm(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
+            let (h, h_q) = w.twice(name("ln1"), &ops.ln1, save, &[a, x, offsets, keys, theta])?;
             let f = w.one(name("m2"), &ops.m2, save, &[h_q, theta])?;
             let o = w.one(name("m3"), &ops.m3, save, &[f, theta])?;
-            (x, x_q) = w.norm(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
+            (x, x_q) = w.twice(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
             hidden.push(x);
         }
-        let pooled = w.one("pooler", &self.pooler, false, &[x, offsets, theta])?;
+        let pooled = w.one("pooler", &self.pooler, saved_from != NOTHING, &[x, offsets, theta])?;
         let logits = w.one("head", &self.head, false, &[pooled, offsets, keys, theta])?;
         Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))
     }
@@ -139,11 +143,11 @@ impl Wiring {
         Ok(self.add(name.into(), op, save, inputs)?[0])
     }
 
-    /// Wires a norm; returns its output and the same as a Linear reads it.
-    fn norm(
+    /// Wires an op in front of a Linear; returns its output and the same as the Linear reads it.
+    fn twice<T: FusedOp + 'static>(
         &mut self,
         name: impl Into<String>,
-        op: &Arc<NormNode>,
+        op: &Arc<T>,
         save: bool,
         inputs: &[OutletId],
     ) -> Result<(OutletId, OutletId)> {

@@ -1,22 +1,24 @@
 //! `config.json` and `1_Pooling/config.json` of a Hugging Face directory.
 
-use crate::config::{Config, Gelu, Pooling};
+use crate::config::{Config, Family, Gelu, Pooling};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 type Object = Map<String, Value>;
 
-/// Reads the sizes and choices of a BERT from the text of its `config.json`.
+/// Reads the sizes and choices of an encoder from the text of its `config.json`.
 ///
 /// Fails with [`Error::Unsupported`] on another `model_type`, activation, position embedding or a decoder, and
 /// with [`Error::Format`] on a missing key or a size out of bounds.
 pub(super) fn read_config(path: &Path, text: &[u8]) -> Result<Config> {
     let json = object(path, text)?;
     let model_type = string(path, &json, "model_type")?;
-    if model_type != "bert" {
-        return unsupported(path, format!("model_type `{model_type}` is not supported; supported: bert"));
-    }
+    let Some(family) = Family::ALL.into_iter().find(|f| f.name() == model_type) else {
+        let known = Family::ALL.map(Family::name).join(", ");
+        return unsupported(path, format!("model_type `{model_type}` is not supported; supported: {known}"));
+    };
+    let [hidden, intermediate, layers, heads, activation] = family.keys();
     let position = match json.get("position_embedding_type") {
         None | Some(Value::Null) => "absolute",
         Some(_) => string(path, &json, "position_embedding_type")?,
@@ -30,30 +32,46 @@ pub(super) fn read_config(path: &Path, text: &[u8]) -> Result<Config> {
     if json.get("is_decoder").and_then(Value::as_bool) == Some(true) {
         return unsupported(path, "is_decoder is true; supported: encoders only".into());
     }
-    let gelu = match string(path, &json, "hidden_act")? {
+    let gelu = match string(path, &json, activation)? {
         "gelu" => Gelu::Erf,
         "gelu_new" | "gelu_pytorch_tanh" => Gelu::Tanh,
         other => {
             return unsupported(
                 path,
                 format!(
-                    "hidden_act `{other}` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh"
+                    "{activation} `{other}` is not supported; supported: gelu, gelu_new, gelu_pytorch_tanh"
                 ),
             );
         }
     };
-    let eps = present(path, &json, "layer_norm_eps")?;
-    let Some(eps) = eps.as_f64() else {
-        return Err(Error::format(path, format!("`layer_norm_eps` is {eps}; must be a number")));
+    let eps = match family {
+        // It has no such key.
+        Family::DistilBert => 1e-12,
+        _ => {
+            let eps = present(path, &json, "layer_norm_eps")?;
+            let bad = || Error::format(path, format!("`layer_norm_eps` is {eps}; must be a number"));
+            eps.as_f64().ok_or_else(bad)?
+        }
     };
+    let size = |key: &str| size(path, &json, key);
+    let hidden = size(hidden)?;
     let config = Config {
-        hidden: size(path, &json, "hidden_size")?,
-        intermediate: size(path, &json, "intermediate_size")?,
-        layers: size(path, &json, "num_hidden_layers")?,
-        heads: size(path, &json, "num_attention_heads")?,
-        vocab: size(path, &json, "vocab_size")?,
-        max_positions: size(path, &json, "max_position_embeddings")?,
-        types: size(path, &json, "type_vocab_size")?,
+        family,
+        hidden,
+        intermediate: size(intermediate)?,
+        layers: size(layers)?,
+        heads: size(heads)?,
+        vocab: size("vocab_size")?,
+        max_positions: size("max_position_embeddings")?,
+        first_position: match family {
+            Family::Roberta => size("pad_token_id")?.saturating_add(1),
+            _ => 0,
+        },
+        embedding: match family {
+            Family::Electra => Some(size("embedding_size")?).filter(|width| *width != hidden),
+            _ => None,
+        },
+        types: if family == Family::DistilBert { 0 } else { size("type_vocab_size")? },
         layer_norm_eps: eps as f32,
         gelu,
     };

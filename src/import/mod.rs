@@ -13,6 +13,7 @@ mod safetensors;
 
 use crate::config::{Config, Pooling};
 use crate::error::{Error, Result};
+use crate::params::Term;
 use canonical::Spec;
 use std::ffi::OsStr;
 use std::io::Read;
@@ -23,7 +24,7 @@ const MAX_CONFIG: u64 = 1 << 20;
 /// Longest `tokenizer.json` read, in bytes; the multilingual ones have about 17 MB.
 const MAX_TOKENIZER: u64 = 64 << 20;
 
-/// A BERT checkpoint on disk, checked and open: file handles and parsed headers, no weights.
+/// A checkpoint on disk, checked and open: file handles and parsed headers, no weights.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
@@ -57,11 +58,12 @@ impl Checkpoint {
         let tokenizer = read_tokenizer(dir)?;
 
         let found = safetensors::Found::open(dir)?;
+        let pooler = Term::Pooler.module(config.family, 0);
         let has_pooler = ["weight", "bias"]
             .iter()
-            .any(|part| found.stored_name(&format!("bert.pooler.dense.{part}")).is_some());
+            .any(|part| found.stored_name(config.family, &format!("{pooler}.{part}")).is_some());
         let specs = canonical::tensors(&config, has_pooler);
-        let weights = found.resolve(&specs)?;
+        let weights = found.resolve(config.family, &specs)?;
 
         let path = dir.join("1_Pooling").join("config.json");
         let pooling = match (path.exists(), has_pooler) {
@@ -70,7 +72,7 @@ impl Checkpoint {
             (false, false) => Pooling::Mean,
         };
         if pooling == Pooling::Cls && !has_pooler {
-            let what = "cls pooling goes through the pooler, but the weights have no `pooler.dense`".into();
+            let what = format!("cls pooling goes through the pooler, but the weights have no `{pooler}`");
             return Err(Error::Unsupported { path, what });
         }
         let name = display_name(dir);
@@ -97,7 +99,7 @@ impl Checkpoint {
         self.pooling
     }
 
-    /// Whether it has BERT's pooler (a dense layer and tanh over the first token).
+    /// Whether it has a pooler (a dense layer and an activation over the first token).
     pub fn has_pooler(&self) -> bool {
         self.has_pooler
     }

@@ -2,6 +2,7 @@
 
 use super::canonical::{Kind, Spec};
 use super::read_small;
+use crate::config::Family;
 use crate::container::{Header, MAX_HEADER};
 use crate::error::{Error, Result};
 use half::slice::HalfFloatSliceExt;
@@ -86,22 +87,25 @@ impl Found {
     }
 
     /// The name under which the weights hold a tensor, if they do.
-    pub fn stored_name(&self, canonical: &str) -> Option<String> {
+    pub fn stored_name(&self, family: Family, canonical: &str) -> Option<String> {
         let holds = |name: &String| match &self.map {
             Some(map) => map.contains_key(name),
             None => self.shards[0].header.tensors.contains_key(name),
         };
-        stored_names(canonical).into_iter().find(holds)
+        stored_names(family, canonical).into_iter().find(holds)
     }
 
     /// Looks every tensor up and checks its type and shape.
-    pub fn resolve(mut self, specs: &[Spec]) -> Result<Weights> {
+    pub fn resolve(mut self, family: Family, specs: &[Spec]) -> Result<Weights> {
         let mut opened: HashMap<String, usize> = HashMap::new();
         let mut places = BTreeMap::new();
         for spec in specs {
-            let Some(name) = self.stored_name(&spec.name) else {
-                let what =
-                    format!("missing (also without the prefix `bert.`); expected shape {:?}", spec.shape);
+            let Some(name) = self.stored_name(family, &spec.name) else {
+                let what = format!(
+                    "missing (also without the prefix `{}.`); expected shape {:?}",
+                    family.name(),
+                    spec.shape
+                );
                 return Err(Error::tensor(&self.path, &spec.name, what));
             };
             let shard = match self.map.as_ref().map(|map| map[&name].clone()) {
@@ -122,15 +126,20 @@ impl Found {
     }
 }
 
-/// Names a tensor may have: with and without the prefix, and LayerNorm's names in TensorFlow's time.
-fn stored_names(canonical: &str) -> Vec<String> {
+/// Names a tensor may have: with and without the prefix, LayerNorm's names in TensorFlow's time, and the pooler that a
+/// RoBERTa has while it has no classifier.
+fn stored_names(family: Family, canonical: &str) -> Vec<String> {
     let mut names = vec![canonical.to_owned()];
     if let Some(module) = canonical.strip_suffix(".LayerNorm.weight") {
         names.push(format!("{module}.LayerNorm.gamma"));
     } else if let Some(module) = canonical.strip_suffix(".LayerNorm.bias") {
         names.push(format!("{module}.LayerNorm.beta"));
     }
-    let bare: Vec<_> = names.iter().filter_map(|n| n.strip_prefix("bert.")).map(str::to_owned).collect();
+    if let (Family::Roberta, Some(part)) = (family, canonical.strip_prefix("classifier.dense.")) {
+        names.push(format!("roberta.pooler.dense.{part}"));
+    }
+    let prefix = format!("{}.", family.name());
+    let bare: Vec<_> = names.iter().filter_map(|n| n.strip_prefix(&prefix)).map(str::to_owned).collect();
     names.extend(bare);
     names
 }

@@ -1,6 +1,6 @@
 //! The fused ops of the encoder, one file each, forward and backward side by side, on slices.
 //!
-//! In network order: [`embed`], [`add_norm`], then per layer [`linear`] (q, k and v in one), [`attention`],
+//! In network order: [`embed`], [`add_norm`], a [`linear`] where the embeddings are narrower, then per layer [`linear`] (q, k and v in one), [`attention`],
 //! [`linear`] (m1), [`add_norm`], [`linear`] with GELU (m2), [`linear`] (m3), [`add_norm`]; at the end
 //! [`pooler`], [`head`] and [`loss`].
 //!

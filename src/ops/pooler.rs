@@ -2,10 +2,13 @@
 //!
 //! `tokens`: `p = h`.
 //! `mean`: `p = 1/T Σ_t h_t`; backward `d_h_t = d_p / T`.
-//! `cls`: `p = tanh(h_0 W_pᵀ + b_p)`, `h_0` the text's first token; backward `d_z = d_p (1 − p²)`,
-//! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. Saved: nothing but the output itself.
+//! `cls`: `p = f(z)`, `z = h_0 W_pᵀ + b_p`, `h_0` the text's first token; backward `d_z = d_p f'(z)`,
+//! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. `f` is the family's: of tanh the derivative is `1 − p²`,
+//! of ReLU 1 where `p > 0`, so nothing is saved but the output itself; of GELU the derivative is.
 
+use super::linear::reference_gelu;
 use super::{Numerics, ndarray::*, pad};
+use crate::config::{Activation, Gelu};
 use crate::kernels::Strided;
 use crate::quant::QMatrix;
 
@@ -19,8 +22,8 @@ pub enum Pooler {
     Tokens,
     /// Mean over a text's tokens.
     Mean,
-    /// First token through dense and tanh.
-    Cls(Dense),
+    /// First token through dense and an activation.
+    Cls(Dense, Activation),
 }
 
 /// An f32 weight `[out, in]`, its rows padded with zeros to whole vectors of 16.
@@ -32,13 +35,18 @@ pub struct Dense {
 
 impl Pooler {
     /// The `cls` pooler with weight `[hidden, hidden]`.
-    pub fn cls(weight: &QMatrix) -> Pooler {
+    pub fn cls(weight: &QMatrix, activation: Activation) -> Pooler {
         let (rows, cols) = (weight.rows(), weight.cols());
         let mut dense = Array2::zeros((rows, pad(cols)));
         for (i, mut row) in dense.rows_mut().into_iter().enumerate() {
             weight.dequantize_row(i, &mut row.as_slice_mut().expect("row-major tensor")[..cols]);
         }
-        Pooler::Cls(Dense { weight: dense, cols })
+        Pooler::Cls(Dense { weight: dense, cols }, activation)
+    }
+
+    /// Whether the backward needs more than the output.
+    pub fn saves(&self) -> bool {
+        matches!(self, Pooler::Cls(_, Activation::Gelu))
     }
 }
 
@@ -78,7 +86,7 @@ impl Dense {
 }
 
 /// Shapes: `h: [rows, hidden]`, `offsets: [batch + 1]`, `b: [hidden]` (`cls` only), `p: [batch, hidden]`, or `[rows,
-/// hidden]` of each token.
+/// hidden]` of each token; `slope: [batch, hidden]`, where [`Pooler::saves`] and there is a backward to come.
 pub fn forward(
     num: &Numerics,
     pooler: &Pooler,
@@ -86,6 +94,7 @@ pub fn forward(
     offsets: &[i32],
     b: &[f32],
     mut p: ArrayViewMut2<f32>,
+    slope: Option<&mut [f32]>,
 ) {
     match pooler {
         Pooler::Tokens => p.assign(&h),
@@ -100,29 +109,38 @@ pub fn forward(
                 p.iter_mut().for_each(|p| *p *= inv);
             }
         }
-        Pooler::Cls(dense) => {
+        Pooler::Cls(dense, activation) => {
             let mut z = dense.forward(num, &first_tokens(h, offsets));
             z += &ArrayView1::from(b);
             let p = p.as_slice_mut().expect("row-major tensor");
             let z = z.as_slice().expect("row-major tensor");
-            match num {
-                Numerics::Int8(k) => k.tanh(z, p),
-                Numerics::Reference => {
+            match (activation, num) {
+                (Activation::Tanh, Numerics::Int8(k)) => k.tanh(z, p),
+                (Activation::Tanh, Numerics::Reference) => {
                     p.iter_mut().zip(z).for_each(|(p, z)| *p = libm::tanh(f64::from(*z)) as f32);
+                }
+                (Activation::Relu, _) => p.iter_mut().zip(z).for_each(|(p, z)| *p = z.max(0.0)),
+                // One row a text: f64 in plain code costs nothing beside the encoder.
+                (Activation::Gelu, _) => {
+                    let gelu = |z: &f32| reference_gelu(Gelu::Erf, f64::from(*z));
+                    p.iter_mut().zip(z).for_each(|(p, z)| *p = gelu(z).0 as f32);
+                    if let Some(slope) = slope {
+                        slope.iter_mut().zip(z).for_each(|(s, z)| *s = gelu(z).1 as f32);
+                    }
                 }
             }
         }
     }
 }
 
-/// Shapes as in [`forward`]; `p` is the forward's output; `d_b: [batch, hidden]` the gradient of the bias by text;
+/// Shapes as in [`forward`]; `p` is the forward's output, `slope` what it saved; `d_b: [batch, hidden]` the gradient of the bias by text;
 /// `d_h` is `None` where nothing below is trained.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     num: &Numerics,
     pooler: &Pooler,
     d_p: ArrayView2<f32>,
-    p: ArrayView2<f32>,
+    (p, slope): (ArrayView2<f32>, &[f32]),
     offsets: &[i32],
     d_b: Option<&mut [f32]>,
     d_h: Option<ArrayViewMut2<f32>>,
@@ -142,9 +160,13 @@ pub fn backward(
                 }
             }
         }
-        Pooler::Cls(dense) => {
+        Pooler::Cls(dense, activation) => {
             let mut d_z = d_p.to_owned();
-            d_z.zip_mut_with(&p, |d, p| *d *= 1.0 - p * p);
+            match activation {
+                Activation::Tanh => d_z.zip_mut_with(&p, |d, p| *d *= 1.0 - p * p),
+                Activation::Relu => d_z.zip_mut_with(&p, |d, p| *d *= f32::from(*p > 0.0)),
+                Activation::Gelu => d_z.iter_mut().zip(slope).for_each(|(d, s)| *d *= s),
+            }
             if let Some(d_b) = d_b {
                 d_b.copy_from_slice(d_z.as_slice().expect("row-major tensor"));
             }

@@ -27,24 +27,27 @@ pub struct Selection {
 
 /// Trainable places of a layer from the bottom up; q, k and v stand at one depth.
 const DEPTHS: usize = 6;
+/// Those below the layers.
+const BELOW: usize = 2;
 
 fn depth(term: Term, layer: usize, depth_of_encoder: usize) -> usize {
-    let in_layer = |i: usize| 1 + layer * DEPTHS + i;
+    let in_layer = |i: usize| BELOW + layer * DEPTHS + i;
     match term {
         Term::EmbLn => 0,
+        Term::EmbProj => 1,
         Term::Q | Term::K | Term::V => in_layer(0),
         Term::M1 => in_layer(1),
         Term::Ln1 => in_layer(2),
         Term::M2 => in_layer(3),
         Term::M3 => in_layer(4),
         Term::Ln2 => in_layer(5),
-        Term::Pooler => 1 + depth_of_encoder * DEPTHS,
+        Term::Pooler => BELOW + depth_of_encoder * DEPTHS,
     }
 }
 
 impl Selection {
-    /// `terms` in the layers `layers` of an encoder of `depth` layers. The embedding's LayerNorm counts to
-    /// layer 0 and the pooler to the last.
+    /// `terms` in the layers `layers` of an encoder of `depth` layers. What belongs to the embeddings counts
+    /// to layer 0 and the pooler to the last.
     pub fn new(terms: Terms, layers: Range<usize>, depth_of_encoder: usize) -> Selection {
         let mut s = Selection { terms, layers, depth: depth_of_encoder, lowest: usize::MAX };
         for term in s.terms.clone().iter() {
@@ -57,10 +60,10 @@ impl Selection {
         s
     }
 
-    /// Whether the bias `term` of `layer` is trained. For `emb_ln` and `pooler` the layer does not matter.
+    /// Whether the bias `term` of `layer` is trained. For `emb_ln`, `emb_proj` and `pooler` the layer does not matter.
     pub fn wants(&self, term: Term, layer: usize) -> bool {
         let layer = match term {
-            Term::EmbLn => 0,
+            Term::EmbLn | Term::EmbProj => 0,
             Term::Pooler => self.depth.saturating_sub(1),
             _ => layer,
         };
@@ -88,7 +91,7 @@ impl Selection {
     /// The layer of the lowest trained bias, below which nothing is; the number of layers if it is the pooler's or
     /// there is none.
     pub fn lowest_layer(&self) -> usize {
-        (self.lowest.saturating_sub(1) / DEPTHS).min(self.depth)
+        (self.lowest.saturating_sub(BELOW) / DEPTHS).min(self.depth)
     }
 
     /// Number of trained values: biases, head.
@@ -253,7 +256,7 @@ pub(crate) fn backward(
 
     // logits = drop(pooled) Wᵀ + b
     let h = &graph.head;
-    let pooler_depth = 1 + selection.depth * DEPTHS;
+    let pooler_depth = depth(Term::Pooler, 0, selection.depth);
     if lowest > pooler_depth {
         return;
     }
@@ -270,7 +273,8 @@ pub(crate) fn backward(
         let d_b = walk.by_text(hidden);
         let view = ArrayViewMut2::from_shape((rows, hidden), d_x).expect("its shape");
         let below = (lowest < pooler_depth).then_some(view);
-        pooler::backward(num, &p.pooler, d_pooled.view(), f.pooled.view(), offsets, Some(d_b), below);
+        let kept = (f.pooled.view(), f.slope.as_ref().map_or(&[][..], saved_vector));
+        pooler::backward(num, &p.pooler, d_pooled.view(), kept, offsets, Some(d_b), below);
         if wanted {
             walk.add(p.bias.clone(), 0, hidden);
         }
@@ -365,7 +369,27 @@ pub(crate) fn backward(
         linear::backward(num, &ops.qkv.linear, qkv.values(num), InputGrad::Add(d_x));
     }
 
+    // x = drop(emb_ln(e)) W_projᵀ + b_proj, where there is a projection
+    if let Some(projection) = &graph.projection {
+        walk.bias(Term::EmbProj, 0, d_x);
+        if lowest == depth(Term::EmbProj, 0, selection.depth) {
+            return;
+        }
+        let projection = &projection.linear;
+        narrow.sized(num, rows, 1, hidden);
+        match num {
+            Numerics::Int8(k) => {
+                quantize(&**k, d_x, hidden, Some(projection.parts[0].scale()), &mut narrow.blocks)
+            }
+            Numerics::Reference => narrow.plain.copy_from_slice(d_x),
+        }
+        walk.hidden = projection.input();
+        grow(d_s, rows * walk.hidden, 0.0);
+        linear::backward(num, projection, narrow.values(num), InputGrad::Set(d_s));
+        std::mem::swap(d_x, d_s);
+    }
+
     // x = drop(emb_ln(e)): the lowest bias of all, and nothing below to carry a gradient to
-    graph.emb_ln.dropout.apply_rows(batch.keys(), all, hidden, d_x);
+    graph.emb_ln.dropout.apply_rows(batch.keys(), all, walk.hidden, d_x);
     walk.bias(Term::EmbLn, 0, d_x);
 }

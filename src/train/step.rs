@@ -51,7 +51,7 @@ impl<'g> Trainer<'g> {
         if trained.0 == 0 && config.terms != Terms::none() {
             let layers = selection.layers();
             return Err(Error::Config(format!(
-                "there is no bias of {} to train in layers {}..{}: emb_ln belongs to layer 0, pooler to the last \
+                "there is no bias of {} to train in layers {}..{}: emb_ln and emb_proj belong to layer 0, pooler to the last \
                  layer and to cls pooling; use `none` to train the head only",
                 config.terms, layers.start, layers.end
             )));

@@ -46,7 +46,7 @@ fn large_max_len_is_the_models() {
 
 #[test]
 fn terms_and_layers() {
-    refuses("--terms bogus", &["`bogus`", "emb_ln q k v m1 ln1 m2 m3 ln2 pooler", "none"]);
+    refuses("--terms bogus", &["`bogus`", "emb_ln emb_proj q k v m1 ln1 m2 m3 ln2 pooler", "none"]);
     refuses("--terms= ", &["none"]);
     for range in ["5..9", "1..1", "2..1", "0..3"] {
         refuses(&format!("--layers {range}"), &[range, "0..2"]);

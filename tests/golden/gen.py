@@ -165,9 +165,7 @@ def fake_quantize(model):
     digest, names = hashlib.sha256(), []
     with torch.no_grad():
         for name, p in sorted(model.named_parameters()):
-            table = name.startswith("bert.embeddings.") and name.endswith("_embeddings.weight")
-            linear = name.startswith("bert.encoder.") and name.endswith(".weight") and p.ndim == 2
-            if table or linear or name == "bert.pooler.dense.weight":
+            if p.ndim == 2 and name not in ("classifier.weight", "classifier.out_proj.weight"):
                 amax = p.abs().amax(dim=1, keepdim=True)
                 scale = torch.where(amax > 0, amax / 127.0, torch.ones_like(amax))
                 q = torch.clamp(torch.round(p / scale), -127, 127)  # round: half to even
@@ -293,4 +291,5 @@ def main():
         print(f"{variant:14} loss {float(out.loss):.7f} grad norm {norm:.6f} fp64 error {error:.1e}")
 
 
-main()
+if __name__ == "__main__":
+    main()
