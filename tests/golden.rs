@@ -141,6 +141,11 @@ fn assert_close(name: &str, ours: &[f32], theirs: &[f32], tolerance: f32) {
 /// Reference mode: logits and loss within 1e-5, hidden states within 1e-4, each gradient within 1e-3 of its own
 /// largest value, `b_k` below 1e-6.
 fn reference(base: &Base, golden: &Golden, pooling: Pooling) {
+    reference_within(base, golden, pooling, 1e-3);
+}
+
+/// [`reference`] with gradients within `relative` of their largest value.
+fn reference_within(base: &Base, golden: &Golden, pooling: Pooling, relative: f32) {
     let (graph, theta) = setup(base, golden, Numerics::Reference, pooling);
     let (batch, mask, seq) = golden.batch();
     if pooling != Pooling::Tokens {
@@ -156,7 +161,7 @@ fn reference(base: &Base, golden: &Golden, pooling: Pooling) {
         if matches!(p.role, Role::Bias(Term::K, _)) {
             assert!(largest(ours) <= 1e-6, "{}: {}", p.name, largest(ours));
         } else {
-            assert_close(&p.name, ours, &theirs, 1e-3 * largest(&theirs));
+            assert_close(&p.name, ours, &theirs, relative * largest(&theirs));
         }
     }
 
@@ -320,8 +325,37 @@ fn tiny_families() {
     ] {
         println!("{family:?} {variant}");
         let (golden, _temp, base) = tiny_of(family, variant);
-        reference(&base, &golden, pooling);
-        int8(&base, &golden, pooling, 0.99);
+        reference_within(&base, &golden, pooling, 1e-4);
+        // Of 384 gates of DistilBERT's ReLU two are so near 0 that int8 puts them on the other side, and a gate's
+        // gradient is all or nothing: see `gates_of_distilbert`.
+        let gates = (family, pooling) == (Family::DistilBert, Pooling::Cls);
+        int8(&base, &golden, pooling, if gates { 0.985 } else { 0.99 });
+    }
+}
+
+/// What DistilBERT's int8 gradients lack to 0.99 is its pooler's ReLU: over the texts whose gates stand as in reference
+/// mode, there is nothing to be seen of it.
+#[test]
+fn gates_of_distilbert() {
+    let (golden, _temp, base) = tiny_of(Family::DistilBert, "cls");
+    let (batch, ..) = golden.batch();
+    let of = |numerics| setup(&base, &golden, numerics, Pooling::Cls);
+    let (exact, theta) = of(Numerics::Reference);
+    let (int8, _) = of(Numerics::Int8(kernels::select(None).unwrap()));
+    let gates = |graph: &Graph, text: &Labelled| {
+        let (_, pooled) = graph.forward(&Batch::new([&text.text], None), &theta).unwrap();
+        pooled.iter().map(|p| *p > 0.0).collect::<Vec<_>>()
+    };
+    let same: Vec<Labelled> =
+        batch.iter().filter(|text| gates(&exact, text) == gates(&int8, text)).cloned().collect();
+    println!("{} of {} texts have the same gates", same.len(), batch.len());
+    assert!(same.len() >= batch.len() - 2);
+    let grad = |graph| gradients(graph, &everything(2), &theta, &same).unwrap().2;
+    let (exact_grad, int8_grad) = (grad(&exact), grad(&int8));
+    for p in exact.layout().iter().filter(|p| !matches!(p.role, Role::Bias(Term::K, _))) {
+        let c = cosine(&exact_grad[p.range.clone()], &int8_grad[p.range.clone()]);
+        println!("{} {c:.5}", p.name);
+        assert!(c >= 0.99, "{}: cosine {c}", p.name);
     }
 }
 
