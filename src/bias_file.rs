@@ -39,6 +39,22 @@
 //! model.bert.pooler = MeanPool()
 //! ```
 //!
+//! The other families have the names of `RobertaForSequenceClassification`, `DistilBertForSequenceClassification` and
+//! `ElectraForSequenceClassification`, and their pooler is the first layer of the classifier. A `RobertaModel` with a
+//! pooler has that layer's weight under another name: with `plain = RobertaModel.from_pretrained(checkpoint)`,
+//! `model.classifier.dense.weight = plain.pooler.dense.weight`, before the biases are loaded. For `mean`, the mean goes
+//! straight to the head:
+//!
+//! ```python
+//! class MeanHead(torch.nn.Module):   # model.classifier = MeanHead(model.classifier.out_proj), for RoBERTa and ELECTRA
+//!     def __init__(self, out_proj):
+//!         super().__init__()
+//!         self.out_proj = out_proj
+//!     def forward(self, hidden):
+//!         return self.out_proj(hidden.mean(1))
+//! logits = model.classifier(model.distilbert(ids).last_hidden_state.mean(1))   # of DistilBERT
+//! ```
+//!
 //! The twin's answers are those of trimtab but for the rounding to int8: on the 350 lines of a seven-class task
 //! (SNIPS intents, all-MiniLM-L6-v2, mean pooling) each label was the same, and probabilities differed by 0.0001
 //! in the median and 0.03 at most.

@@ -7,8 +7,9 @@ use trimtab::import::Checkpoint;
 use trimtab::quant::Base;
 use trimtab::{Error, Result, quant};
 
-/// Freeze a Hugging Face BERT directory into one int8 base file
+/// Freeze a Hugging Face model directory into one int8 base file
 ///
+/// Of BERT, RoBERTa, DistilBERT or ELECTRA.
 /// Reads config.json, tokenizer.json, model.safetensors (also sharded, also f16 or bf16) and, where there is
 /// one, 1_Pooling/config.json. The base file holds weights, config and tokenizer.
 #[derive(clap::Args)]

@@ -58,8 +58,8 @@ pub struct Args {
     /// Decides the order of the data, the head's first values and the dropout
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
-    /// Biases to train, by the paper's symbols: emb_ln q k v m1 ln1 m2 m3 ln2 pooler, `all` (every one but k,
-    /// whose gradient is zero because softmax ignores it) or `none` (the head only)
+    /// Biases to train, by the paper's symbols: emb_ln emb_proj q k v m1 ln1 m2 m3 ln2 pooler, `all` (every one but
+    /// k, whose gradient is zero because softmax ignores it) or `none` (the head only); emb_proj is ELECTRA's
     #[arg(long, default_value = "all", value_name = "TERMS")]
     terms: Terms,
     /// Layers to train, such as 3..6 (the last not included) [default: all]

@@ -147,7 +147,7 @@ impl Base {
         self.0.pooling
     }
 
-    /// Whether `bert.pooler.dense` is there.
+    /// Whether the pooler's weight and bias are there.
     pub fn has_pooler(&self) -> bool {
         self.0.has_pooler
     }

@@ -4,15 +4,18 @@
 //!
 //! | tensor | dtype | shape |
 //! |---|---|---|
-//! | `bert.encoder.….weight` of a Linear | I8 | `[out/16, in/4, 16, 4]`, in [-127, 127], out and in padded with zeros to multiples of 64 |
-//! | `bert.….weight` of a table or the pooler | I8 | `[out, in]`, row-major, in [-127, 127] |
-//! | `bert.….weight.scale` | F32 | `[out]`, finite and above 0 |
-//! | `bert.….bias`, `bert.….LayerNorm.weight` | F32 | `[width]`, finite |
+//! | `….weight` of a Linear of the encoder | I8 | `[out/16, in/4, 16, 4]`, in [-127, 127], out and in padded with zeros to multiples of 64 |
+//! | `….weight` of a table or the pooler | I8 | `[out, in]`, row-major, in [-127, 127] |
+//! | `….weight.scale` | F32 | `[out]`, finite and above 0 |
+//! | `….bias`, weight of a LayerNorm | F32 | `[width]`, finite |
 //! | `tokenizer.json` | U8 | `[bytes]` |
 //!
 //! and in `__metadata__`: `format` = `trimtab-base`, `version` = `2`, `scheme` = `int8-symmetric-per-row`,
 //! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls` or `mean`), `pooler` (`true` or `false`: whether
-//! `bert.pooler.dense` is there), `name`, `fingerprint` and `weights_sha256`.
+//! the pooler's weight and bias are there), `name`, `fingerprint` and `weights_sha256`.
+//!
+//! Tensors have the names of the family's classes in transformers, with its prefix: `bert.`, `roberta.`, `distilbert.` or
+//! `electra.` ([`canonical`](crate::import::canonical)). A `config` that names no family is BERT's.
 //!
 //! - F32 tensors come first, then I8, then U8, each kind in name order. The header is padded with spaces so that
 //!   the first I8 tensor lies at a multiple of 64 in the file. A reader MUST refuse F32 that is not 4-aligned.

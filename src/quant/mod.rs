@@ -10,7 +10,8 @@
 //!
 //! A quotient, not a product with `1 / scale`, and half to even: the same bytes as PyTorch's
 //! `round(w / scale)`. Quantized are `query`, `key`, `value`, `attention.output.dense`, `intermediate.dense` and
-//! `output.dense` of each layer, `pooler.dense`, and the word, position and token type tables.
+//! `output.dense` of each layer (whatever their names in a family), the pooler, the projection of narrower embeddings,
+//! and the word, position and token type tables.
 
 mod base;
 pub mod format;
