@@ -2,14 +2,14 @@
 //!
 //! A safetensors container. Tensors are all F32 or all F16: the trained biases, and always
 //! the head, `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]` (RoBERTa's and ELECTRA's for a
-//! text: `classifier.out_proj.weight` and `.bias`). `__metadata__`:
+//! text: `classifier.out_proj.weight` and `.bias`), but for the task `contrastive`, which has none. `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
 //! | `format`, `version` | `trimtab-bias`, `1` |
-//! | `task` | `classify`, `multilabel`, `regress` or `tag` |
-//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one |
-//! | `pooling` | `cls` or `mean`; `tokens` for `tag` |
+//! | `task` | `classify`, `multilabel`, `regress`, `tag` or `contrastive` |
+//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, and `contrastive` |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag`; `first` in place of `cls` for `contrastive` |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
 //! | `base_fingerprint`, `base_name` | the base this belongs to; refused on another |
@@ -228,7 +228,7 @@ impl BiasFile {
         }
         let inner = self.tensors.keys().any(|name| name.starts_with("classifier.out_proj."));
         let head = if inner { "classifier.out_proj" } else { "classifier" };
-        for (part, rank) in [("weight", 2), ("bias", 1)] {
+        for (part, rank) in [("weight", 2), ("bias", 1)].into_iter().filter(|_| self.task.outputs() > 0) {
             let name = &format!("{head}.{part}");
             let Some((shape, _)) = self.tensors.get(name) else {
                 return Err(Error::tensor(path, name, "is missing"));
@@ -322,8 +322,8 @@ impl Facts<'_> {
     fn task(&self) -> Result<Task> {
         let kind: Kind = self.get("task")?.parse().map_err(|e| Error::format(self.path, format!("{e}")))?;
         let labels: Vec<String> = self.json("labels")?;
-        if kind == Kind::Regress && !labels.is_empty() {
-            return Err(Error::format(self.path, "`labels` of a file whose answer is a number"));
+        if matches!(kind, Kind::Regress | Kind::Contrastive) && !labels.is_empty() {
+            return Err(Error::format(self.path, "`labels` of a file whose answer is a number or a vector"));
         }
         Ok(Task::new(kind, labels))
     }

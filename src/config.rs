@@ -86,6 +86,8 @@ pub enum Pooling {
     Cls,
     /// The mean over all tokens of the text (sentence-transformers).
     Mean,
+    /// The first token as it is, which sentence-transformers calls `cls`. For embeddings of bases that ask for `cls`.
+    First,
     /// Every token by itself, for tags. No base asks for it.
     Tokens,
 }
@@ -96,6 +98,7 @@ impl Pooling {
         match self {
             Pooling::Cls => "cls",
             Pooling::Mean => "mean",
+            Pooling::First => "first",
             Pooling::Tokens => "tokens",
         }
     }

@@ -26,6 +26,7 @@ pub mod config;
 mod container;
 pub mod cores;
 pub mod data;
+pub mod embeddings;
 pub mod error;
 pub mod graph;
 pub mod import;

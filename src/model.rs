@@ -8,7 +8,7 @@ use crate::graph::{DropoutRates, Graph};
 use crate::kernels;
 use crate::ops::Numerics;
 use crate::ops::loss::{self, Target};
-use crate::params::Role;
+use crate::params::{Role, Terms};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::tokenize::{Encoded, TextEncoder};
@@ -154,9 +154,10 @@ impl Personal {
         if max_len < 4 {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
-        let pooling = match task {
-            Task::Tag(_) => Pooling::Tokens,
-            _ => options.pooling.unwrap_or(base.pooling()),
+        let pooling = match (&task, options.pooling.unwrap_or(base.pooling())) {
+            (Task::Tag(_), _) => Pooling::Tokens,
+            (Task::Contrastive, Pooling::Cls) => Pooling::First,
+            (_, pooling) => pooling,
         };
         if pooling == Pooling::Tokens && task.kind() != Kind::Tag {
             return Err(Error::Config(format!("{} needs one vector a text: pool cls or mean", task.kind())));
@@ -209,7 +210,7 @@ impl Personal {
         let depth = base.config().layers;
         let claims =
             train::backward::Selection::new(file.terms.parse()?, file.layers.0..file.layers.1, depth);
-        for p in model.graph.layout().iter().filter(|p| claims.wants_role(p.role)) {
+        for p in model.graph.layout().iter().filter(|p| claims.wants_role(p.role) && !p.range.is_empty()) {
             if !file.tensors.contains_key(&p.name) {
                 return Err(Error::tensor(path, &p.name, "is missing, though it was trained"));
             }
@@ -251,7 +252,7 @@ impl Personal {
 
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
-    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers. These are learned in units of their
+    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units of their
     /// standard deviation, and so are their losses. See [`train::train`] for how it ends.
     pub fn train(
         &mut self,
@@ -265,6 +266,10 @@ impl Personal {
         if config.class_weights && !matches!(self.task, Task::Classify(_)) {
             let what = format!("class weights are for classify, not for {}", self.task.kind());
             return Err(Error::Config(what));
+        }
+        if self.task == Task::Contrastive && (config.batch < 2 || config.terms == Terms::none()) {
+            let what = "contrastive needs 2 pairs or more in a batch, and biases to train: there is no head";
+            return Err(Error::Config(what.into()));
         }
         let unit = Unit::of(&data);
         data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
@@ -310,17 +315,25 @@ impl Personal {
         budget: Option<usize>,
     ) -> Result<MemoryPrediction> {
         // Two i32 a token, of about four bytes of text, and the vectors' own sizes.
+        let encoded = |text: usize| 8 * (text / 4 + 8).min(self.encoder.max_len()) + 160;
+        let pairs = self.task == Task::Contrastive;
         let bytes = |e: &Example| {
-            let text = e.text_a.len() + e.text_b.as_ref().map_or(0, String::len);
-            8 * (text / 4 + 8).min(self.encoder.max_len()) + 160
+            let (a, b) = (e.text_a.len(), e.text_b.as_ref().map_or(0, String::len));
+            if pairs { encoded(a) + encoded(b) } else { encoded(a + b) }
         };
+        // Of pairs two texts go through, and the vectors of a batch and of all dev are there at once: as they came, as
+        // units and, while training, their gradients.
+        let texts = if pairs { 2 } else { 1 };
+        let vectors = config.batch.saturating_mul(32).max(dev.map_or(0, <[Example]>::len) * 16);
+        let vectors = vectors.saturating_mul((texts - 1) * 2 * self.graph.hidden());
+        let config = &TrainConfig { batch: config.batch.saturating_mul(texts), ..config.clone() };
         let setting = memory::Setting {
             base: &self.base,
             graph: &self.graph,
             config,
             threads: self.threads(),
             longest: self.encoder.max_len(),
-            data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum(),
+            data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>() + vectors,
         };
         match budget {
             Some(budget) => memory::fit(&setting, budget),
@@ -342,6 +355,9 @@ impl Personal {
 
     fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
         let targets = self.task.targets(examples, Path::new("the examples"))?;
+        if self.task == Task::Contrastive {
+            return self.encode_pairs(examples, targets);
+        }
         let texts = self.encode_texts(examples)?;
         let labelled = texts.into_iter().zip(targets).map(|((text, starts), target)| Labelled {
             text,
@@ -351,8 +367,18 @@ impl Personal {
                 ),
                 target => target,
             },
+            partner: None,
         });
         Ok(labelled.collect())
+    }
+
+    /// The two texts of each example by themselves.
+    fn encode_pairs(&self, pairs: &[Example], targets: Vec<Target>) -> Result<Vec<Labelled>> {
+        let one = |(e, target): (&Example, Target)| {
+            let partner = e.text_b.as_deref().map(|b| self.encoder.encode(b, None)).transpose()?;
+            Ok(Labelled { text: self.encoder.encode(&e.text_a, None)?, target, partner })
+        };
+        self.pool.install(|| pairs.par_iter().zip(targets).map(one).collect())
     }
 
     /// The tokens of every example, and for tags the row of each word's first.
@@ -387,7 +413,7 @@ impl Personal {
         let texts = self.encode_texts(examples)?;
         let out = self.forward(texts.iter().map(|(text, _)| text))?;
         let all = out.iter().zip(examples).zip(&texts);
-        Ok(all.map(|(((logits, _), e), (_, starts))| self.prediction(logits, e, starts)).collect())
+        all.map(|(((logits, _), e), (_, starts))| self.prediction(logits, e, starts)).collect()
     }
 
     /// The pooled vectors `[hidden]` of many texts: sentence embeddings. Empty where every token has its own.
@@ -402,8 +428,10 @@ impl Personal {
     }
 
     /// `logits: [labels]`, or `[tokens, labels]` with the rows where the words of the example begin.
-    fn prediction(&self, logits: &[f32], example: &Example, starts: &[Option<usize>]) -> Prediction {
-        match &self.task {
+    ///
+    /// Errors: there is no head.
+    fn prediction(&self, logits: &[f32], example: &Example, starts: &[Option<usize>]) -> Result<Prediction> {
+        Ok(match &self.task {
             Task::Classify(labels) => Prediction::Label {
                 label: labels[train::largest(logits)].clone(),
                 probabilities: loss::softmax(logits),
@@ -432,7 +460,11 @@ impl Personal {
                 Prediction::Tags { words, tags, probabilities }
             }
             Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
-        }
+            Task::Contrastive => {
+                let what = "a contrastive model has no head and predicts nothing; use `embed` or `search`";
+                return Err(Error::Config(what.into()));
+            }
+        })
     }
 
     /// Whether the last training finished an epoch, so that there is something worth keeping.
@@ -463,7 +495,8 @@ impl Personal {
         let selection = train::backward::Selection::new(config.terms.clone(), layers.clone(), depth);
         let params = self.graph.layout().iter().filter(|p| {
             // a model opened from a file keeps what that file changed
-            selection.wants_role(p.role) || self.theta[p.range.clone()] != self.initial[p.range.clone()]
+            let changed = self.theta[p.range.clone()] != self.initial[p.range.clone()];
+            !p.range.is_empty() && (selection.wants_role(p.role) || changed)
         });
         let file = BiasFile {
             task: self.task.clone(),

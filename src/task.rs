@@ -18,11 +18,14 @@ pub enum Kind {
     Regress,
     /// Which of some tags: one for each token, such as parts of speech, or names by BIO tags.
     Tag,
+    /// Which texts are near one another: the two of each pair. There is no head, vectors are the answer.
+    Contrastive,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 4] = [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag];
+    pub const ALL: [Kind; 5] =
+        [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag, Kind::Contrastive];
 
     /// Its name on the command line and in bias files.
     pub fn name(self) -> &'static str {
@@ -31,6 +34,7 @@ impl Kind {
             Kind::Multilabel => "multilabel",
             Kind::Regress => "regress",
             Kind::Tag => "tag",
+            Kind::Contrastive => "contrastive",
         }
     }
 
@@ -41,6 +45,7 @@ impl Kind {
             Kind::Multilabel => Wanted::Several,
             Kind::Regress => Wanted::Number,
             Kind::Tag => Wanted::Tags,
+            Kind::Contrastive => Wanted::Nothing,
         }
     }
 
@@ -51,6 +56,7 @@ impl Kind {
             Kind::Multilabel => &["micro_f1", "macro_f1", "accuracy"],
             Kind::Regress => &["pearson", "spearman"],
             Kind::Tag => &["span_f1", "accuracy"],
+            Kind::Contrastive => &["recall_at_1", "mrr"],
         }
     }
 
@@ -70,6 +76,7 @@ impl Kind {
                 let tags = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
                 Task::Tag(data::label_set_of(tags))
             }
+            Kind::Contrastive => Task::Contrastive,
         };
         if examples.is_empty() {
             return Err(Error::data(path, None, "there are no examples"));
@@ -87,6 +94,13 @@ impl Kind {
             return Err(Error::data(path, None, "no example has a label"));
         }
         let targets = task.targets(examples, path)?;
+        if self == Kind::Contrastive {
+            if examples.iter().all(|e| e.text_b == examples[0].text_b) {
+                let what = "every pair has the same second text; there is nothing to learn";
+                return Err(Error::data(path, None, what));
+            }
+            return Ok(task);
+        }
         if targets.iter().all(|t| *t == targets[0]) {
             let what =
                 format!("every example has the same answer; {self} needs different ones to learn from");
@@ -124,6 +138,8 @@ pub enum Task {
     Regress,
     /// One of these tags for each token.
     Tag(Vec<String>),
+    /// A vector; there is no head.
+    Contrastive,
 }
 
 impl Task {
@@ -139,6 +155,7 @@ impl Task {
             Kind::Multilabel => Task::Multilabel(labels),
             Kind::Regress => Task::Regress,
             Kind::Tag => Task::Tag(labels),
+            Kind::Contrastive => Task::Contrastive,
         }
     }
 
@@ -157,14 +174,15 @@ impl Task {
             Task::Multilabel(_) => Kind::Multilabel,
             Task::Regress => Kind::Regress,
             Task::Tag(_) => Kind::Tag,
+            Task::Contrastive => Kind::Contrastive,
         }
     }
 
-    /// The labels; none where the answer is a number.
+    /// The labels; none where the answer is a number or a vector.
     pub fn labels(&self) -> &[String] {
         match self {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels,
-            Task::Regress => &[],
+            Task::Regress | Task::Contrastive => &[],
         }
     }
 
@@ -173,6 +191,7 @@ impl Task {
         match self {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels.len(),
             Task::Regress => 1,
+            Task::Contrastive => 0,
         }
     }
 
@@ -182,7 +201,7 @@ impl Task {
         let least = match self {
             Task::Classify(_) | Task::Tag(_) => 2,
             Task::Multilabel(_) => 1,
-            Task::Regress => 0,
+            Task::Regress | Task::Contrastive => 0,
         };
         if labels.len() < least {
             return Err(format!("{} needs {least} labels or more, not {}", self.kind(), labels.len()));
@@ -226,6 +245,16 @@ impl Task {
                         return Err(Error::data(path, Some(e.line), what));
                     }
                     Ok(Target::Tags(ids.into_iter().enumerate().collect()))
+                };
+                examples.iter().map(target).collect()
+            }
+            Task::Contrastive => {
+                let target = |e: &Example| match e.text_b {
+                    Some(_) => Ok(Target::Partner),
+                    None => {
+                        let what = "there is no second text; contrastive learns from pairs, in columns text_a and text_b";
+                        Err(Error::data(path, Some(e.line), what))
+                    }
                 };
                 examples.iter().map(target).collect()
             }

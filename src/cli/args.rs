@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
 use trimtab::data::{self, Columns, Example, Wanted};
-use trimtab::{Options, Result};
+use trimtab::quant::Base;
+use trimtab::{Error, Options, Personal, Result, Task};
 
 /// How a model runs.
 #[derive(Args)]
@@ -88,4 +89,77 @@ pub struct Model {
     /// Bias file, made by `train`
     #[arg(long, value_name = "FILE")]
     pub bias: PathBuf,
+}
+
+/// A base, and a bias file where there is one, to get vectors from.
+#[derive(Args)]
+pub struct Embedder {
+    /// Base file, made by `quantize`
+    #[arg(long, value_name = "FILE")]
+    base: PathBuf,
+    /// Bias file, made by `train`; without one, the base as it is
+    #[arg(long, value_name = "FILE")]
+    bias: Option<PathBuf>,
+    /// Longest text in tokens; longer ones are cut [default: what the bias file was trained with, or 128]
+    #[arg(long, value_name = "N", conflicts_with = "bias")]
+    max_len: Option<usize>,
+}
+
+impl Embedder {
+    /// Errors: what opening says; a tagger, which has no vector of a text.
+    pub fn open(&self, run: &Run) -> Result<Personal> {
+        let base = Base::open(&self.base)?;
+        let mut options = run.options();
+        options.max_len = self.max_len.unwrap_or(options.max_len);
+        let model = match &self.bias {
+            Some(bias) => Personal::open(&base, bias, &options)?,
+            None => Personal::new(&base, Task::Contrastive, &options)?,
+        };
+        if model.graph().reads_tokens() {
+            let what = format!("a {} model has vectors of tokens, not of texts", model.task().kind());
+            return Err(Error::Config(what));
+        }
+        Ok(model)
+    }
+
+    /// What is read: the model, and `file`.
+    pub fn files<'a>(&'a self, file: &'a Path) -> Vec<&'a Path> {
+        [Some(&self.base), self.bias.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .chain([file])
+            .collect()
+    }
+}
+
+/// The vectors of texts. Errors: one is not of numbers, which a broken bias file gives.
+pub fn vectors(model: &Personal, texts: &[String]) -> Result<Vec<Vec<f32>>> {
+    let example = |text: &String| Example { text_a: text.clone(), text_b: None, label: None, line: 0 };
+    let vectors = model.embed_all(&texts.iter().map(example).collect::<Vec<_>>())?;
+    if vectors.iter().flatten().any(|v| !v.is_finite()) {
+        return Err(Error::Diverged("a vector is not of numbers: the bias file is broken".into()));
+    }
+    Ok(vectors)
+}
+
+/// Refuses an output that could not be written, or would replace what it is made from, before the work rather than after.
+pub fn check_out(out: &Path, inputs: &[&Path]) -> Result<()> {
+    let dir = out.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !dir.is_dir() {
+        return Err(Error::Config(format!("{}: there is no directory {}", out.display(), dir.display())));
+    }
+    if out.exists() && !out.is_file() {
+        return Err(Error::Config(format!("{} is a directory or a device; name a file", out.display())));
+    }
+    tempfile::tempfile_in(dir).map_err(|source| Error::Io { path: out.to_owned(), source })?;
+    for input in inputs {
+        // Two paths to one file are the same once links and dots are resolved; a missing file is another's error.
+        if let (Ok(a), Ok(b)) = (out.canonicalize(), input.canonicalize())
+            && a == b
+        {
+            return Err(Error::Config(format!("--out {} would replace a file that is read", out.display())));
+        }
+    }
+    Ok(())
 }

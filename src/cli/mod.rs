@@ -3,6 +3,7 @@
 mod args;
 mod bench;
 mod demo;
+mod embed;
 mod eval;
 mod inspect;
 mod machine;
@@ -10,6 +11,8 @@ mod predict;
 mod pull;
 mod quantize;
 mod rates;
+mod search;
+mod stream;
 mod terminal;
 mod train;
 
@@ -22,7 +25,7 @@ use trimtab::{Error, Result};
 ///
 /// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
 /// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
-/// use it. `demo` does all of it once, `bench` tells how fast this machine is. Your data never leaves this machine.
+/// use it; `embed` and `search` work on vectors of texts, with or without one. `demo` does all of it once, `bench` tells how fast this machine is. Your data never leaves this machine.
 #[derive(Parser)]
 #[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -37,6 +40,8 @@ enum Command {
     Train(Box<train::Args>),
     Eval(eval::Args),
     Predict(predict::Args),
+    Embed(embed::Args),
+    Search(search::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -51,6 +56,8 @@ pub fn main() -> ExitCode {
         Command::Train(a) => train::run(*a),
         Command::Eval(a) => eval::run(a),
         Command::Predict(a) => predict::run(a),
+        Command::Embed(a) => embed::run(a),
+        Command::Search(a) => search::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Demo(a) => demo::run(a),

@@ -1,15 +1,10 @@
 //! `trimtab predict`: the label of each text given, or of each line on stdin as it comes.
 
-use super::{args, print, terminal};
-use std::io::{IsTerminal, Read};
+use super::{args, print, stream, terminal};
 use std::path::Path;
-use std::sync::mpsc;
-use trimtab::data::{Example, Lines};
+use trimtab::data::Example;
 use trimtab::quant::Base;
 use trimtab::{Error, Personal, Prediction, Result};
-
-/// Lines that are answered together when many are waiting.
-const TOGETHER: usize = 32;
 
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
@@ -33,50 +28,15 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.model.base)?;
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
+    if model.graph().labels() == 0 {
+        let what =
+            "a contrastive model has no head and predicts nothing; use `trimtab embed` or `trimtab search`";
+        return Err(Error::Config(what.into()));
+    }
     if !args.text.is_empty() {
         return answer(&model, &args.text, args.json);
     }
-    if std::io::stdin().is_terminal() {
-        terminal::say("a text a line; Ctrl-D ends");
-    }
-    // A reader of its own: what has come while an answer was computed is answered together.
-    let (send, lines) = mpsc::sync_channel(4 * TOGETHER);
-    std::thread::spawn(move || read_lines(std::io::stdin().lock(), &send));
-    while let Ok(first) = lines.recv() {
-        let mut texts = vec![first?];
-        let mut failed = None;
-        while texts.len() < TOGETHER {
-            match lines.try_recv() {
-                Ok(Ok(text)) => texts.push(text),
-                Ok(Err(e)) => {
-                    failed = Some(e);
-                    break;
-                }
-                Err(_) => break,
-            }
-        }
-        answer(&model, &texts, args.json)?;
-        if let Some(e) = failed {
-            return Err(e);
-        }
-    }
-    Ok(())
-}
-
-fn read_lines(input: impl Read, send: &mpsc::SyncSender<Result<String>>) {
-    let path = Path::new("standard input");
-    let mut lines = Lines::new(std::io::BufReader::new(input), path).keep_blank();
-    loop {
-        let line = match lines.next_line() {
-            Ok(Some((_, text))) => Ok(text.to_owned()),
-            Ok(None) => return,
-            Err(e) => Err(e),
-        };
-        let failed = line.is_err();
-        if send.send(line).is_err() || failed {
-            return;
-        }
-    }
+    stream::lines(Path::new("-"), |texts| answer(&model, texts, args.json))
 }
 
 fn answer(model: &Personal, texts: &[String], json: bool) -> Result<()> {

@@ -39,7 +39,8 @@ pub struct Args {
     #[command(flatten)]
     columns: args::Data,
     /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
-    /// number; `tag`, a tag for each token, from .conll files
+    /// number; `tag`, a tag for each token, from .conll files; `contrastive`, which texts belong together, from pairs: for
+    /// `embed` and `search`
     #[arg(long, default_value = "classify", value_name = "TASK")]
     task: Kind,
 
@@ -194,10 +195,14 @@ pub fn run(args: Args) -> Result<()> {
             "note: with --encoder-dropout the layers below the trained ones differ each time; none is kept",
         );
     }
-    let answers = match model.labels().len() {
-        0 => "a number each".into(),
-        n => format!("{n} labels"),
+    let answers = match (args.task, model.labels().len()) {
+        (Kind::Contrastive, _) => "a pair each".into(),
+        (_, 0) => "a number each".into(),
+        (_, n) => format!("{n} labels"),
     };
+    if args.task == Kind::Contrastive && train.iter().any(|e| e.label != train[0].label) {
+        terminal::say("note: labels are not looked at: the two texts of every line belong together");
+    }
     terminal::say(format_args!(
         "{} examples, {answers}, {}, {} threads",
         terminal::count(train.len()),
@@ -241,25 +246,10 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Fails early where a result could not be written, or would replace what it is made from, rather than after an hour.
+/// Fails early where a result could not be written.
 fn check_targets(args: &Args) -> Result<()> {
-    let out = &args.out;
-    let dir = out.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !dir.is_dir() {
-        return Err(Error::Config(format!("{}: there is no directory {}", out.display(), dir.display())));
-    }
-    if out.exists() && !out.is_file() {
-        return Err(Error::Config(format!("{} is a directory or a device; name a file", out.display())));
-    }
-    tempfile::tempfile_in(dir).map_err(|source| Error::Io { path: out.clone(), source })?;
-    for input in [Some(&args.base), Some(&args.data), args.dev.as_ref()].into_iter().flatten() {
-        // Two paths to one file are the same once links and dots are resolved; a missing file is another's error.
-        if let (Ok(a), Ok(b)) = (out.canonicalize(), input.canonicalize())
-            && a == b
-        {
-            return Err(Error::Config(format!("--out {} would replace a file that is read", out.display())));
-        }
-    }
+    let inputs = [Some(&args.base), Some(&args.data), args.dev.as_ref()];
+    args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     if let Some(plots) = args.plots.as_ref().filter(|p| p.exists() && !p.is_dir()) {
         return Err(Error::Config(format!("--plots {}: not a directory", plots.display())));
     }

@@ -131,7 +131,7 @@ pub struct Graph {
     /// From the embeddings' width to the encoder's, where they differ.
     pub(crate) projection: Option<Arc<LinearNode>>,
     pub(crate) layers: Vec<LayerOps>,
-    /// The last layer as the `cls` pooler needs it: of the first tokens.
+    /// The last layer as the poolers of first tokens need it.
     pub(crate) top: Option<LayerOps>,
     first: Arc<FirstNode>,
     pub(crate) pooler: Arc<PoolerNode>,
@@ -193,7 +193,7 @@ pub(crate) fn saved_vector(t: &TValue) -> &[f32] {
 }
 
 impl Graph {
-    /// Wires the encoder of `base` with a head of `labels` outputs.
+    /// Wires the encoder of `base` with a head of `labels` outputs; of none where the pooled vectors are all.
     ///
     /// Errors: a tensor the config calls for is missing or of another shape; `cls` pooling without a pooler.
     pub fn new(
@@ -221,13 +221,15 @@ impl Graph {
         let pooler = match pooling {
             Pooling::Mean => (Pooler::Mean, 0..0),
             Pooling::Tokens => (Pooler::Tokens, 0..0),
+            Pooling::First => (Pooler::First, 0..0),
             Pooling::Cls => {
                 let weight = build.weight(Term::Pooler, 0)?;
                 (Pooler::cls(&weight, config.family.activation()), layout.bias(Term::Pooler, 0))
             }
         };
         let layers: Vec<LayerOps> = (0..config.layers).map(|l| build.layer(l)).collect::<Result<_>>()?;
-        let top = layers.last().filter(|_| pooling == Pooling::Cls).map(|last| last.of_first(&shared));
+        let of_first = matches!(pooling, Pooling::Cls | Pooling::First);
+        let top = layers.last().filter(|_| of_first).map(|last| last.of_first(&shared));
         let mut graph = Graph {
             embed: Arc::new(EmbedNode { shared: shared.clone(), tables: build.tables()? }),
             emb_ln: build.norm(Term::EmbLn, 0, DropAt::Output)?,

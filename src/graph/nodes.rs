@@ -398,7 +398,7 @@ impl HeadNode {
     /// The head's weight `[labels, hidden]` in theta.
     pub fn weight_of<'a>(&self, theta: &'a [f32]) -> ArrayView2<'a, f32> {
         let w = &theta[self.weight.clone()];
-        ArrayView2::from_shape((self.labels, w.len() / self.labels), w).expect("its shape")
+        ArrayView2::from_shape((self.labels, w.len() / self.labels.max(1)), w).expect("its shape")
     }
 }
 

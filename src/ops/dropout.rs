@@ -46,6 +46,11 @@ pub fn key(seed: u64, epoch: usize, example: usize) -> i64 {
     (mix(mix(seed ^ 0x7472_696d).wrapping_add(((epoch as u64) << 40) ^ example as u64)) | 1) as i64
 }
 
+/// The key of the second text of an example whose first one has `key`.
+pub fn partner(key: i64) -> i64 {
+    if key == OFF { OFF } else { (mix(key as u64) | 1) as i64 }
+}
+
 /// SplitMix64's finalizer (Steele et al. 2014).
 fn mix(mut z: u64) -> u64 {
     z = z.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -23,6 +23,9 @@ pub enum Target {
     Value(f32),
     /// In each of these rows this output is the largest.
     Tags(Vec<(usize, usize)>),
+    /// No logit: the text's vector is near its partner's. The loss is one of all vectors of a batch,
+    /// [`super::similarity::loss`].
+    Partner,
 }
 
 /// Probabilities of one row of logits.
@@ -89,6 +92,7 @@ pub fn loss<'a>(
                 }
             }
             Target::Value(t) => d[0] = (c * 2.0 * (f64::from(y[0]) - f64::from(*t))) as f32,
+            Target::Partner => {}
         }
     }
     (shares, d)
@@ -119,10 +123,11 @@ pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
             y.iter().zip(wanted).map(one).sum::<f64>() / y.len() as f64
         }
         Target::Value(t) => (f64::from(y[0]) - f64::from(*t)).powi(2),
+        Target::Partner => 0.0,
     }
 }
 
 /// `−log p`, finite for `p = 0`, NaN for NaN (`f64::max` would hide it).
-fn surprise(p: f64) -> f64 {
+pub(crate) fn surprise(p: f64) -> f64 {
     -libm::log(if p < f64::MIN_POSITIVE { f64::MIN_POSITIVE } else { p })
 }

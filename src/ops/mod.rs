@@ -2,7 +2,7 @@
 //!
 //! In network order: [`embed`], [`add_norm`], a [`linear`] where the embeddings are narrower, then per layer [`linear`] (q, k and v in one), [`attention`],
 //! [`linear`] (m1), [`add_norm`], [`linear`] with GELU (m2), [`linear`] (m3), [`add_norm`]; at the end
-//! [`pooler`], [`head`] and [`loss`].
+//! [`pooler`], [`head`] and [`loss`], or [`similarity`] where there is no head.
 //!
 //! Conventions:
 //! - A batch is ragged: the tokens of all texts one after another, `[rows, hidden]`, and `offsets: [batch + 1]`.
@@ -23,6 +23,7 @@ pub mod head;
 pub mod linear;
 pub mod loss;
 pub mod pooler;
+pub mod similarity;
 
 use crate::kernels::{Block, Kernels, blocks};
 use half::f16;

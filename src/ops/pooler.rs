@@ -2,6 +2,7 @@
 //!
 //! `tokens`: `p = h`.
 //! `mean`: `p = 1/T Σ_t h_t`; backward `d_h_t = d_p / T`.
+//! `first`: `p = h_0`, the text's first token; backward `d_h_0 = d_p`, zero for the other tokens.
 //! `cls`: `p = f(z)`, `z = h_0 W_pᵀ + b_p`, `h_0` the text's first token; backward `d_z = d_p f'(z)`,
 //! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. `f` is the family's: of tanh the derivative is `1 − p²`,
 //! of ReLU 1 where `p > 0`, so nothing is saved but the output itself; of GELU the derivative is.
@@ -22,6 +23,8 @@ pub enum Pooler {
     Tokens,
     /// Mean over a text's tokens.
     Mean,
+    /// First token.
+    First,
     /// First token through dense and an activation.
     Cls(Dense, Activation),
 }
@@ -109,6 +112,7 @@ pub fn forward(
                 p.iter_mut().for_each(|p| *p *= inv);
             }
         }
+        Pooler::First => p.assign(&first_tokens(h, offsets)),
         Pooler::Cls(dense, activation) => {
             let mut z = dense.forward(num, &first_tokens(h, offsets));
             z += &ArrayView1::from(b);
@@ -160,6 +164,11 @@ pub fn backward(
                 }
             }
         }
+        Pooler::First => {
+            if let Some(d_h) = d_h {
+                to_first_tokens(d_p, offsets, d_h);
+            }
+        }
         Pooler::Cls(dense, activation) => {
             let mut d_z = d_p.to_owned();
             match activation {
@@ -170,11 +179,8 @@ pub fn backward(
             if let Some(d_b) = d_b {
                 d_b.copy_from_slice(d_z.as_slice().expect("row-major tensor"));
             }
-            let Some(mut d_h) = d_h else { return };
-            d_h.fill(0.0);
-            for (o, d) in offsets.windows(2).zip(dense.backward(num, &d_z).rows()) {
-                d_h.row_mut(o[0] as usize).assign(&d);
-            }
+            let Some(d_h) = d_h else { return };
+            to_first_tokens(dense.backward(num, &d_z).view(), offsets, d_h);
         }
     }
 }
@@ -185,4 +191,11 @@ fn first_tokens(h: ArrayView2<f32>, offsets: &[i32]) -> Array2<f32> {
         row.assign(&h.row(o[0] as usize));
     }
     first
+}
+
+fn to_first_tokens(d: ArrayView2<f32>, offsets: &[i32], mut d_h: ArrayViewMut2<f32>) {
+    d_h.fill(0.0);
+    for (o, d) in offsets.windows(2).zip(d.rows()) {
+        d_h.row_mut(o[0] as usize).assign(&d);
+    }
 }

@@ -14,7 +14,7 @@ use crate::params::{Layout, Role, Term, Terms};
 use bytemuck::Zeroable;
 use std::ops::Range;
 use tract_core::prelude::TValue;
-use tract_core::prelude::tract_ndarray::{Array2, ArrayViewMut2};
+use tract_core::prelude::tract_ndarray::{Array2, ArrayView2, ArrayViewMut2};
 
 /// Which biases are trained. The head always is.
 #[derive(Clone, Debug)]
@@ -92,6 +92,15 @@ impl Selection {
     /// there is none.
     pub fn lowest_layer(&self) -> usize {
         (self.lowest.saturating_sub(BELOW) / DEPTHS).min(self.depth)
+    }
+
+    fn pooler_depth(&self) -> usize {
+        depth(Term::Pooler, 0, self.depth)
+    }
+
+    /// Whether any bias is trained, at or below the pooler.
+    fn reaches_pooled(&self) -> bool {
+        self.lowest <= self.pooler_depth()
     }
 
     /// Number of trained values: biases, head.
@@ -244,6 +253,28 @@ pub(crate) fn backward(
     work: &mut Workspace,
     grad: &mut ExactSum,
 ) {
+    let h = &graph.head;
+    if !selection.reaches_pooled() {
+        return;
+    }
+    // logits = drop(pooled) Wᵀ + b
+    let mut d_pooled = Array2::zeros(f.pooled.raw_dim());
+    let texts = (batch.keys(), &graph.head_offsets(batch)[..]);
+    let (num, d_y) = (graph.numerics(), d_logits.view());
+    head::backward(num, d_y, h.dropout, texts, h.weight_of(theta), d_pooled.view_mut());
+    backward_pooled(graph, selection, f, batch, d_pooled.view(), work, grad);
+}
+
+/// The same from the gradient of the pooled vectors on, `d_pooled: [batch, hidden]`.
+pub(crate) fn backward_pooled(
+    graph: &Graph,
+    selection: &Selection,
+    f: Forward,
+    batch: &Batch,
+    d_pooled: ArrayView2<f32>,
+    work: &mut Workspace,
+    grad: &mut ExactSum,
+) {
     let (num, layout, all) = (graph.numerics(), graph.layout(), batch.offsets());
     let (hidden, texts) = (f.pooled.ncols(), batch.len());
     // Where the last layer is of first tokens, so are its gradients, down to its attention.
@@ -254,16 +285,9 @@ pub(crate) fn backward(
     let Workspace { d: [d_x, d_s, masked], narrow, wide, qkv, sums } = work;
     let mut walk = Walk { num, layout, selection, batch, offsets, hidden, masked, sums, grad };
 
-    // logits = drop(pooled) Wᵀ + b
-    let h = &graph.head;
-    let pooler_depth = depth(Term::Pooler, 0, selection.depth);
-    if lowest > pooler_depth {
+    if !selection.reaches_pooled() {
         return;
     }
-    let mut d_pooled = Array2::zeros(f.pooled.raw_dim());
-    let head_texts = (batch.keys(), &graph.head_offsets(batch)[..]);
-    head::backward(num, d_logits.view(), h.dropout, head_texts, h.weight_of(theta), d_pooled.view_mut());
-
     // pooled = pool(x)
     grow(d_x, rows * hidden, 0.0);
     grow(d_s, rows * hidden, 0.0);
@@ -272,9 +296,9 @@ pub(crate) fn backward(
         let wanted = selection.wants(Term::Pooler, 0) && !p.bias.is_empty();
         let d_b = walk.by_text(hidden);
         let view = ArrayViewMut2::from_shape((rows, hidden), d_x).expect("its shape");
-        let below = (lowest < pooler_depth).then_some(view);
+        let below = (lowest < selection.pooler_depth()).then_some(view);
         let kept = (f.pooled.view(), f.slope.as_ref().map_or(&[][..], saved_vector));
-        pooler::backward(num, &p.pooler, d_pooled.view(), kept, offsets, Some(d_b), below);
+        pooler::backward(num, &p.pooler, d_pooled, kept, offsets, Some(d_b), below);
         if wanted {
             walk.add(p.bias.clone(), 0, hidden);
         }

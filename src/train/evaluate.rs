@@ -3,6 +3,7 @@
 use super::Labelled;
 use super::lanes::Cut;
 use super::metrics::{self, Metrics};
+use super::pairs;
 use super::prefix::{self, PrefixCache};
 use crate::error::Result;
 use crate::graph::{Batch, Graph, Split};
@@ -22,7 +23,7 @@ pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<V
     forward_cut(graph, theta, texts, Cut::of_threads(rayon::current_num_threads()), None)
 }
 
-fn forward_cut(
+pub(super) fn forward_cut(
     graph: &Graph,
     theta: &[f32],
     texts: &[&Encoded],
@@ -71,6 +72,9 @@ pub(super) fn evaluate_cut(
     cut: Cut,
     above: Above,
 ) -> Result<Metrics> {
+    if graph.labels() == 0 {
+        return pairs::evaluate(graph, theta, data, cut, above);
+    }
     let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
     let outputs = forward_cut(graph, theta, &texts, cut, above)?;
     let answers = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));

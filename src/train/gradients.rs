@@ -12,16 +12,16 @@ use super::exact::ExactSum;
 use super::lanes::Cut;
 use super::prefix::{self, Known};
 use crate::error::Result;
-use crate::graph::{Batch, Graph, Split, TrainingPlan};
+use crate::graph::{Batch, Forward, Graph, Split, TrainingPlan};
 use crate::ops::{Numerics, dropout, head, loss};
 use crate::tokenize::Encoded;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tract_core::prelude::tract_ndarray::{ArrayView2, Axis, concatenate};
+use tract_core::prelude::tract_ndarray::{Array2, ArrayView2, Axis, concatenate};
 
 /// A graph with the plan of its training, for one selection of biases.
 pub struct Gradients<'g> {
-    graph: &'g Graph,
-    selection: Selection,
+    pub(super) graph: &'g Graph,
+    pub(super) selection: Selection,
     route: Route,
     cut: Option<Cut>,
     class_weights: Option<Vec<f32>>,
@@ -78,7 +78,7 @@ impl<'g> Gradients<'g> {
     /// The gradient of the batch's loss, written to `grad`, which has the layout of theta.
     ///
     /// `keys: [batch]` are the dropout keys of the examples; without them dropout is off.
-    /// Returns the loss and the logits `[labels]` of each text, or of each token.
+    /// Returns the loss and the logits `[labels]` of each text, or of each token; without a head there are none.
     pub fn of(
         &self,
         theta: &[f32],
@@ -98,6 +98,9 @@ impl<'g> Gradients<'g> {
         known: Option<Known>,
         grad: &mut [f32],
     ) -> Result<(f64, Vec<Vec<f32>>)> {
+        if self.graph.labels() == 0 {
+            return Ok((self.of_pairs(theta, batch, keys, known, grad)?, Vec::new()));
+        }
         let weights = self.class_weights.as_deref();
         let total = loss::total_weight(batch.iter().map(|d| &d.target), weights);
         let cut = self.cut();
@@ -105,28 +108,18 @@ impl<'g> Gradients<'g> {
             let keys = keys.map_or_else(|| vec![dropout::OFF; part.len()], |k| k[part.clone()].to_vec());
             let encoded: Vec<&Encoded> = batch[part.clone()].iter().map(|d| &d.text).collect();
             let texts = Batch::new(encoded.iter().copied(), Some(keys));
-            let forward = match &self.route {
-                Route::Whole(plan) => self.graph.forward_training(plan, &texts, theta)?,
-                Route::Above(split) => {
-                    let known = known.map(|(cache, indices)| (cache, &indices[part.clone()]));
-                    let x = prefix::states(self.graph, split, &encoded, known, theta)?;
-                    self.graph.forward_training_above(split, &texts, &x, theta)?
-                }
-            };
+            let known = known.map(|(cache, indices)| (cache, &indices[part.clone()]));
+            let forward = self.forward(&encoded, &texts, known, theta)?;
             let targets = batch[part].iter().map(|d| &d.target);
             let rows = self.graph.head_offsets(&texts);
             let (loss, d_logits) = loss::loss(forward.logits.view(), &rows, targets, weights, total);
             let (logits, pooled) = (forward.logits.clone(), forward.pooled.clone());
-            let idle = self.idle().pop();
-            let (mut work, mut sum) =
-                idle.unwrap_or_else(|| (Workspace::default(), ExactSum::new(theta.len())));
+            let (mut work, mut sum) = self.take_idle(theta.len());
             backward(self.graph, &self.selection, forward, &texts, theta, &d_logits, &mut work, &mut sum);
             self.idle().push((work, sum));
             Ok((loss, logits, d_logits, pooled))
         });
-        let mut sum = ExactSum::new(theta.len());
-        self.idle().iter_mut().for_each(|(_, part)| sum.take(part));
-        sum.finish(grad);
+        self.finish(grad);
         let (mut loss, mut logits) = (0.0, Vec::with_capacity(batch.len()));
         let parts = parts?;
         for (part_loss, part_logits, ..) in &parts {
@@ -153,7 +146,53 @@ impl<'g> Gradients<'g> {
         head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, texts, d_w, d_b);
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {
+    /// A training forward of `texts`, joined in `batch`.
+    pub(super) fn forward(
+        &self,
+        texts: &[&Encoded],
+        batch: &Batch,
+        known: Option<Known>,
+        theta: &[f32],
+    ) -> Result<Forward> {
+        match &self.route {
+            Route::Whole(plan) => self.graph.forward_training(plan, batch, theta),
+            Route::Above(split) => {
+                let x = prefix::states(self.graph, split, texts, known, theta)?;
+                self.graph.forward_training_above(split, batch, &x, theta)
+            }
+        }
+    }
+
+    /// The pooled vectors of `texts`, joined in `batch`: `[texts, hidden]`.
+    pub(super) fn pooled(
+        &self,
+        texts: &[&Encoded],
+        batch: &Batch,
+        known: Option<Known>,
+        theta: &[f32],
+    ) -> Result<Array2<f32>> {
+        let (_, pooled) = match &self.route {
+            Route::Whole(_) => self.graph.forward(batch, theta)?,
+            Route::Above(split) => {
+                let x = prefix::states(self.graph, split, texts, known, theta)?;
+                self.graph.forward_above(split, batch, &x, theta)?
+            }
+        };
+        Ok(pooled)
+    }
+
+    /// Moves the sum of all micro-batches to `grad`.
+    pub(super) fn finish(&self, grad: &mut [f32]) {
+        let mut sum = ExactSum::new(grad.len());
+        self.idle().iter_mut().for_each(|(_, part)| sum.take(part));
+        sum.finish(grad);
+    }
+
+    pub(super) fn take_idle(&self, params: usize) -> (Workspace, ExactSum) {
+        self.idle().pop().unwrap_or_else(|| (Workspace::default(), ExactSum::new(params)))
+    }
+
+    pub(super) fn idle(&self) -> MutexGuard<'_, Vec<(Workspace, ExactSum)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -54,6 +54,13 @@ pub enum Scores {
         /// Share of tokens with the right tag.
         accuracy: f64,
     },
+    /// Pairs of texts: to each first text all second ones are ranked.
+    Contrastive {
+        /// Share of first texts to which their own second one is the nearest of all.
+        recall_at_1: f64,
+        /// Mean over the first texts of `1 / rank` of their own second one.
+        mrr: f64,
+    },
 }
 
 impl Metrics {
@@ -67,6 +74,7 @@ impl Metrics {
                 vec![("micro_f1", micro_f1), ("macro_f1", macro_f1), ("accuracy", accuracy)]
             }
             Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
+            Scores::Contrastive { recall_at_1, mrr } => vec![("recall_at_1", recall_at_1), ("mrr", mrr)],
             Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
         }
     }
@@ -102,6 +110,9 @@ impl fmt::Display for Metrics {
                 // None were found, or the tags are not of spans.
                 if span_f1 > 0.0 { write!(f, ", span F1 {span_f1:.3}") } else { Ok(()) }
             }
+            Scores::Contrastive { recall_at_1, mrr } => {
+                write!(f, "recall@1 {:.1} %, MRR {mrr:.3}", 100.0 * recall_at_1)
+            }
             Scores::Regress { pearson, spearman } => {
                 write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
             }
@@ -123,6 +134,7 @@ pub fn of<'a>(
             Target::Class(t) => classes.push((*t, super::largest(y))),
             Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
             Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
+            Target::Partner => {}
             Target::Tags(t) => {
                 tags.push(
                     t.iter().map(|(row, t)| (*t, super::largest(&y[row * outputs..][..outputs]))).collect(),

@@ -9,6 +9,7 @@ pub mod gradients;
 mod lanes;
 pub mod memory;
 pub mod metrics;
+mod pairs;
 mod prefix;
 pub mod step;
 
@@ -40,6 +41,8 @@ pub struct Labelled {
     pub text: Encoded,
     /// Of the kind that the head is for, as long as it has outputs.
     pub target: Target,
+    /// The text that belongs to it, where there is no head.
+    pub partner: Option<Encoded>,
 }
 
 /// Which score decides the best epoch.
@@ -241,7 +244,8 @@ pub fn train(
 ) -> Result<Report> {
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
     let mut trainer = Trainer::new(graph, config, class_weights)?;
-    let sizes = [data.len(), dev.map_or(0, <[Labelled]>::len)];
+    let texts = |data: &[Labelled]| data.len() + data.iter().filter(|d| d.partner.is_some()).count();
+    let sizes = [texts(data), dev.map_or(0, texts)];
     let [known, known_dev] = PrefixCache::sharing(config.prefix_cache, sizes);
     let per_epoch = data.len().div_ceil(config.batch);
     let total = per_epoch.saturating_mul(config.epochs);

@@ -10,6 +10,11 @@
                            the other losses of BertForSequenceClassification, without the AdamW steps
     tiny-bert-tag.safetensors
                            BertForTokenClassification: a class for each token but the special ones; no AdamW steps
+    tiny-bert-mean-contrastive.safetensors
+                           four pairs of texts, the first ones of all, then the second ones; mean over a text's tokens;
+                           the loss of sentence-transformers' MultipleNegativesRankingLoss: cosines of every first with
+                           every second text times 20, cross-entropy with the text's own as target. No head, no hidden
+                           states; in place of logits `pooled` [8, 64]
 
 Needs torch, transformers, tokenizers and safetensors. Seeds are fixed and one
 thread is used: the same versions write the same bytes (see README.md).
@@ -61,6 +66,12 @@ TEXTS = [
     ("Lovely", None, 1),
     ("Is it open on Sunday?", "No: never.", 0),
     ("A box arrived, and the box was empty", None, 2),
+]
+PAIRS = [
+    ("How far is the station?", "The station is two miles away."),
+    ("The movie was surprisingly good.", "We love this movie"),
+    ("Is it open on Sunday?", "No: it is never open."),
+    ("A box arrived", "and the box was empty"),
 ]
 WORDS = """the a an and or not no is was it to of in on at for with this that i you he she we they would will
 how far two very good bad movie box day time never station open was empty love ##ly ##ing ##ed ##er ##s ##ion
@@ -187,8 +198,8 @@ class MeanPool(torch.nn.Module):
         return (hidden * m).sum(1) / m.sum(1)
 
 
-def make_batch(tokenizer):
-    encodings = [tokenizer.encode(a) if b is None else tokenizer.encode(a, b) for a, b, _ in TEXTS]
+def make_batch(tokenizer, texts=TEXTS):
+    encodings = [tokenizer.encode(a) if b is None else tokenizer.encode(a, b) for a, b, _ in texts]
     n = max(len(e.ids) for e in encodings)
     assert n <= MAX_POSITIONS and all(1 not in e.ids for e in encodings)
 
@@ -207,6 +218,43 @@ def run(model, batch, labels):
     grads = {n: p.grad.clone() for n, p in model.named_parameters()
              if n.endswith(".bias") or n == "classifier.weight"}
     return out, grads
+
+
+def run_pairs(model, batch):
+    model.zero_grad(set_to_none=True)
+    pooled = model.bert(**batch).pooler_output
+    first, second = torch.nn.functional.normalize(pooled, dim=1).chunk(2)
+    scores = 20 * first @ second.T
+    loss = torch.nn.functional.cross_entropy(scores, torch.arange(len(scores)))
+    loss.backward()
+    grads = {n: p.grad.clone() for n, p in model.bert.named_parameters("bert") if n.endswith(".bias")}
+    return loss.detach(), pooled.detach(), grads
+
+
+def contrastive(tokenizer, vocab_size):
+    batch = make_batch(tokenizer, [(pair[i], None, None) for i in range(2) for pair in PAIRS])
+    model = make_model(vocab_size, "gelu")
+    digest, names = fake_quantize(model)
+    model.bert.pooler = MeanPool(batch["attention_mask"])
+    loss, pooled, grads = run_pairs(model, batch)
+    _, _, exact = run_pairs(copy.deepcopy(model).double(), batch)
+    tensors = {"input." + k: v for k, v in batch.items()}
+    tensors.update({"loss": loss.reshape(1), "pooled": pooled})
+    tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
+    save("mean-contrastive", "gelu", tensors, digest, names, PAIRS, float(loss), grads, exact)
+
+
+def save(variant, activation, tensors, digest, names, texts, loss, grads, exact):
+    error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
+                for n, g in grads.items() if not n.endswith("key.bias"))
+    path = os.path.join(HERE, f"tiny-bert-{variant}.safetensors")
+    save_file(tensors, path, metadata={
+        "texts": json.dumps(texts), "torch": torch.__version__, "transformers": transformers.__version__,
+        "variant": variant, "hidden_act": activation, "seed": str(SEED), "int8_sha256": digest,
+        "quantized": json.dumps(names), "max_rel_grad_err_vs_fp64": f"{error:.3e}"})
+    sort_header(path)
+    norm = float(torch.cat([g.flatten() for g in grads.values()]).norm())
+    print(f"{variant:16} loss {loss:.7f} grad norm {norm:.6f} fp64 error {error:.1e}")
 
 
 def adamw(model, batch, labels):
@@ -241,7 +289,8 @@ def main():
     base_dir = os.path.join(HERE, "tiny-bert")
     os.makedirs(base_dir, exist_ok=True)
     vocab = write_tokenizer(os.path.join(base_dir, "tokenizer.json"))
-    batch = make_batch(Tokenizer.from_file(os.path.join(base_dir, "tokenizer.json")))
+    tokenizer = Tokenizer.from_file(os.path.join(base_dir, "tokenizer.json"))
+    batch = make_batch(tokenizer)
     labels = torch.tensor([y for _, _, y in TEXTS])
     write_base(make_model(len(vocab), "gelu"), len(vocab), base_dir)
     several = torch.tensor([[1, 0, 1], [0, 0, 0], [1, 1, 1], [0, 1, 0], [0, 0, 1], [1, 1, 0]]).float()
@@ -267,8 +316,6 @@ def main():
             model.bert.pooler = MeanPool(batch["attention_mask"])
         out, grads = run(model, batch, labels)
         _, exact = run(copy.deepcopy(model).double(), batch, labels.double() if labels.is_floating_point() else labels)
-        error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
-                    for n, g in grads.items() if not n.endswith("key.bias"))
         tensors = {"input." + k: v for k, v in batch.items()}
         tensors["input.targets" if labels.is_floating_point() else "input.labels"] = labels
         tensors.update({"head." + n: p for n, p in head.items()})
@@ -281,14 +328,8 @@ def main():
             losses, after = adamw(copy.deepcopy(model), batch, labels)
             tensors["adamw_losses"] = losses
             tensors.update({"adamw." + n: p for n, p in after.items()})
-        path = os.path.join(HERE, f"tiny-bert-{variant}.safetensors")
-        save_file(tensors, path, metadata={
-            "texts": json.dumps(TEXTS), "torch": torch.__version__, "transformers": transformers.__version__,
-            "variant": variant, "hidden_act": activation, "seed": str(SEED), "int8_sha256": digest,
-            "quantized": json.dumps(names), "max_rel_grad_err_vs_fp64": f"{error:.3e}"})
-        sort_header(path)
-        norm = float(torch.cat([g.flatten() for g in grads.values()]).norm())
-        print(f"{variant:14} loss {float(out.loss):.7f} grad norm {norm:.6f} fp64 error {error:.1e}")
+        save(variant, activation, tensors, digest, names, TEXTS, float(out.loss), grads, exact)
+    contrastive(tokenizer, len(vocab))
 
 
 if __name__ == "__main__":
