@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release --example embed -- BASE DATA.tsv [N] > embeddings.jsonl`
 //!
-//! `tests/compare_embeddings.py` compares them with the fp32 model in PyTorch.
+//! `trimtab embed` does the same for plain lines of text. `tests/compare_embeddings.py` compares them with the fp32 model in PyTorch.
 
 use std::path::Path;
 use trimtab::data::{self, Columns, Wanted};
@@ -16,8 +16,7 @@ fn main() -> Result<()> {
     let limit = rest.first().and_then(|n| n.parse().ok()).unwrap_or(usize::MAX);
     let mut texts = data::read_examples(Path::new(data), &Columns::default(), Wanted::Nothing)?;
     texts.truncate(limit);
-    // The head is not used; any two labels do.
-    let model = Personal::new(&Base::open(base)?, Task::classify(["0", "1"]), &Options::default())?;
+    let model = Personal::new(&Base::open(base)?, Task::Contrastive, &Options::default())?;
     for vector in model.embed_all(&texts)? {
         println!("{}", serde_json::json!(vector));
     }

@@ -252,8 +252,8 @@ impl Personal {
 
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
-    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units of their
-    /// standard deviation, and so are their losses. See [`train::train`] for how it ends.
+    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units
+    /// of their standard deviation, and so are their losses. See [`train::train`] for how it ends.
     pub fn train(
         &mut self,
         train: &[Example],

@@ -227,7 +227,7 @@ fn poolers() {
     let w = weight(&mut r, 16, 16);
     // Of ReLU, whose slope jumps, the golden data tell.
     let cls = |activation| Pooler::cls(&w, activation);
-    for pooler in [Pooler::Mean, cls(Activation::Tanh), cls(Activation::Gelu)] {
+    for pooler in [Pooler::Mean, Pooler::First, cls(Activation::Tanh), cls(Activation::Gelu)] {
         let h = random(&mut r, 7, 16);
         let b = random(&mut r, 1, 16);
         let forward = |h: &Array2<f32>, b: &Array2<f32>| {

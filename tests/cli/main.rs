@@ -16,3 +16,4 @@ mod sameness;
 mod sandbox;
 mod settings;
 mod tasks;
+mod vectors;
