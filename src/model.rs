@@ -1,5 +1,7 @@
 //! The public face: a base, made personal by trained biases and a head.
 
+mod setfit;
+
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;
 use crate::data::Example;

@@ -44,6 +44,10 @@ pub struct Args {
     #[arg(long, default_value = "classify", value_name = "TASK")]
     task: Kind,
 
+    /// With few examples of each label: tune the biases on pairs of texts, near each other where their labels are the
+    /// same (the SetFit recipe: one pass over pairs), then the head on the vectors that come of it
+    #[arg(long, conflicts_with_all = ["epochs", "patience", "class_weights"])]
+    setfit: bool,
     /// Passes over the data
     #[arg(long, default_value_t = 4, value_name = "N")]
     epochs: usize,
@@ -210,14 +214,20 @@ pub fn run(args: Args) -> Result<()> {
         model.threads()
     ));
     if !args.run.exact() || args.memory.is_some() {
-        let memory = model.memory(&train, dev.as_deref(), &config, args.memory)?;
+        // Of a pair two texts go through.
+        let texts = if args.setfit { config.batch.saturating_mul(2) } else { config.batch };
+        let of_texts = TrainConfig { batch: texts, ..config.clone() };
+        let memory = model.memory(&train, dev.as_deref(), &of_texts, args.memory)?;
         terminal::say(format_args!("memory: {memory}"));
         if args.memory.is_some() {
             (config.cut, config.prefix_cache) = (Some(memory.cut), memory.prefix_cache);
         }
     }
 
-    let result = with_progress(&mut model, &train, dev.as_deref(), &config);
+    let result = match args.setfit {
+        true => watched(1, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch)),
+        false => with_progress(&mut model, &train, dev.as_deref(), &config),
+    };
     let report = match result {
         Ok(report) => report,
         Err(e @ Error::Diverged(_)) => {
@@ -263,11 +273,18 @@ pub fn with_progress(
     dev: Option<&[Example]>,
     config: &TrainConfig,
 ) -> Result<Report> {
+    watched(config.epochs, |watch| model.train(train, dev, config, watch))
+}
+
+/// Who is told how a run goes.
+type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
+
+fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<Report> {
     let bar = terminal::bar(0, "{msg:28} {wide_bar} {pos}/{len} steps, {eta} left");
     let start = Instant::now();
     let mut texts_done = 0;
     let mut smooth = None;
-    let result = model.train(train, dev, config, |p| {
+    let result = run(&mut |p| {
         match p {
             Progress::Step { done, total, loss, texts } => {
                 texts_done += texts;
@@ -278,7 +295,7 @@ pub fn with_progress(
                 let rate = texts_done as f64 / start.elapsed().as_secs_f64();
                 bar.set_message(format!("loss {s:.3}, {rate:.0} examples/s"));
             }
-            Progress::Epoch(e) => epoch_line(&bar, e, config.epochs),
+            Progress::Epoch(e) => epoch_line(&bar, e, epochs),
         }
         if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
