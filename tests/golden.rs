@@ -321,6 +321,30 @@ fn tiny_pairs() {
     assert_close("pooled", pooled.as_slice().unwrap(), &golden.f32("pooled"), 1e-5);
 }
 
+/// Both forwards of a text drop the same: along the gradient the loss falls as the gradient says.
+#[test]
+fn tiny_pairs_with_dropout() {
+    let (golden, _temp, base) = tiny("mean-contrastive");
+    let (batch, ..) = golden.batch();
+    let rates = DropoutRates { head: 0.0, encoder: 0.2 };
+    for pooling in [Pooling::Mean, Pooling::First] {
+        let graph = Graph::new(&base, Numerics::Reference, pooling, 0, rates).unwrap();
+        let theta = graph.initial_theta(&base).unwrap();
+        let (batch, keys): (Vec<&Labelled>, Vec<i64>) = batch.iter().zip(11..).unzip();
+        let gradients = Gradients::new(&graph, everything(graph.layers()), None).unwrap();
+        let mut grad = vec![0.0; theta.len()];
+        let mut at = |step: f32, along: &[f32]| {
+            let theta: Vec<f32> = theta.iter().zip(along).map(|(t, g)| t + step * g).collect();
+            (gradients.of(&theta, &batch, Some(&keys), &mut grad).unwrap().0, grad.clone())
+        };
+        let (_, g) = at(0.0, &vec![0.0; theta.len()]);
+        let square: f64 = g.iter().map(|g| f64::from(*g).powi(2)).sum();
+        let step = 0.01 / square.sqrt();
+        let slope = (at(step as f32, &g).0 - at(-step as f32, &g).0) / (2.0 * step);
+        assert!((slope / square - 1.0).abs() <= 2e-3, "{pooling:?}: {slope}, the gradient says {square}");
+    }
+}
+
 #[test]
 fn tiny_tanh_gelu() {
     let (golden, _temp, base) = tiny("cls-tanh");

@@ -73,7 +73,7 @@ impl Gradients<'_> {
         d_vectors.slice_mut(s![0..;2, ..]).assign(&d_first);
         d_vectors.slice_mut(s![1..;2, ..]).assign(&d_second);
 
-        cut.run(&parts, |part| {
+        let done = cut.run(&parts, |part| {
             let batch = batch(&part);
             let forward = self.forward(&texts[part.clone()], &batch, known(&part), theta)?;
             let (mut work, mut sum) = self.take_idle(theta.len());
@@ -81,9 +81,9 @@ impl Gradients<'_> {
             backward_pooled(graph, &self.selection, forward, &batch, d_pooled, &mut work, &mut sum);
             self.idle().push((work, sum));
             Ok(())
-        })?;
+        });
         self.finish(grad);
-        Ok(loss)
+        done.map(|_| loss)
     }
 }
 
