@@ -71,6 +71,9 @@ pub enum Error {
     /// The loss or a gradient became NaN or infinite.
     #[error("{0}")]
     Diverged(String),
+    /// What was learned is no better than what is there, which stays.
+    #[error("{0}")]
+    NotBetter(String),
     /// The user asked to stop.
     #[error("interrupted: {0}")]
     Interrupted(String),
@@ -83,11 +86,12 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// Exit code of the command line: 2 bad usage or input, 3 diverged, 130 interrupted, 1 the rest.
+    /// Exit code of the command line: 2 bad usage or input, 3 diverged, 4 not better than before, 130 interrupted, 1 the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Io { .. } | Error::Internal(_) => 1,
             Error::Diverged(_) => 3,
+            Error::NotBetter(_) => 4,
             Error::Interrupted(_) => 130,
             _ => 2,
         }

@@ -16,7 +16,7 @@ use crate::task::{Kind, Task};
 use crate::tokenize::{Encoded, TextEncoder};
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
-use crate::train::{self, Cut, Labelled, Output, Progress, Report, TrainConfig};
+use crate::train::{self, Cut, HeldOut, Labelled, Output, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -134,6 +134,8 @@ pub struct Personal {
     theta: Vec<f32>,
     /// The base's own biases, to tell what training changed.
     initial: Vec<f32>,
+    /// All parameters as they were with a fitted head, before the biases were trained.
+    head_alone: Option<Vec<f32>>,
     /// Terms and layers of the last training, as the bias file states them.
     trained: Option<TrainConfig>,
     settings: serde_json::Value,
@@ -192,6 +194,7 @@ impl Personal {
             pooling,
             initial: theta.clone(),
             theta,
+            head_alone: None,
             trained: None,
             settings: serde_json::Value::Null,
             metrics: serde_json::Value::Null,
@@ -283,12 +286,15 @@ impl Personal {
             *finished |= matches!(p, Progress::Epoch(_));
             on_progress(p)
         };
-        let result = self
+        let mut result = self
             .pool
             .install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
+        self.head_alone = result.as_mut().ok().and_then(|r| r.head_alone.take());
         let head = [self.graph.layout().head_weight(), self.graph.layout().head_bias()];
-        let [weight, bias] = self.theta.get_disjoint_mut(head).expect("the layout has both apart");
-        unit.leave(weight, bias);
+        for theta in [Some(&mut self.theta), self.head_alone.as_mut()].into_iter().flatten() {
+            let [weight, bias] = theta.get_disjoint_mut(head.clone()).expect("the layout has both apart");
+            unit.leave(weight, bias);
+        }
         self.trained = Some(config.clone());
         if let Ok(report) = &result {
             let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
@@ -298,9 +304,9 @@ impl Personal {
             })));
         }
         self.settings = serde_json::json!({
-            "epochs": config.epochs, "lr": config.lr, "batch": config.batch, "seed": config.seed,
+            "epochs": config.epochs, "lr": result.as_ref().ok().map(|r| r.beginning.lr).or(config.lr), "batch": config.batch, "seed": config.seed,
             "warmup": config.warmup, "clip": config.clip, "weight_decay": config.weight_decay,
-            "class_weights": config.class_weights, "examples": train.len(),
+            "class_weights": config.class_weights, "head": config.head, "head_rate": config.head_rate, "examples": train.len(),
         });
         result
     }
@@ -355,7 +361,8 @@ impl Personal {
         self.theta[self.graph.layout().head_bias()].fill(0.0);
     }
 
-    fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+    /// Examples as the model reads them. Errors: a label that it does not know.
+    pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
         let targets = self.task.targets(examples, Path::new("the examples"))?;
         if self.task == Task::Contrastive {
             return self.encode_pairs(examples, targets);
@@ -401,6 +408,21 @@ impl Personal {
     pub fn evaluate(&self, examples: &[Example]) -> Result<Metrics> {
         let data = self.encode(examples)?;
         self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data, self.task.labels()))
+    }
+
+    /// Its answers to examples that it encoded, to compare them with another's.
+    pub fn answers<'a>(&'a self, data: &'a [Labelled]) -> Result<HeldOut<'a>> {
+        self.answers_of(&self.theta, data)
+    }
+
+    /// What a head alone would have answered: the one fitted before the last training, above the biases from before it.
+    /// `None` where none was fitted.
+    pub fn answers_of_head_alone<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
+        self.head_alone.as_ref().map(|theta| self.answers_of(theta, data)).transpose()
+    }
+
+    fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<HeldOut<'a>> {
+        self.pool.install(|| HeldOut::of(&self.graph, theta, data, self.task.labels()))
     }
 
     /// The answer to a text, or to a pair.

@@ -15,6 +15,7 @@ mod search;
 mod stream;
 mod terminal;
 mod train;
+mod verdict;
 
 use clap::{Parser, Subcommand};
 use std::io::ErrorKind;

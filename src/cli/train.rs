@@ -1,5 +1,6 @@
 //! `trimtab train`: labelled lines into a bias file.
 
+use super::verdict::{self, Verdict};
 use super::{args, print, terminal};
 use clap::ValueEnum;
 use indicatif::ProgressBar;
@@ -12,8 +13,8 @@ use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{Criterion, Progress, Report, TrainConfig};
-use trimtab::{Error, Personal, Result, plots};
+use trimtab::train::{Beginning, Criterion, Head, Progress, Report, TrainConfig};
+use trimtab::{Error, Personal, Result, plots, train};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
@@ -48,12 +49,15 @@ pub struct Args {
     /// same (the SetFit recipe: one pass over pairs), then the head on the vectors that come of it
     #[arg(long, conflicts_with_all = ["epochs", "patience", "class_weights"])]
     setfit: bool,
-    /// Passes over the data
-    #[arg(long, default_value_t = 4, value_name = "N")]
-    epochs: usize,
-    /// Peak learning rate
-    #[arg(long, default_value_t = 3e-3, value_name = "X")]
-    lr: f64,
+    /// Passes over the data [default: 20 for few examples, 4 for 1,000, 3 for more]
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
+    /// Peak learning rate [default: 3e-3 from a random head, 1e-3 from a fitted one]
+    #[arg(long, value_name = "X")]
+    lr: Option<f64>,
+    /// The head's learning rate, as a factor of --lr
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    head_rate: f32,
     /// Texts a step
     #[arg(long, default_value_t = 16, value_name = "N")]
     batch: usize,
@@ -63,6 +67,9 @@ pub struct Args {
     /// Decides the order of the data, the head's first values and the dropout
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
+    /// Where the head begins
+    #[arg(long, value_enum, default_value_t = HeadInit::Auto)]
+    head: HeadInit,
     /// Biases to train, by the paper's symbols: emb_ln emb_proj q k v m1 ln1 m2 m3 ln2 pooler, `all` (every one but
     /// k, whose gradient is zero because softmax ignores it) or `none` (the head only); emb_proj is ELECTRA's
     #[arg(long, default_value = "all", value_name = "TERMS")]
@@ -111,6 +118,9 @@ pub struct Args {
     /// Write a learning curve and the change of the biases (the paper's figure 1) as SVG files there
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
+    /// Replace --out even where the bias file that is there scores better on the held-out examples
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     run: args::Run,
     /// Print the result as one JSON object
@@ -120,6 +130,16 @@ pub struct Args {
 
 /// Values of --keep that need --dev.
 const SCORES: [&str; 4] = ["accuracy", "macro-f1", "mcc", "loss"];
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadInit {
+    /// Fitted where that says enough of texts it has not seen, else random
+    Auto,
+    /// Small random weights
+    Random,
+    /// Fitted in closed form to what the encoder gives before training
+    Fitted,
+}
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Keep {
@@ -141,12 +161,18 @@ fn layers(s: &str) -> std::result::Result<Range<usize>, String> {
 }
 
 impl Args {
-    fn config(&self) -> TrainConfig {
+    fn config(&self, examples: usize) -> TrainConfig {
         TrainConfig {
-            epochs: self.epochs,
+            epochs: self.epochs.unwrap_or_else(|| train::epochs_for(examples)),
             lr: self.lr,
+            head_rate: self.head_rate,
             batch: self.batch,
             seed: self.seed,
+            head: match self.head {
+                HeadInit::Auto => Head::Auto,
+                HeadInit::Random => Head::Random,
+                HeadInit::Fitted => Head::Fitted,
+            },
             terms: self.terms.clone(),
             layers: self.layers.clone(),
             warmup: self.warmup,
@@ -179,7 +205,7 @@ pub fn run(args: Args) -> Result<()> {
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         task.targets(dev, path)?;
     }
-    let mut config = args.config();
+    let mut config = args.config(train.len());
     if let Some(name) = config.keep.name().filter(|name| !args.task.scores().contains(name)) {
         let known = args.task.scores().join(", ");
         return Err(Error::Config(format!("--keep: {} has no {name}; it has {known}, loss", args.task)));
@@ -224,27 +250,30 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
 
+    let previous = verdict::previous(&base, &args.out, &model, &options);
     let result = match args.setfit {
         true => watched(1, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch)),
         false => with_progress(&mut model, &train, dev.as_deref(), &config),
     };
+    let verdict = dev.as_deref().map(|dev| Verdict::of(&model, previous.as_ref(), dev)).transpose()?;
+    let save = |model: &Personal| verdict::save(model, &args.out, args.half, verdict.as_ref(), args.force);
     let report = match result {
         Ok(report) => report,
         Err(e @ Error::Diverged(_)) => {
             // The best finished epoch is in the model; an existing file is replaced only by one.
             if model.has_finished_epoch() {
-                model.save(&args.out, args.half)?;
+                save(&model)?;
                 terminal::say(format_args!("kept the best finished epoch in {}", args.out.display()));
             }
             return Err(e);
         }
         Err(e) => return Err(e),
     };
-    model.save(&args.out, args.half)?;
+    save(&model)?;
     if let Some(dir) = &args.plots {
         write_plots(dir, &model, &report)?;
     }
-    print(&summary(&args, &model, &report)?)?;
+    print(&summary(&args, &model, &report, verdict.as_ref())?)?;
     if report.interrupted {
         let what = match report.kept {
             0 => format!("what was learned in {} steps", report.steps),
@@ -286,6 +315,7 @@ fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<R
     let mut smooth = None;
     let result = run(&mut |p| {
         match p {
+            Progress::Begin(beginning) => terminal::line(&bar, &begin_line(&beginning)),
             Progress::Step { done, total, loss, texts } => {
                 texts_done += texts;
                 let s = smooth.map_or(loss, |s: f64| 0.9 * s + 0.1 * loss);
@@ -303,6 +333,20 @@ fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<R
     result
 }
 
+/// What was chosen, and why.
+fn begin_line(b: &Beginning) -> String {
+    let head = match (b.head, b.signal) {
+        (Head::Fitted, Some(s)) => {
+            format!("fitted; it alone explains {:.0} % of texts it has not seen", 100.0 * s)
+        }
+        (_, Some(s)) => {
+            format!("random, for a fitted one explains only {:.0} % of texts it has not seen", 100.0 * s)
+        }
+        _ => "random".into(),
+    };
+    format!("head: {head}; lr {}", b.lr)
+}
+
 fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
     let mut text = format!("epoch {}/{epochs}: training loss {:.4}", e.epoch, e.train_loss);
     if let Some(m) = &e.dev {
@@ -311,23 +355,25 @@ fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
     terminal::line(bar, &format!("{text} ({:.1} s so far)", e.train_s));
 }
 
-fn summary(args: &Args, model: &Personal, report: &Report) -> Result<String> {
+fn summary(args: &Args, model: &Personal, report: &Report, verdict: Option<&Verdict>) -> Result<String> {
     let bytes = std::fs::metadata(&args.out).map_or(0, |m| m.len());
     if args.json {
         let mut object = serde_json::to_value(report).expect("plain data");
         object["out"] = args.out.display().to_string().into();
         object["file_bytes"] = bytes.into();
         object["labels"] = model.labels().into();
+        object["held_out"] = verdict.map(Verdict::json).into();
         object["peak_memory_bytes"] = terminal::peak_memory().into();
         return Ok(object.to_string());
     }
     let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
     let score = kept.and_then(|e| e.dev.as_ref()).map_or(String::new(), |m| format!(", dev {m}"));
+    let compared = verdict.map_or(String::new(), |v| format!("\n{}", v.lines()));
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
     let peak =
         terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
     Ok(format!(
-        "{}: {}, epoch {} of {}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}",
+        "{}: {}, epoch {} of {}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}{compared}",
         args.out.display(),
         terminal::size(bytes),
         report.kept,

@@ -12,7 +12,7 @@ use crate::ops::loss::Target;
 use crate::params::Terms;
 use crate::task::Kind;
 use crate::tokenize::Encoded;
-use crate::train::{self, Criterion, Labelled, Progress, Report, TrainConfig};
+use crate::train::{self, Criterion, Head, Labelled, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::ops::ControlFlow;
@@ -51,7 +51,13 @@ impl Personal {
         // The head comes last in a layout: what stands before it is the same in both.
         let biases = 0..self.graph.layout().head_weight().start;
         let mut theta = self.theta[biases.clone()].to_vec();
-        let once = TrainConfig { epochs: 1, class_weights: false, keep: Criterion::Last, ..config.clone() };
+        let once = TrainConfig {
+            epochs: 1,
+            class_weights: false,
+            head: Head::Random,
+            keep: Criterion::Last,
+            ..config.clone()
+        };
         let tuned = self
             .pool
             .install(|| train::train(&tuner, &mut theta, &pairs, None, &[], &once, &mut on_progress))?;
@@ -63,7 +69,8 @@ impl Personal {
             terms: Terms::none(),
             layers: None,
             epochs: (HEAD_STEPS * config.batch).div_ceil(train.len().max(1)).clamp(4, 400),
-            lr: HEAD_LR,
+            lr: Some(HEAD_LR),
+            head: Head::Random,
             patience: None,
             ..config.clone()
         };

@@ -5,11 +5,14 @@ use super::lanes::Cut;
 use super::metrics::{self, Metrics};
 use super::pairs;
 use super::prefix::{self, PrefixCache};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph, Split};
-use crate::ops::loss;
+use crate::ops::loss::{self, Target};
 use crate::tokenize::Encoded;
-use tract_core::prelude::tract_ndarray::s;
+use tract_core::prelude::tract_ndarray::{Array2, s};
+
+/// Most rows of [`features`], or a few more.
+const FEATURE_ROWS: usize = 4096;
 
 /// Logits `[labels]` and pooled vector `[hidden]` of one text; where the head reads every token, logits `[tokens, labels]`
 /// and no vector.
@@ -57,6 +60,50 @@ pub(super) fn forward_cut(
         out[i] = result;
     }
     Ok(out)
+}
+
+/// Whether each row that the head reads has an answer of its own, and only one.
+pub(super) fn can_be_fitted(target: &Target) -> bool {
+    matches!(target, Target::Class(_) | Target::Labels(_) | Target::Value(_) | Target::Tags(_))
+}
+
+/// What the head reads of some of the texts, evenly over all: one row for each text, or for each token that has a label,
+/// `[rows, hidden]`, and the target of each row.
+pub(super) fn features(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+) -> Result<(Array2<f32>, Vec<Target>)> {
+    let rows = |d: &Labelled| if let Target::Tags(tags) = &d.target { tags.len() } else { 1 };
+    let every = data.iter().map(rows).sum::<usize>().div_ceil(FEATURE_ROWS).max(1);
+    let some: Vec<&Labelled> = data.iter().step_by(every).collect();
+    let cut = Cut::of_threads(rayon::current_num_threads());
+    let parts = cut.micro_batches(some.iter().map(|d| d.text.ids.len()));
+    let results = cut.run(&parts, |part| {
+        let some = &some[part];
+        let batch = Batch::new(some.iter().map(|d| &d.text), None);
+        let (_, pooled) = graph.forward(&batch, theta)?;
+        let (mut x, mut targets) = (Vec::new(), Vec::new());
+        for (d, o) in some.iter().zip(graph.head_offsets(&batch).windows(2)) {
+            match &d.target {
+                Target::Tags(tags) => {
+                    for (row, tag) in tags {
+                        x.extend(pooled.row(o[0] as usize + row));
+                        targets.push(Target::Class(*tag));
+                    }
+                }
+                target => {
+                    x.extend(pooled.row(o[0] as usize));
+                    targets.push(target.clone());
+                }
+            }
+        }
+        Ok((x, targets))
+    })?;
+    let (x, targets): (Vec<Vec<f32>>, Vec<Vec<Target>>) = results.into_iter().unzip();
+    let targets = targets.concat();
+    let x = Array2::from_shape_vec((targets.len(), graph.hidden()), x.concat());
+    Ok((x.map_err(|e| Error::Internal(e.to_string()))?, targets))
 }
 
 /// Scores of `theta` on labelled texts; `names` are those of the head's outputs.

@@ -6,15 +6,18 @@ pub mod batches;
 mod evaluate;
 pub mod exact;
 pub mod gradients;
+pub mod held_out;
 mod lanes;
 pub mod memory;
 pub mod metrics;
 mod pairs;
 mod prefix;
+mod ridge;
 pub mod step;
 
 pub(crate) use evaluate::largest;
 pub use evaluate::{Output, evaluate, forward_all};
+pub use held_out::{HeldOut, Interval};
 pub use lanes::Cut;
 
 use crate::error::{Error, Result};
@@ -85,17 +88,43 @@ impl Criterion {
     }
 }
 
+/// Where the head begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Head {
+    /// Small random weights, as in the paper.
+    #[default]
+    Random,
+    /// Fitted in closed form to what the encoder gives before training.
+    Fitted,
+    /// Fitted where that explains enough of texts it has not seen ([`SIGNAL`]), else random.
+    Auto,
+}
+
+/// Share of the loss of a head that knows only how frequent each answer is, which a fitted head must save on texts it has
+/// not seen, for [`Head::Auto`] to begin there. Below, what the frozen encoder gives says little of the task, and a head
+/// fitted to it leads the biases astray.
+pub const SIGNAL: f64 = 0.5;
+/// Peak learning rate from a random head, which has all to learn, where none is given.
+pub const LR_RANDOM: f64 = 3e-3;
+/// The same from a fitted head: near where it began, the biases keep what it knows.
+pub const LR_FITTED: f64 = 1e-3;
+
 /// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct TrainConfig {
     /// Passes over the data.
     pub epochs: usize,
-    /// Peak learning rate.
-    pub lr: f64,
+    /// Peak learning rate; `None` goes by the head ([`LR_RANDOM`], [`LR_FITTED`]).
+    pub lr: Option<f64>,
+    /// The head's learning rate, as a factor of `lr`.
+    pub head_rate: f32,
     /// Texts a step.
     pub batch: usize,
     /// Decides the order of the data, the head's first values and every dropout mask.
     pub seed: u64,
+    /// Where the head begins.
+    pub head: Head,
     /// Which biases are trained.
     pub terms: Terms,
     /// In which layers; `None` for all.
@@ -127,9 +156,11 @@ impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             epochs: 4,
-            lr: 3e-3,
+            lr: Some(LR_RANDOM),
+            head_rate: 1.0,
             batch: 16,
             seed: 0,
+            head: Head::Random,
             terms: Terms::all(),
             layers: None,
             warmup: 0.06,
@@ -155,8 +186,11 @@ impl TrainConfig {
         if self.epochs == 0 || self.batch == 0 {
             return fail("epochs and batch must be at least 1".into());
         }
-        if !(self.lr.is_finite() && self.lr > 0.0) {
-            return fail(format!("the learning rate must be a positive number, not {}", self.lr));
+        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
+            return fail(format!("the learning rate must be a positive number, not {lr}"));
+        }
+        if !(self.head_rate.is_finite() && self.head_rate > 0.0) {
+            return fail(format!("the head's rate must be a positive number, not {}", self.head_rate));
         }
         if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
             return fail(format!("the weight decay must be a number from 0 up, not {}", self.weight_decay));
@@ -174,9 +208,55 @@ impl TrainConfig {
     }
 }
 
+/// Where a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Beginning {
+    /// Where the head begins: never [`Head::Auto`].
+    pub head: Head,
+    /// Share of the loss that a fitted head saves on texts it has not seen, see [`SIGNAL`]; `None` where none was fitted.
+    pub signal: Option<f64>,
+    /// Peak learning rate.
+    pub lr: f64,
+}
+
+impl Beginning {
+    /// Fits a head if `config` asks for it; returns also `theta` with that head. `theta` itself gets it where the run
+    /// begins there.
+    fn of(
+        graph: &Graph,
+        theta: &mut [f32],
+        data: &[Labelled],
+        config: &TrainConfig,
+    ) -> Result<(Beginning, Option<Vec<f32>>)> {
+        let fit = match config.head {
+            Head::Fitted | Head::Auto if data.iter().all(|d| evaluate::can_be_fitted(&d.target)) => {
+                let (x, targets) = evaluate::features(graph, theta, data)?;
+                ridge::fit(x.view(), &targets, graph.labels())
+            }
+            _ => None,
+        };
+        let signal = fit.as_ref().map(ridge::Fit::signal);
+        let enough = config.head == Head::Fitted || signal.is_some_and(|s| s >= SIGNAL);
+        let (head, lr) =
+            if fit.is_some() && enough { (Head::Fitted, LR_FITTED) } else { (Head::Random, LR_RANDOM) };
+        let alone = fit.map(|fit| {
+            let mut alone = theta.to_vec();
+            alone[graph.layout().head_weight()].copy_from_slice(&fit.weight);
+            alone[graph.layout().head_bias()].copy_from_slice(&fit.bias);
+            alone
+        });
+        if let (Head::Fitted, Some(alone)) = (head, &alone) {
+            theta.copy_from_slice(alone);
+        }
+        Ok((Beginning { head, signal, lr: config.lr.unwrap_or(lr) }, alone))
+    }
+}
+
 /// What a run tells while it goes.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
+    /// The run begins.
+    Begin(Beginning),
     /// A step is done.
     Step {
         /// Steps done and steps in all.
@@ -205,12 +285,24 @@ pub struct Epoch {
     pub train_s: f64,
 }
 
+/// Passes over so many examples that give both the few and the many enough steps.
+pub fn epochs_for(examples: usize) -> usize {
+    (4000 / examples.max(1)).clamp(3, 20)
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
+    /// Where it began.
+    pub beginning: Beginning,
+    /// Scores on dev of a fitted head alone, where one was fitted and there is a dev.
+    pub before: Option<Metrics>,
+    /// All parameters with that head, before any step.
+    #[serde(skip)]
+    pub head_alone: Option<Vec<f32>>,
     /// Every finished epoch.
     pub epochs: Vec<Epoch>,
-    /// The epoch whose biases are kept, from 1; 0 if none was finished.
+    /// The epoch whose biases are kept, from 1; 0 if none was finished, or none better than the fitted head alone.
     pub kept: usize,
     /// Steps done.
     pub steps: usize,
@@ -251,9 +343,14 @@ pub fn train(
     let total = per_epoch.saturating_mul(config.epochs);
     let warmup = (config.warmup * total as f64) as usize;
 
+    let (beginning, head_alone) = Beginning::of(graph, theta, data, config)?;
+
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
     let (trained_biases, trained_head) = trainer.trained();
     let mut report = Report {
+        beginning,
+        before: None,
+        head_alone: None,
         epochs: vec![],
         kept: 0,
         steps: 0,
@@ -266,6 +363,18 @@ pub fn train(
     };
     let mut texts_done = 0;
     let mut failed = None;
+    if let (Some(alone), Some(dev)) = (&head_alone, dev) {
+        let before = trainer.evaluate(alone, dev, names, &known_dev)?;
+        if config.keep != Criterion::Last {
+            best = Some((config.keep.score(&before), before.loss, alone.clone()));
+        }
+        report.before = Some(before);
+    }
+    report.head_alone = head_alone;
+    if on_progress(Progress::Begin(beginning)).is_break() {
+        report.interrupted = true;
+        return Ok(report);
+    }
 
     'epochs: for epoch in 0..config.epochs {
         let start = Instant::now();
@@ -273,7 +382,7 @@ pub fn train(
         for indices in batches::batches(data.len(), config.batch, config.seed, epoch) {
             let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
             let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
-            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
+            let lr = beginning.lr * adamw::schedule(report.steps, warmup, total);
             let step = trainer.step_known(theta, &batch, Some(&keys), Some((&known, &indices)), lr)?;
             if !step.is_finite() {
                 let Step { loss, norm } = step;

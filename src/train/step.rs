@@ -126,7 +126,8 @@ fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Gro
     wanted
         .map(|p| {
             let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
-            Group { range: p.range.clone(), rate: 1.0, decay }
+            let head = matches!(p.role, Role::HeadWeight | Role::HeadBias);
+            Group { range: p.range.clone(), rate: if head { config.head_rate } else { 1.0 }, decay }
         })
         .collect()
 }

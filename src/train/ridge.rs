@@ -1,0 +1,256 @@
+//! A head in closed form: ridge regression on what the frozen encoder gives.
+//!
+//! With `x: [rows, hidden]` centred and scaled to variance 1 and `y: [rows, outputs]` what the head should say (0 or 1
+//! for classes and labels), `W = (XᵀX + λI)⁻¹ XᵀY`. What the head would say of each row had it not seen it follows
+//! without fitting again: `(ŷ − h y) / (1 − h)`, `h` the row's leverage `1/rows + xᵀ (XᵀX + λI)⁻¹ x` (Allen 1974). The
+//! loss of these answers chooses `λ`, and for classes and labels the factor that turns them into logits.
+//!
+//! In f64, in an order that depends on no thread: the same on every machine.
+
+use crate::ops::loss::{self, Target};
+use rayon::prelude::*;
+use tract_core::prelude::tract_ndarray::ArrayView2;
+
+/// Of `λ` over the number of rows, as every feature has variance 1.
+const PENALTIES: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
+/// Of what turns answers around 0 and 1 into logits.
+const SHARPNESS: [f64; 13] = [1.0, 1.4, 2.0, 2.8, 4.0, 5.6, 8.0, 11.0, 16.0, 22.0, 32.0, 45.0, 64.0];
+/// Rows on which a penalty is judged.
+const JUDGED: usize = 1024;
+
+/// A fitted head.
+#[derive(Debug)]
+pub struct Fit {
+    /// `[outputs, hidden]`.
+    pub weight: Vec<f32>,
+    /// `[outputs]`.
+    pub bias: Vec<f32>,
+    /// Mean loss of rows that the head has not seen.
+    pub loss: f64,
+    /// Mean loss where only the frequency of each answer is known, or their mean.
+    pub ignorant: f64,
+}
+
+impl Fit {
+    /// Share of the ignorant's loss that the head saves; 0 where it knows no more.
+    pub fn signal(&self) -> f64 {
+        if self.ignorant > 0.0 { (1.0 - self.loss / self.ignorant).max(0.0) } else { 0.0 }
+    }
+}
+
+/// Fits a head to features `x: [rows, hidden]` and one target a row: classes, labels or values.
+///
+/// `None` where there is nothing to fit: no row, features that are not finite, or targets of another kind.
+pub fn fit(x: ArrayView2<f32>, targets: &[Target], outputs: usize) -> Option<Fit> {
+    let (rows, hidden) = x.dim();
+    if rows == 0 || x.iter().any(|v| !v.is_finite()) {
+        return None;
+    }
+    let features = Features::of(x);
+    let mut y = vec![0.0; rows * outputs];
+    for (y, target) in y.chunks_exact_mut(outputs).zip(targets) {
+        match target {
+            Target::Class(label) => y[*label] = 1.0,
+            Target::Labels(wanted) => {
+                y.iter_mut().zip(wanted).for_each(|(y, w)| *y = f64::from(u8::from(*w)))
+            }
+            Target::Value(v) => y[0] = f64::from(*v),
+            _ => return None,
+        }
+    }
+    let mut mean = vec![0.0; outputs];
+    y.chunks_exact(outputs).for_each(|y| add(&mut mean, 1.0 / rows as f64, y));
+    let (gram, cross) = features.products(&y, outputs);
+
+    let judge = |penalty: f64| {
+        let upper = Upper::of(&gram, hidden, penalty * rows as f64)?;
+        let w = upper.solve(&cross, outputs);
+        let unseen: Vec<f64> = (0..rows.min(JUDGED))
+            .into_par_iter()
+            .flat_map_iter(|row| {
+                let x = features.row(row);
+                let mut said = mean.clone();
+                x.iter().zip(w.chunks_exact(outputs)).for_each(|(x, w)| add(&mut said, *x, w));
+                let h = 1.0 / rows as f64 + upper.leverage(x);
+                let y = &y[row * outputs..][..outputs];
+                said.into_iter().zip(y).map(|(p, y)| (p - h * y) / (1.0 - h)).collect::<Vec<_>>()
+            })
+            .collect();
+        let (loss, sharpness) = judged(&unseen, targets, outputs);
+        Some((loss, sharpness, w))
+    };
+    let (loss, sharpness, w) = PENALTIES
+        .into_iter()
+        .filter_map(judge)
+        .reduce(|best, next| if next.0 < best.0 { next } else { best })
+        .filter(|(loss, ..)| loss.is_finite())?;
+    let mut weight = vec![0.0; outputs * hidden];
+    let mut bias: Vec<f64> = mean.iter().map(|m| m - middle(&targets[0])).collect();
+    for (i, w) in w.chunks_exact(outputs).enumerate() {
+        for (o, w) in w.iter().enumerate() {
+            let w = w / features.deviation[i];
+            weight[o * hidden + i] = (sharpness * w) as f32;
+            bias[o] -= w * features.mean[i];
+        }
+    }
+    let ignorant = ignorant(&mean, targets);
+    Some(Fit { weight, ignorant, bias: bias.into_iter().map(|b| (sharpness * b) as f32).collect(), loss })
+}
+
+/// The least mean loss of answers to the first rows, and the sharpness that gives it.
+fn judged(unseen: &[f64], targets: &[Target], outputs: usize) -> (f64, f64) {
+    let of = |sharpness: f64| {
+        let one = |(y, target): (&[f64], &Target)| {
+            let middle = middle(target);
+            let y: Vec<f32> = y.iter().map(|v| (sharpness * (v - middle)) as f32).collect();
+            loss::of_text(&y, outputs, target)
+        };
+        let sum: f64 = unseen.chunks_exact(outputs).zip(targets).map(one).sum();
+        (sum * outputs as f64 / unseen.len() as f64, sharpness)
+    };
+    let all: &[f64] = if matches!(targets[0], Target::Value(_)) { &[1.0] } else { &SHARPNESS };
+    all.iter().map(|s| of(*s)).reduce(|a, b| if b.0 < a.0 { b } else { a }).expect("there is one")
+}
+
+/// The mean loss of answering `mean: [outputs]` always.
+fn ignorant(mean: &[f64], targets: &[Target]) -> f64 {
+    let judged = &targets[..targets.len().min(JUDGED)];
+    let logit: Vec<f32> = match targets[0] {
+        Target::Value(_) => vec![mean[0] as f32],
+        Target::Labels(_) => mean.iter().map(|m| libm::log((m + 1e-6) / (1.0 - m + 1e-6)) as f32).collect(),
+        _ => mean.iter().map(|m| libm::log(m + 1e-6) as f32).collect(),
+    };
+    judged.iter().map(|t| loss::of_text(&logit, mean.len(), t)).sum::<f64>() / judged.len() as f64
+}
+
+/// The answer that is neither yes nor no.
+fn middle(target: &Target) -> f64 {
+    if matches!(target, Target::Labels(_)) { 0.5 } else { 0.0 }
+}
+
+/// Features, centred and scaled as they are read.
+struct Features {
+    /// `[rows, hidden]`.
+    x: Vec<f64>,
+    mean: Vec<f64>,
+    deviation: Vec<f64>,
+}
+
+impl Features {
+    fn of(x: ArrayView2<f32>) -> Features {
+        let (rows, hidden) = x.dim();
+        let mut mean = vec![0.0; hidden];
+        let mut x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+        x.chunks_exact(hidden).for_each(|x| add(&mut mean, 1.0 / rows as f64, x));
+        let mut deviation = vec![0.0; hidden];
+        for x in x.chunks_exact(hidden) {
+            for ((d, x), m) in deviation.iter_mut().zip(x).zip(&mean) {
+                *d += (x - m) * (x - m);
+            }
+        }
+        // A feature that hardly varies says nothing; to scale it up would be to listen to rounding.
+        for d in &mut deviation {
+            *d = (*d / rows as f64).sqrt();
+            *d = if *d > 1e-6 { *d } else { f64::INFINITY };
+        }
+        for x in x.chunks_exact_mut(hidden) {
+            for ((x, m), d) in x.iter_mut().zip(&mean).zip(&deviation) {
+                *x = (*x - m) / d;
+            }
+        }
+        Features { x, mean, deviation }
+    }
+
+    fn row(&self, row: usize) -> &[f64] {
+        let hidden = self.mean.len();
+        &self.x[row * hidden..][..hidden]
+    }
+
+    /// The upper triangle of `XᵀX`, `[hidden, hidden]`, and `XᵀY`, `[hidden, outputs]`.
+    fn products(&self, y: &[f64], outputs: usize) -> (Vec<f64>, Vec<f64>) {
+        let hidden = self.mean.len();
+        let (mut gram, mut cross) = (vec![0.0; hidden * hidden], vec![0.0; hidden * outputs]);
+        gram.par_chunks_exact_mut(hidden).zip(cross.par_chunks_exact_mut(outputs)).enumerate().for_each(
+            |(i, (gram, cross))| {
+                for (x, y) in self.x.chunks_exact(hidden).zip(y.chunks_exact(outputs)) {
+                    add(&mut gram[i..], x[i], &x[i..]);
+                    add(cross, x[i], y);
+                }
+            },
+        );
+        (gram, cross)
+    }
+}
+
+/// `U` of `A + λI = UᵀU` (Cholesky), its rows whole with zeros in front.
+struct Upper {
+    u: Vec<f64>,
+    n: usize,
+}
+
+impl Upper {
+    /// Of the upper triangle of `a: [n, n]`; `None` where that is not positive.
+    fn of(a: &[f64], n: usize, penalty: f64) -> Option<Upper> {
+        let mut u = a.to_vec();
+        for k in 0..n {
+            let (done, rest) = u.split_at_mut((k + 1) * n);
+            let row = &mut done[k * n..];
+            let pivot = (row[k] + penalty).sqrt();
+            if !(pivot.is_finite() && pivot > 0.0) {
+                return None;
+            }
+            row[k] = pivot;
+            row[k + 1..].iter_mut().for_each(|v| *v /= pivot);
+            let row = &*row;
+            rest.par_chunks_exact_mut(n).enumerate().with_min_len(64).for_each(|(below, r)| {
+                let i = k + 1 + below;
+                add(&mut r[i..], -row[i], &row[i..]);
+            });
+        }
+        Some(Upper { u, n })
+    }
+
+    fn row(&self, i: usize) -> &[f64] {
+        &self.u[i * self.n..][..self.n]
+    }
+
+    /// `xᵀ A⁻¹ x`, the square of `U⁻ᵀ x`.
+    fn leverage(&self, x: &[f64]) -> f64 {
+        let mut x = x.to_vec();
+        let mut sum = 0.0;
+        for j in 0..self.n {
+            let row = self.row(j);
+            let z = x[j] / row[j];
+            sum += z * z;
+            add(&mut x[j + 1..], -z, &row[j + 1..]);
+        }
+        sum
+    }
+
+    /// `A⁻¹ b` for `b: [n, outputs]`.
+    fn solve(&self, b: &[f64], outputs: usize) -> Vec<f64> {
+        let mut x = b.to_vec();
+        for j in 0..self.n {
+            let (done, rest) = x.split_at_mut((j + 1) * outputs);
+            let (row, z) = (self.row(j), &mut done[j * outputs..]);
+            z.iter_mut().for_each(|z| *z /= row[j]);
+            for (rest, u) in rest.chunks_exact_mut(outputs).zip(&row[j + 1..]) {
+                add(rest, -u, z);
+            }
+        }
+        for j in (0..self.n).rev() {
+            let (front, rest) = x.split_at_mut((j + 1) * outputs);
+            let (row, z) = (self.row(j), &mut front[j * outputs..]);
+            for (known, u) in rest.chunks_exact(outputs).zip(&row[j + 1..]) {
+                add(z, -u, known);
+            }
+            z.iter_mut().for_each(|z| *z /= row[j]);
+        }
+        x
+    }
+}
+
+/// `to += factor · from`.
+fn add(to: &mut [f64], factor: f64, from: &[f64]) {
+    to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
+}
