@@ -207,6 +207,7 @@ fn texts(args: &Args, vocab: usize) -> Result<Vec<Labelled>, Failure> {
             text: Encoded { ids, types: vec![0; args.seq] },
             target: Target::Class(rng.random_range(0..2)),
             partner: None,
+            part: None,
         }
     };
     Ok((0..args.batch).map(|_| text()).collect())

@@ -2,16 +2,18 @@
 //!
 //! A safetensors container. Tensors are all F32 or all F16: the trained biases, and always
 //! the head, `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]` (RoBERTa's and ELECTRA's for a
-//! text: `classifier.out_proj.weight` and `.bias`), but for the task `contrastive`, which has none. `__metadata__`:
+//! text: `classifier.out_proj.weight` and `.bias`; for `qa` `qa_outputs.weight` and `.bias`), but for the task
+//! `contrastive`, which has none. `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
 //! | `format`, `version` | `trimtab-bias`, `1` |
-//! | `task` | `classify`, `multilabel`, `regress`, `tag` or `contrastive` |
-//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, and `contrastive` |
-//! | `pooling` | `cls` or `mean`; `tokens` for `tag`; `first` in place of `cls` for `contrastive` |
+//! | `task` | `classify`, `multilabel`, `regress`, `tag`, `qa` or `contrastive` |
+//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, `qa`, whose head has two, and `contrastive` |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag` and `qa`; `first` in place of `cls` for `contrastive` |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
+//! | `stride` | for `qa` only: tokens of a context that two windows share |
 //! | `base_fingerprint`, `base_name` | the base this belongs to; refused on another |
 //! | `metrics`, `settings` | JSON: scores when saved, how it was trained |
 //!
@@ -20,7 +22,8 @@
 //!
 //! # In PyTorch
 //!
-//! The names are those of `BertForSequenceClassification`, so three lines make its fp32 twin of a trained model:
+//! The names are those of `BertForSequenceClassification` (`BertForTokenClassification` for `tag`,
+//! `BertForQuestionAnswering` for `qa`), so three lines make its fp32 twin of a trained model:
 //!
 //! ```python
 //! from safetensors.torch import load_file
@@ -91,6 +94,8 @@ pub struct BiasFile {
     pub layers: (usize, usize),
     /// Tokens that texts were cut to.
     pub max_len: usize,
+    /// Tokens of a context that two windows share; of [`Task::Qa`] and no other.
+    pub stride: Option<usize>,
     /// Fingerprint of the base.
     pub base_fingerprint: String,
     /// Name of the base, for people.
@@ -138,7 +143,7 @@ impl BiasFile {
         fn json<T: Serialize>(value: &T) -> Result<String> {
             serde_json::to_string(value).map_err(|e| Error::Internal(format!("metadata: {e}")))
         }
-        Ok(BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("format", FORMAT.into()),
             ("version", VERSION.into()),
             ("task", self.task.kind().to_string()),
@@ -151,7 +156,9 @@ impl BiasFile {
             ("base_name", self.base_name.clone()),
             ("metrics", json(&self.metrics)?),
             ("settings", json(&self.settings)?),
-        ]))
+        ]);
+        metadata.extend(self.stride.map(|stride| ("stride", stride.to_string())));
+        Ok(metadata)
     }
 
     /// Reads and checks a file; nothing in it is trusted.
@@ -182,8 +189,10 @@ impl BiasFile {
             };
             tensors.insert(name.clone(), (info.shape.clone(), values));
         }
+        let task = facts.task()?;
         let file = BiasFile {
-            task: facts.task()?,
+            stride: (task.kind() == Kind::Qa).then(|| facts.json("stride")).transpose()?,
+            task,
             pooling: facts.json_of("pooling", &format!("\"{}\"", facts.get("pooling")?))?,
             terms: facts.get("terms")?.to_owned(),
             layers: facts.layers()?,
@@ -204,8 +213,11 @@ impl BiasFile {
         if let Err(e) = self.task.check() {
             return bad(format!("`labels`: {e}"));
         }
-        if (self.task.kind() == Kind::Tag) != (self.pooling == Pooling::Tokens) {
+        if self.task.kind().reads_tokens() != (self.pooling == Pooling::Tokens) {
             return bad(format!("`pooling` {} does not go with {}", self.pooling.name(), self.task.kind()));
+        }
+        if (self.task.kind() == Kind::Qa) != self.stride.is_some() {
+            return bad(format!("`stride` {:?} does not go with {}", self.stride, self.task.kind()));
         }
         if self.max_len == 0 {
             return bad("`max_len` is 0".into());
@@ -227,7 +239,8 @@ impl BiasFile {
             }
         }
         let inner = self.tensors.keys().any(|name| name.starts_with("classifier.out_proj."));
-        let head = if inner { "classifier.out_proj" } else { "classifier" };
+        let usual = if inner { "classifier.out_proj" } else { "classifier" };
+        let head = self.task.kind().head().unwrap_or(usual);
         for (part, rank) in [("weight", 2), ("bias", 1)].into_iter().filter(|_| self.task.outputs() > 0) {
             let name = &format!("{head}.{part}");
             let Some((shape, _)) = self.tensors.get(name) else {
@@ -322,8 +335,8 @@ impl Facts<'_> {
     fn task(&self) -> Result<Task> {
         let kind: Kind = self.get("task")?.parse().map_err(|e| Error::format(self.path, format!("{e}")))?;
         let labels: Vec<String> = self.json("labels")?;
-        if matches!(kind, Kind::Regress | Kind::Contrastive) && !labels.is_empty() {
-            return Err(Error::format(self.path, "`labels` of a file whose answer is a number or a vector"));
+        if matches!(kind, Kind::Regress | Kind::Qa | Kind::Contrastive) && !labels.is_empty() {
+            return Err(Error::format(self.path, "`labels` of a file whose answer is none of some"));
         }
         Ok(Task::new(kind, labels))
     }

@@ -27,6 +27,7 @@ fn sample() -> BiasFile {
         terms: "m2,ln2".into(),
         layers: (1, 2),
         max_len: 128,
+        stride: None,
         base_fingerprint: "abc".into(),
         base_name: "tiny".into(),
         metrics: json!({"accuracy": 0.5, "mcc": 0.25}),
@@ -141,6 +142,24 @@ fn applies_all_or_nothing() {
     );
     refuse(&|f| drop(f.tensors.remove("classifier.bias")), &["classifier.bias", "missing"]);
     assert!(sample().apply(path, &layout, &mut [0.0; 3]).is_err());
+}
+
+#[test]
+fn answers_have_a_stride_and_a_head_of_their_own() {
+    let dir = folder();
+    let path = dir.path().join("a");
+    let mut file = BiasFile { task: Task::Qa, pooling: Pooling::Tokens, stride: Some(42), ..sample() };
+    assert!(file.save(&path, false).unwrap_err().to_string().contains("`qa_outputs.weight`: is missing"));
+    for part in ["weight", "bias"] {
+        let tensor = file.tensors.remove(&format!("classifier.{part}")).unwrap();
+        file.tensors.insert(format!("qa_outputs.{part}"), tensor);
+    }
+    file.save(&path, false).unwrap();
+    assert_eq!(BiasFile::open(&path).unwrap(), file);
+    let layout = Layout::new(&config(), Pooling::Tokens, 2).with_head("qa_outputs");
+    file.apply(&path, &layout, &mut vec![0.0; layout.len()]).unwrap();
+    file.stride = None;
+    assert!(file.save(&path, false).unwrap_err().to_string().contains("`stride` None does not go with qa"));
 }
 
 /// A file with the sample's tensors, its header changed by `change`.

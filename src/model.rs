@@ -12,8 +12,9 @@ use crate::ops::Numerics;
 use crate::ops::loss::{self, Target};
 use crate::params::{Role, Terms};
 use crate::quant::Base;
-use crate::task::{Kind, Task};
-use crate::tokenize::{Encoded, TextEncoder};
+use crate::task::Task;
+use crate::tokenize::{Encoded, TextEncoder, Window};
+use crate::train::answers::{self, Part, Question};
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
 use crate::train::{self, Cut, HeldOut, Labelled, Output, Progress, Report, TrainConfig};
@@ -24,6 +25,7 @@ use serde::Serialize;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 
 /// How a model is set up, apart from its training.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Options {
     pub pooling: Option<Pooling>,
     /// Longest text in tokens; longer ones are cut. Never more than the base's positions.
     pub max_len: usize,
+    /// Tokens that two windows of a question's context share; `None` takes a third of `max_len`. For [`Task::Qa`].
+    pub stride: Option<usize>,
     /// Threads; `None` takes one for each performance core ([`crate::cores::performance`]). Results do not depend on it.
     pub threads: Option<usize>,
     /// f32 activations instead of int8: slow, the yardstick.
@@ -49,6 +53,7 @@ impl Default for Options {
         Options {
             pooling: None,
             max_len: 128,
+            stride: None,
             threads: None,
             exact: false,
             kernel: None,
@@ -58,7 +63,7 @@ impl Default for Options {
     }
 }
 
-/// One answer; as text the label, the labels between commas, the tags between spaces, or the number.
+/// One answer; as text the label, the labels between commas, the tags between spaces, the number, or the answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
@@ -91,16 +96,27 @@ pub enum Prediction {
         /// The number.
         value: f64,
     },
+    /// Of [`Task::Qa`].
+    Answer {
+        /// The part of the context; empty where no part of it is an answer.
+        answer: String,
+        /// Its probability among the best twenty; 0 where there is none.
+        score: f64,
+        /// Where it begins in the context, in Unicode characters.
+        start: usize,
+        /// Where it ends, likewise.
+        end: usize,
+    },
 }
 
 impl Prediction {
-    /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where the answer is a number.
+    /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where there are neither.
     pub fn probabilities(&self) -> &[f64] {
         match self {
             Prediction::Label { probabilities, .. }
             | Prediction::Labels { probabilities, .. }
             | Prediction::Tags { probabilities, .. } => probabilities,
-            Prediction::Value { .. } => &[],
+            Prediction::Value { .. } | Prediction::Answer { .. } => &[],
         }
     }
 
@@ -108,6 +124,7 @@ impl Prediction {
     pub fn is_finite(&self) -> bool {
         match self {
             Prediction::Value { value } => value.is_finite(),
+            Prediction::Answer { score, .. } => score.is_finite(),
             _ => self.probabilities().iter().all(|p| p.is_finite()),
         }
     }
@@ -120,6 +137,7 @@ impl fmt::Display for Prediction {
             Prediction::Labels { labels, .. } => f.pad(&labels.join(",")),
             Prediction::Tags { tags, .. } => f.pad(&tags.join(" ")),
             Prediction::Value { value } => fmt::Display::fmt(value, f),
+            Prediction::Answer { answer, .. } => f.pad(answer),
         }
     }
 }
@@ -131,6 +149,7 @@ pub struct Personal {
     encoder: TextEncoder,
     task: Task,
     pooling: Pooling,
+    stride: usize,
     theta: Vec<f32>,
     /// The base's own biases, to tell what training changed.
     initial: Vec<f32>,
@@ -159,11 +178,11 @@ impl Personal {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
         let pooling = match (&task, options.pooling.unwrap_or(base.pooling())) {
-            (Task::Tag(_), _) => Pooling::Tokens,
+            (Task::Tag(_) | Task::Qa, _) => Pooling::Tokens,
             (Task::Contrastive, Pooling::Cls) => Pooling::First,
             (_, pooling) => pooling,
         };
-        if pooling == Pooling::Tokens && task.kind() != Kind::Tag {
+        if pooling == Pooling::Tokens && !task.kind().reads_tokens() {
             return Err(Error::Config(format!("{} needs one vector a text: pool cls or mean", task.kind())));
         }
         let numerics = match options.exact {
@@ -171,7 +190,10 @@ impl Personal {
             false => Numerics::Int8(kernels::select(options.kernel.as_deref())?),
         };
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
-        let graph = Graph::new(base, numerics, pooling, task.outputs(), rates)?;
+        let mut graph = Graph::new(base, numerics, pooling, task.outputs(), rates)?;
+        if let Some(head) = task.kind().head() {
+            graph = graph.with_head(head);
+        }
         let config = base.config();
         let encoder = TextEncoder::from_bytes(
             base.tokenizer_bytes(),
@@ -192,6 +214,7 @@ impl Personal {
             encoder,
             task,
             pooling,
+            stride: options.stride.unwrap_or(max_len / 3),
             initial: theta.clone(),
             theta,
             head_alone: None,
@@ -205,11 +228,12 @@ impl Personal {
 
     /// A model from a bias file, which must have been trained on this base.
     ///
-    /// `options.pooling` and `options.max_len` are the file's, whatever is given.
+    /// `options.pooling`, `options.max_len` and `options.stride` are the file's, whatever is given.
     pub fn open(base: &Base, path: &Path, options: &Options) -> Result<Personal> {
         let file = BiasFile::open(path)?;
         file.check_base(path, base.path(), base.fingerprint())?;
-        let options = Options { pooling: Some(file.pooling), max_len: file.max_len, ..options.clone() };
+        let (pooling, max_len, stride) = (Some(file.pooling), file.max_len, file.stride);
+        let options = Options { pooling, max_len, stride, ..options.clone() };
         let mut model = Personal::new(base, file.task.clone(), &options)?;
         file.apply(path, model.graph.layout(), &mut model.theta)?;
         let depth = base.config().layers;
@@ -230,7 +254,7 @@ impl Personal {
         &self.task
     }
 
-    /// The labels, in the order of probabilities; none where the answer is a number.
+    /// The labels, in the order of probabilities; none where the answer is a number or a part of a text.
     pub fn labels(&self) -> &[String] {
         self.task.labels()
     }
@@ -266,8 +290,8 @@ impl Personal {
         config: &TrainConfig,
         mut on_progress: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        let mut data = self.encode(train)?;
-        let mut dev = dev.map(|d| self.encode(d)).transpose()?;
+        let mut data = self.encoded(train, false)?;
+        let mut dev = dev.map(|d| self.encoded(d, true)).transpose()?;
         if config.class_weights && !matches!(self.task, Task::Classify(_)) {
             let what = format!("class weights are for classify, not for {}", self.task.kind());
             return Err(Error::Config(what));
@@ -322,12 +346,17 @@ impl Personal {
         config: &TrainConfig,
         budget: Option<usize>,
     ) -> Result<MemoryPrediction> {
-        // Two i32 a token, of about four bytes of text, and the vectors' own sizes.
+        // Two i32 a token, of about four bytes of text, and the vectors' own sizes. Of a context every token is there, some
+        // twice, and where it stands.
         let encoded = |text: usize| 8 * (text / 4 + 8).min(self.encoder.max_len()) + 160;
         let pairs = self.task == Task::Contrastive;
         let bytes = |e: &Example| {
             let (a, b) = (e.text_a.len(), e.text_b.as_ref().map_or(0, String::len));
-            if pairs { encoded(a) + encoded(b) } else { encoded(a + b) }
+            match self.task {
+                Task::Qa => 32 * ((a + b) / 4 + 8) + a + b + 320,
+                Task::Contrastive => encoded(a) + encoded(b),
+                _ => encoded(a + b),
+            }
         };
         // Of pairs two texts go through, and the vectors of a batch and of all dev are there at once: as they came, as
         // units and, while training, their gradients.
@@ -361,11 +390,19 @@ impl Personal {
         self.theta[self.graph.layout().head_bias()].fill(0.0);
     }
 
-    /// Examples as the model reads them. Errors: a label that it does not know.
+    /// Examples as the model reads them, to be answered and scored. Errors: a label that it does not know.
     pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+        self.encoded(examples, true)
+    }
+
+    /// `scored`: with what only scores need.
+    fn encoded(&self, examples: &[Example], scored: bool) -> Result<Vec<Labelled>> {
         let targets = self.task.targets(examples, Path::new("the examples"))?;
         if self.task == Task::Contrastive {
             return self.encode_pairs(examples, targets);
+        }
+        if self.task == Task::Qa {
+            return self.encode_questions(examples, &targets, scored);
         }
         let texts = self.encode_texts(examples)?;
         let labelled = texts.into_iter().zip(targets).map(|((text, starts), target)| Labelled {
@@ -377,6 +414,7 @@ impl Personal {
                 target => target,
             },
             partner: None,
+            part: None,
         });
         Ok(labelled.collect())
     }
@@ -385,9 +423,45 @@ impl Personal {
     fn encode_pairs(&self, pairs: &[Example], targets: Vec<Target>) -> Result<Vec<Labelled>> {
         let one = |(e, target): (&Example, Target)| {
             let partner = e.text_b.as_deref().map(|b| self.encoder.encode(b, None)).transpose()?;
-            Ok(Labelled { text: self.encoder.encode(&e.text_a, None)?, target, partner })
+            Ok(Labelled { text: self.encoder.encode(&e.text_a, None)?, target, partner, part: None })
         };
         self.pool.install(|| pairs.par_iter().zip(targets).map(one).collect())
+    }
+
+    /// The windows of every question's context.
+    fn encode_questions(
+        &self,
+        examples: &[Example],
+        answers: &[Target],
+        scored: bool,
+    ) -> Result<Vec<Labelled>> {
+        let mut labelled = Vec::new();
+        for ((e, windows), answer) in examples.iter().zip(self.windows(examples)?).zip(answers) {
+            let question = scored.then(|| Arc::new(Question::of(e)));
+            for window in windows {
+                let target = match answer {
+                    Target::Span(start, end) => answers::rows(&window, *start..*end),
+                    other => other.clone(),
+                };
+                let part = |question| Part { question, places: window.places };
+                labelled.push(Labelled {
+                    text: window.text,
+                    target,
+                    partner: None,
+                    part: question.clone().map(part),
+                });
+            }
+        }
+        Ok(labelled)
+    }
+
+    /// What the model reads of every question. Errors: an example without a context.
+    fn windows(&self, examples: &[Example]) -> Result<Vec<Vec<Window>>> {
+        let of = |e: &Example| match &e.text_b {
+            Some(context) => self.encoder.encode_windows(&e.text_a, context, self.stride),
+            None => Err(Error::Config("qa needs a pair: a question, and the text with its answer".into())),
+        };
+        self.pool.install(|| examples.par_iter().map(of).collect())
     }
 
     /// The tokens of every example, and for tags the row of each word's first.
@@ -410,34 +484,54 @@ impl Personal {
         self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data, self.task.labels()))
     }
 
-    /// Its answers to examples that it encoded, to compare them with another's.
-    pub fn answers<'a>(&'a self, data: &'a [Labelled]) -> Result<HeldOut<'a>> {
+    /// Its answers to examples that it encoded, to compare them with another's; `None` for questions and for pairs.
+    pub fn answers<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
         self.answers_of(&self.theta, data)
     }
 
     /// What a head alone would have answered: the one fitted before the last training, above the biases from before it.
     /// `None` where none was fitted.
     pub fn answers_of_head_alone<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
-        self.head_alone.as_ref().map(|theta| self.answers_of(theta, data)).transpose()
+        Ok(self.head_alone.as_ref().map(|theta| self.answers_of(theta, data)).transpose()?.flatten())
     }
 
-    fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<HeldOut<'a>> {
+    fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
         self.pool.install(|| HeldOut::of(&self.graph, theta, data, self.task.labels()))
     }
 
     /// The answer to a text, or to a pair.
     pub fn predict(&self, text_a: &str, text_b: Option<&str>) -> Result<Prediction> {
-        let example =
-            Example { text_a: text_a.to_owned(), text_b: text_b.map(str::to_owned), label: None, line: 0 };
+        let (text_a, text_b) = (text_a.to_owned(), text_b.map(str::to_owned));
+        let example = Example { text_a, text_b, ..Example::default() };
         Ok(self.predict_all(&[example])?.remove(0))
     }
 
     /// The answers to many texts, in their order; unlike single calls it fills the machine.
     pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
+        if self.task == Task::Qa {
+            return self.answer_all(examples);
+        }
         let texts = self.encode_texts(examples)?;
         let out = self.forward(texts.iter().map(|(text, _)| text))?;
         let all = out.iter().zip(examples).zip(&texts);
         all.map(|(((logits, _), e), (_, starts))| self.prediction(logits, e, starts)).collect()
+    }
+
+    /// The answers to questions, each the best over all windows of its context.
+    fn answer_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
+        let windows = self.windows(examples)?;
+        let out = self.forward(windows.iter().flatten().map(|window| &window.text))?;
+        let mut out = out.iter().map(|(logits, _)| &logits[..]);
+        let all = examples.iter().zip(&windows).map(|(e, windows)| {
+            let logits = out.by_ref().take(windows.len());
+            let span = answers::best(logits.zip(windows.iter().map(|window| &window.places[..])));
+            let context = e.text_b.as_deref().unwrap_or_default();
+            let (bytes, score) = span.map_or((0..0, 0.0), |span| (span.within(context), span.probability));
+            let (start, answer) = (context[..bytes.start].chars().count(), &context[bytes]);
+            let end = start + answer.chars().count();
+            Prediction::Answer { answer: answer.to_owned(), score, start, end }
+        });
+        Ok(all.collect())
     }
 
     /// The pooled vectors `[hidden]` of many texts: sentence embeddings. Empty where every token has its own.
@@ -484,6 +578,7 @@ impl Personal {
                 Prediction::Tags { words, tags, probabilities }
             }
             Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
+            Task::Qa => unreachable!("questions are answered by windows"),
             Task::Contrastive => {
                 let what = "a contrastive model has no head and predicts nothing; use `embed` or `search`";
                 return Err(Error::Config(what.into()));
@@ -528,6 +623,7 @@ impl Personal {
             terms: config.terms.of(self.base.config()).to_string(),
             layers: (layers.start, layers.end),
             max_len: self.encoder.max_len(),
+            stride: (self.task == Task::Qa).then_some(self.stride),
             base_fingerprint: self.base.fingerprint().to_owned(),
             base_name: self.base.name().to_owned(),
             metrics: self.metrics.clone(),

@@ -258,6 +258,15 @@ impl Layout {
         l
     }
 
+    /// The same with the head's two parameters under another name.
+    pub(crate) fn with_head(mut self, name: &str) -> Layout {
+        let head = self.params.len() - 2;
+        for (param, part) in self.params[head..].iter_mut().zip(["weight", "bias"]) {
+            param.name = format!("{name}.{part}");
+        }
+        self
+    }
+
     fn push(&mut self, name: String, role: Role, shape: Vec<usize>) {
         let n: usize = shape.iter().product();
         self.params.push(Param { name, role, shape, range: self.len..self.len + n });

@@ -3,6 +3,7 @@
 use crate::data::{self, Example, Wanted};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
+use crate::train::answers::OUTPUTS;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -20,12 +21,14 @@ pub enum Kind {
     Tag,
     /// Which texts are near one another: the two of each pair. There is no head, vectors are the answer.
     Contrastive,
+    /// Where in a text the answer to a question stands.
+    Qa,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 5] =
-        [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag, Kind::Contrastive];
+    pub const ALL: [Kind; 6] =
+        [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag, Kind::Qa, Kind::Contrastive];
 
     /// Its name on the command line and in bias files.
     pub fn name(self) -> &'static str {
@@ -35,7 +38,18 @@ impl Kind {
             Kind::Regress => "regress",
             Kind::Tag => "tag",
             Kind::Contrastive => "contrastive",
+            Kind::Qa => "qa",
         }
+    }
+
+    /// Whether the head reads every token, not one vector a text.
+    pub fn reads_tokens(self) -> bool {
+        matches!(self, Kind::Tag | Kind::Qa)
+    }
+
+    /// Name of the head's weight and bias in `transformers`, before the dot, where it is not the classifier's of the model.
+    pub fn head(self) -> Option<&'static str> {
+        (self == Kind::Qa).then_some("qa_outputs")
     }
 
     /// Which labels its examples must have.
@@ -46,6 +60,7 @@ impl Kind {
             Kind::Regress => Wanted::Number,
             Kind::Tag => Wanted::Tags,
             Kind::Contrastive => Wanted::Nothing,
+            Kind::Qa => Wanted::Answers,
         }
     }
 
@@ -57,6 +72,7 @@ impl Kind {
             Kind::Regress => &["pearson", "spearman"],
             Kind::Tag => &["span_f1", "accuracy"],
             Kind::Contrastive => &["recall_at_1", "mrr"],
+            Kind::Qa => &["f1", "exact_match"],
         }
     }
 
@@ -72,6 +88,7 @@ impl Kind {
             }
             Kind::Multilabel => Task::Multilabel(data::label_set_of(examples.iter().flat_map(several))),
             Kind::Regress => Task::Regress,
+            Kind::Qa => Task::Qa,
             Kind::Tag => {
                 let tags = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
                 Task::Tag(data::label_set_of(tags))
@@ -99,6 +116,8 @@ impl Kind {
                 let what = "every pair has the same second text; there is nothing to learn";
                 return Err(Error::data(path, None, what));
             }
+        }
+        if self == Kind::Qa {
             return Ok(task);
         }
         if targets.iter().all(|t| *t == targets[0]) {
@@ -140,6 +159,8 @@ pub enum Task {
     Tag(Vec<String>),
     /// A vector; there is no head.
     Contrastive,
+    /// A part of a question's context.
+    Qa,
 }
 
 impl Task {
@@ -156,6 +177,7 @@ impl Task {
             Kind::Regress => Task::Regress,
             Kind::Tag => Task::Tag(labels),
             Kind::Contrastive => Task::Contrastive,
+            Kind::Qa => Task::Qa,
         }
     }
 
@@ -175,14 +197,15 @@ impl Task {
             Task::Regress => Kind::Regress,
             Task::Tag(_) => Kind::Tag,
             Task::Contrastive => Kind::Contrastive,
+            Task::Qa => Kind::Qa,
         }
     }
 
-    /// The labels; none where the answer is a number or a vector.
+    /// The labels; none where the answer is a number, a part of a text or a vector.
     pub fn labels(&self) -> &[String] {
         match self {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels,
-            Task::Regress | Task::Contrastive => &[],
+            Task::Regress | Task::Qa | Task::Contrastive => &[],
         }
     }
 
@@ -192,6 +215,7 @@ impl Task {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels.len(),
             Task::Regress => 1,
             Task::Contrastive => 0,
+            Task::Qa => OUTPUTS,
         }
     }
 
@@ -201,7 +225,7 @@ impl Task {
         let least = match self {
             Task::Classify(_) | Task::Tag(_) => 2,
             Task::Multilabel(_) => 1,
-            Task::Regress | Task::Contrastive => 0,
+            Task::Regress | Task::Qa | Task::Contrastive => 0,
         };
         if labels.len() < least {
             return Err(format!("{} needs {least} labels or more, not {}", self.kind(), labels.len()));
@@ -214,7 +238,8 @@ impl Task {
         }
     }
 
-    /// What each example's label asks of the head; of tags by the number of the token, not yet of its row.
+    /// What each example's label asks of the head; of tags by the number of the token, and of answers
+    /// by the bytes of the context, not yet of their rows.
     ///
     /// Errors: `Error::Data` naming the line: no label, one that the model does not know, no number.
     pub fn targets(&self, examples: &[Example], path: &Path) -> Result<Vec<Target>> {
@@ -258,6 +283,13 @@ impl Task {
                 };
                 examples.iter().map(target).collect()
             }
+            Task::Qa => {
+                let target = |e: &Example| match e.asked.as_ref().and_then(|asked| asked.answers.first()) {
+                    Some(answer) => Ok(Target::Span(answer.start, answer.start + answer.text.len())),
+                    None => Err(Error::data(path, None, format!("question {} has no answer", e.line))),
+                };
+                examples.iter().map(target).collect()
+            }
             Task::Regress => {
                 let target = |e: &Example| {
                     let label = e.label.as_deref().unwrap_or_default().trim();
@@ -290,9 +322,9 @@ mod tests {
     fn examples(labels: &[&str]) -> Vec<Example> {
         let one = |(i, l): (usize, &&str)| Example {
             text_a: "x".into(),
-            text_b: None,
             label: Some((*l).to_owned()),
             line: i + 2,
+            ..Example::default()
         };
         labels.iter().enumerate().map(one).collect()
     }
@@ -337,7 +369,7 @@ mod tests {
                 .parse::<Kind>()
                 .unwrap_err()
                 .to_string()
-                .contains("known: classify, multilabel, regress, tag")
+                .contains("known: classify, multilabel, regress, tag, qa")
         );
         assert!(Task::classify(["a"]).check().is_err());
         assert!(Task::classify(["a", "b"]).check().is_ok());

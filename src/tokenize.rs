@@ -27,6 +27,15 @@ pub struct Encoded {
     pub types: Vec<i32>,
 }
 
+/// A question before a part of its context, which may be too long for one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Both, with the special tokens.
+    pub text: Encoded,
+    /// Bytes of the context that each row stands for, from and to; none for the question's tokens and special ones.
+    pub places: Vec<Option<(u32, u32)>>,
+}
+
 /// A tokenizer with its settings for one model.
 pub struct TextEncoder {
     tokenizer: Inner,
@@ -78,6 +87,14 @@ impl Inner {
         match self {
             Inner::WordPiece(t) => t.encode_fast(text, false),
             Inner::Any(t) => t.encode_fast(text, false),
+        }
+    }
+
+    /// As [`Inner::tokens`], with the bytes of the text that each token stands for.
+    fn placed_tokens(&self, text: &str) -> tokenizers::Result<Encoding> {
+        match self {
+            Inner::WordPiece(t) => t.encode(text, false),
+            Inner::Any(t) => t.encode(text, false),
         }
     }
 
@@ -210,6 +227,29 @@ impl TextEncoder {
         Ok((self.checked(&encoding)?, starts))
     }
 
+    /// A question and its context as windows that share up to `stride` tokens of the context with the next: at least one,
+    /// and all of the context together.
+    ///
+    /// The question gets half of a window at most, and windows share at most half of what is left: so their number is
+    /// bounded by the context's tokens. Errors: as [`TextEncoder::encode`].
+    pub fn encode_windows(&self, question: &str, context: &str, stride: usize) -> Result<Vec<Window>> {
+        let room = self.seq_max - self.tokenizer.special(true);
+        let mut question = self.tokens(question)?;
+        cut(&mut question, room / 2);
+        let room = room - question.len();
+        let part = self.tokenizer.placed_tokens(context);
+        let mut part = part.map_err(|e| Error::format(&self.path, format!("tokenizing failed: {e}")))?;
+        part.truncate(room, stride.min(room / 2), TruncationDirection::Right);
+        let more = part.take_overflowing();
+        let window = |part| {
+            let encoding = self.joined(question.clone(), Some(part))?;
+            let rows = encoding.get_sequence_ids().into_iter().zip(encoding.get_offsets());
+            let place = |(sequence, &(from, to))| (sequence == Some(1)).then_some((from as u32, to as u32));
+            Ok(Window { places: rows.map(place).collect(), text: self.checked(&encoding)? })
+        };
+        std::iter::once(part).chain(more).map(window).collect()
+    }
+
     /// Token ids of every example, in order; on all threads.
     pub fn encode_all(&self, examples: &[Example]) -> Result<Vec<Encoded>> {
         examples.par_iter().map(|e| self.encode(&e.text_a, e.text_b.as_deref())).collect()
@@ -329,6 +369,32 @@ mod tests {
     }
 
     #[test]
+    fn windows_of_a_context() {
+        let t = encoder(8);
+        let windows = |question: &str, stride| {
+            let windows = t.encode_windows(question, "é hello, d e f", stride).unwrap();
+            let places =
+                |w: &Window| w.places.iter().flatten().map(|(a, b)| a * 100 + b).collect::<Vec<u32>>();
+            windows.iter().map(|w| (w.text.ids[..].to_vec(), places(w))).collect::<Vec<_>>()
+        };
+        // hello = 56, letters from 4; `,` is unknown, `é` has two bytes
+        let [one, two] = &windows("a", 2)[..] else { panic!("{:?}", windows("a", 2)) };
+        assert_eq!(*one, (vec![2, 4, 3, 8, 56, 1, 7, 3], vec![2, 308, 809, 1011]), "{one:?}");
+        assert_eq!(*two, (vec![2, 4, 3, 1, 7, 8, 9, 3], vec![809, 1011, 1213, 1415]), "{two:?}");
+        assert_eq!(windows("a", 99), windows("a", 2), "half is shared at most");
+        assert_eq!(windows("a", 0).iter().map(|w| w.1.len()).collect::<Vec<_>>(), [4, 2]);
+        assert_eq!(windows("a b c d e", 0)[0].0, [2, 4, 5, 3, 8, 56, 1, 3], "the question gets half");
+        let empty = t.encode_windows("a", "", 2).unwrap();
+        assert_eq!((empty.len(), &empty[0].places[..]), (1, &[None; 4][..]));
+        let tiny = TextEncoder::from_bytes(json("WordPiece").as_bytes(), Path::new("t"), 4, 59, 2).unwrap();
+        assert_eq!(
+            tiny.encode_windows("a b", "c d e", 9).unwrap().len(),
+            3,
+            "one token of the context at a time"
+        );
+    }
+
+    #[test]
     fn longer_text_gives_way_first() {
         let t = encoder(8);
         let ids = |a: &str, b: &str| t.encode(a, Some(b)).unwrap().ids;
@@ -406,9 +472,8 @@ mod tests {
         let t = encoder(8);
         let example = |i: usize| Example {
             text_a: char::from(b'a' + (i % 26) as u8).into(),
-            text_b: None,
-            label: None,
             line: i,
+            ..Example::default()
         };
         let all = t.encode_all(&(0..200).map(example).collect::<Vec<_>>()).unwrap();
         for (i, e) in all.iter().enumerate() {

@@ -326,11 +326,13 @@ fn losses_of_other_tasks() {
     let numbers: Vec<Target> = [0.5, -2.0, 0.0, 1.0, 3.5].map(Target::Value).to_vec();
     // two texts of three and two tokens, one of which has no tag
     let tags = vec![Target::Tags(vec![(0, 3), (2, 1)]), Target::Tags(vec![(0, 0), (1, 2)])];
+    let spans = vec![Target::Span(1, 2), Target::Span(0, 0)];
     let (one_row, by_token) = (ones(5), [0, 3, 5]);
     for (name, targets, offsets, outputs) in [
         ("labels", &several, &one_row[..], 4),
         ("number", &numbers, &one_row, 1),
         ("tags", &tags, &by_token, 4),
+        ("spans", &spans, &by_token, 2),
     ] {
         let logits = random(&mut r, 5, outputs).mapv(|v| 3.0 * v);
         let total = loss::total_weight(targets, None);
@@ -366,7 +368,8 @@ fn losses_are_pytorchs() {
 #[test]
 fn what_is_no_number_shows_in_every_loss() {
     let tags = Target::Tags(vec![(0, 1)]);
-    for target in [Target::Class(1), Target::Labels(vec![true, false]), Target::Value(0.0), tags] {
+    let span = Target::Span(0, 0);
+    for target in [Target::Class(1), Target::Labels(vec![true, false]), Target::Value(0.0), tags, span] {
         let broken = Array2::from_elem((1, 2), f32::NAN);
         assert!(loss::loss(broken.view(), &ones(1), [&target], None, 1.0).0[0].is_nan(), "{target:?}");
     }

@@ -53,7 +53,9 @@ pub fn texts(batch: usize, seq: usize) -> Vec<Labelled> {
     let vocab = vocabulary().len() as i32;
     let mut text =
         || Encoded { ids: (0..seq).map(|_| rng.random_range(5..vocab)).collect(), types: vec![0; seq] };
-    (0..batch).map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None }).collect()
+    (0..batch)
+        .map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None, part: None })
+        .collect()
 }
 
 /// Ten samples of a step are enough for a median; portable's are slow.

@@ -49,7 +49,7 @@ impl Pool {
     }
 }
 
-/// Where labelled lines come from: TSV, CSV or JSONL, told by the file's ending.
+/// Where examples come from, in a format told by the file's ending.
 #[derive(Args)]
 pub struct Data {
     /// Column of the label [default: label]
@@ -62,7 +62,7 @@ pub struct Data {
     #[arg(long, value_name = "NAME")]
     text_b_column: Option<String>,
     /// Format of the data [default: by the file's ending]
-    #[arg(long, value_name = "tsv|csv|jsonl")]
+    #[arg(long, value_name = "tsv|csv|jsonl|conll|squad")]
     format: Option<data::Format>,
 }
 
@@ -135,7 +135,7 @@ impl Embedder {
 
 /// The vectors of texts. Errors: one is not of numbers, which a broken bias file gives.
 pub fn vectors(model: &Personal, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-    let example = |text: &String| Example { text_a: text.clone(), text_b: None, label: None, line: 0 };
+    let example = |text: &String| Example { text_a: text.clone(), ..Example::default() };
     let vectors = model.embed_all(&texts.iter().map(example).collect::<Vec<_>>())?;
     if vectors.iter().flatten().any(|v| !v.is_finite()) {
         return Err(Error::Diverged("a vector is not of numbers: the bias file is broken".into()));

@@ -1,4 +1,4 @@
-//! `trimtab eval`: scores of a bias file on labelled lines.
+//! `trimtab eval`: scores of a bias file on labelled examples.
 
 use super::{args, print};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use trimtab::{Personal, Result};
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
-    /// Labelled lines: .tsv, .csv or .jsonl
+    /// Labelled lines: .tsv, .csv or .jsonl; .conll for tag, .json for qa
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]

@@ -109,7 +109,7 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
 fn bias_file(path: &Path) -> Result<Value> {
     let file = BiasFile::open(path)?;
     let values: usize = file.tensors.values().map(|(_, v)| v.len()).sum();
-    Ok(json!({
+    let mut facts = json!({
         "kind": "bias",
         "path": path.display().to_string(),
         "file_bytes": std::fs::metadata(path).map_or(0, |m| m.len()),
@@ -126,7 +126,11 @@ fn bias_file(path: &Path) -> Result<Value> {
         "base_fingerprint": file.base_fingerprint,
         "metrics": file.metrics,
         "settings": file.settings,
-    }))
+    });
+    if let Some(stride) = file.stride {
+        facts["stride"] = stride.into();
+    }
+    Ok(facts)
 }
 
 /// `key  value` lines, what it is first; nested objects in one line each.

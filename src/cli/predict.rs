@@ -1,8 +1,8 @@
-//! `trimtab predict`: the label of each text given, or of each line on stdin as it comes.
+//! `trimtab predict`: the answer to each text given, of a file, or of each line on stdin as it comes.
 
 use super::{args, print, stream, terminal};
-use std::path::Path;
-use trimtab::data::Example;
+use std::path::{Path, PathBuf};
+use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::quant::Base;
 use trimtab::{Error, Personal, Prediction, Result};
 
@@ -10,7 +10,8 @@ use trimtab::{Error, Personal, Prediction, Result};
 ///
 /// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
 /// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`; with a tag model
-/// `word<TAB>tag` a line and a blank line behind each text. Lines on stdin are answered as they come.
+/// `word<TAB>tag` a line and a blank line behind each text; with a qa model, which takes `question<TAB>context`,
+/// `answer<TAB>probability<TAB>question`. Lines on stdin are answered as they come.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -18,9 +19,12 @@ pub struct Args {
     #[command(flatten)]
     run: args::Run,
     /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
-    /// probability of each tag, or `value`
+    /// probability of each tag, `value`, or `answer`, its `score` and where it stands, `start` and `end`, in characters
     #[arg(long)]
     json: bool,
+    /// Answer the examples of a file instead: .tsv, .csv, .jsonl, .conll or SQuAD's .json, whose `id` goes with --json
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    data: Option<PathBuf>,
     /// Texts; without any, lines are read from stdin
     text: Vec<String>,
 }
@@ -33,27 +37,35 @@ pub fn run(args: Args) -> Result<()> {
             "a contrastive model has no head and predicts nothing; use `trimtab embed` or `trimtab search`";
         return Err(Error::Config(what.into()));
     }
-    if !args.text.is_empty() {
-        return answer(&model, &args.text, args.json);
+    if let Some(path) = &args.data {
+        let examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
+        return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, args.json));
     }
-    stream::lines(Path::new("-"), |texts| answer(&model, texts, args.json))
+    if !args.text.is_empty() {
+        return answer_texts(&model, &args.text, args.json);
+    }
+    stream::lines(Path::new("-"), |texts| answer_texts(&model, texts, args.json))
 }
 
-fn answer(model: &Personal, texts: &[String], json: bool) -> Result<()> {
+fn answer_texts(model: &Personal, texts: &[String], json: bool) -> Result<()> {
     let examples: Vec<Example> = texts
         .iter()
         .map(|text| {
             let (a, b) = text.split_once('\t').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-            Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), label: None, line: 0 }
+            Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), ..Example::default() }
         })
         .collect();
-    let answers = model.predict_all(&examples)?;
+    answer(model, &examples, json)
+}
+
+fn answer(model: &Personal, examples: &[Example], json: bool) -> Result<()> {
+    let answers = model.predict_all(examples)?;
     let lines: Vec<String> =
-        texts.iter().zip(&answers).map(|(text, p)| line(model, text, p, json)).collect::<Result<_>>()?;
+        examples.iter().zip(&answers).map(|(e, p)| line(model, e, p, json)).collect::<Result<_>>()?;
     print(&lines.join("\n"))
 }
 
-fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<String> {
+fn line(model: &Personal, e: &Example, p: &Prediction, json: bool) -> Result<String> {
     if !p.is_finite() {
         return Err(Error::Diverged("the model's answer is not a number: its bias file is broken".into()));
     }
@@ -64,8 +76,12 @@ fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<Stri
             let named = model.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
             *probabilities = named.collect::<serde_json::Map<_, _>>().into();
         }
+        if let Some(asked) = &e.asked {
+            object["id"] = asked.id.clone().into();
+        }
         return Ok(object.to_string());
     }
+    let text = e.text_b.as_ref().map_or(e.text_a.clone(), |b| format!("{}\t{b}", e.text_a));
     let line = match p {
         Prediction::Label { label, probabilities } => {
             let best = probabilities.iter().copied().fold(0.0, f64::max);
@@ -77,6 +93,7 @@ fn line(model: &Personal, text: &str, p: &Prediction, json: bool) -> Result<Stri
             format!("{p}\t{}\t{text}", sure.join(","))
         }
         Prediction::Value { value } => format!("{value:.3}\t{text}"),
+        Prediction::Answer { answer, score, .. } => format!("{answer}\t{score:.3}\t{}", e.text_a),
         Prediction::Tags { words, tags, .. } => {
             let lines = words.iter().zip(tags);
             return Ok(lines

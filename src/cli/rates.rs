@@ -63,7 +63,9 @@ pub fn texts(batch: usize, tokens: usize, vocab: usize) -> Vec<Labelled> {
         ids: (0..tokens).map(|_| rng.random_range(0..vocab as i32)).collect(),
         types: vec![0; tokens],
     };
-    (0..batch).map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None }).collect()
+    (0..batch)
+        .map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None, part: None })
+        .collect()
 }
 
 /// Seconds of a forward to the logits of all `texts`.

@@ -9,7 +9,7 @@ use trimtab::data::Lines;
 use trimtab::{Error, Result};
 
 /// Lines that are answered together when many are waiting.
-const TOGETHER: usize = 32;
+pub const TOGETHER: usize = 32;
 
 /// Has `answer` see every line of a file, or of stdin where the path is `-`; blank lines too.
 ///

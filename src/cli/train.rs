@@ -25,7 +25,7 @@ pub struct Args {
     /// Base file, made by `quantize`
     #[arg(long, value_name = "FILE")]
     base: PathBuf,
-    /// Labelled lines to learn from: .tsv, .csv or .jsonl
+    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll for tag, .json for qa
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     /// Labelled lines to score each epoch on
@@ -34,14 +34,14 @@ pub struct Args {
     /// Bias file to write, by custom NAME.bias.safetensors
     #[arg(long, value_name = "BIAS")]
     out: PathBuf,
-    /// Learn from the first N lines only
+    /// Learn from the first N examples only: lines, or sentences, or questions
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
     #[command(flatten)]
     columns: args::Data,
     /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
-    /// number; `tag`, a tag for each token, from .conll files; `contrastive`, which texts belong together, from pairs: for
-    /// `embed` and `search`
+    /// number; `tag`, a tag for each token, from .conll files; `qa`, where in a text the answer to a question stands, from
+    /// .json files as SQuAD 1.1; `contrastive`, which texts belong together, from pairs: for `embed` and `search`
     #[arg(long, default_value = "classify", value_name = "TASK")]
     task: Kind,
 
@@ -61,9 +61,12 @@ pub struct Args {
     /// Texts a step
     #[arg(long, default_value_t = 16, value_name = "N")]
     batch: usize,
-    /// Longest text in tokens; longer ones are cut
+    /// Longest text in tokens; longer ones are cut, for qa into several windows
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_len: usize,
+    /// Tokens that a window of a text shares with the next, at most half of it; for qa [default: a third of --max-len]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
     /// Decides the order of the data, the head's first values and the dropout
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
@@ -205,6 +208,9 @@ pub fn run(args: Args) -> Result<()> {
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         task.targets(dev, path)?;
     }
+    if args.stride.is_some() && args.task != Kind::Qa {
+        return Err(Error::Config(format!("--stride is for qa, not for {}", args.task)));
+    }
     let mut config = args.config(train.len());
     if let Some(name) = config.keep.name().filter(|name| !args.task.scores().contains(name)) {
         let known = args.task.scores().join(", ");
@@ -213,6 +219,7 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = args.run.options();
     options.pooling = args.pool.pooling();
     options.max_len = args.max_len;
+    options.stride = args.stride;
     options.head_dropout = args.dropout;
     options.encoder_dropout = args.encoder_dropout;
     let mut model = Personal::new(&base, task, &options)?;
@@ -227,6 +234,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     let answers = match (args.task, model.labels().len()) {
         (Kind::Contrastive, _) => "a pair each".into(),
+        (Kind::Qa, _) => "a part of a text each".into(),
         (_, 0) => "a number each".into(),
         (_, n) => format!("{n} labels"),
     };

@@ -11,15 +11,15 @@ use trimtab::{Error, Options, Personal, Result};
 /// One model's score on the held-out examples.
 pub struct Score {
     metrics: Metrics,
-    interval: Interval,
+    interval: Option<Interval>,
     /// How far the trained model is ahead of it.
-    lead: Interval,
+    lead: Option<Interval>,
 }
 
 /// The trained model beside others, on held-out examples that none of them was trained on.
 pub struct Verdict {
     metrics: Metrics,
-    interval: Interval,
+    interval: Option<Interval>,
     head_alone: Option<Score>,
     previous: Option<Score>,
 }
@@ -28,21 +28,25 @@ impl Verdict {
     /// Scores all of them on `dev`. `previous` is the model that the new one would replace.
     pub fn of(model: &Personal, previous: Option<&Personal>, dev: &[Example]) -> Result<Verdict> {
         let data = model.encode(dev)?;
-        let now = model.answers(&data)?;
+        let Some(now) = model.answers(&data)? else {
+            let metrics = |m: &Personal| Ok(Score { metrics: m.evaluate(dev)?, interval: None, lead: None });
+            let previous: Option<Score> = previous.map(metrics).transpose()?;
+            return Ok(Verdict { metrics: model.evaluate(dev)?, interval: None, head_alone: None, previous });
+        };
         let score = |other: &HeldOut| Score {
             metrics: other.metrics(),
-            interval: other.interval(),
-            lead: now.lead(other),
+            interval: Some(other.interval()),
+            lead: Some(now.lead(other)),
         };
         let head_alone = model.answers_of_head_alone(&data)?.map(|a| score(&a));
         let previous = match previous {
             None => None,
             Some(previous) => {
                 let data = previous.encode(dev)?;
-                Some(score(&previous.answers(&data)?))
+                previous.answers(&data)?.map(|a| score(&a))
             }
         };
-        Ok(Verdict { metrics: now.metrics(), interval: now.interval(), head_alone, previous })
+        Ok(Verdict { metrics: now.metrics(), interval: Some(now.interval()), head_alone, previous })
     }
 
     /// Whether the model that was there answers more of the held-out examples rightly.
@@ -54,12 +58,14 @@ impl Verdict {
     pub fn lines(&self) -> String {
         let (name, _) = self.metrics.named()[0];
         let name = name.replace('_', " ");
-        let mut out = format!("{name} on {} held-out examples, with 95 % intervals:", self.metrics.examples);
-        let mut line = |what: &str, m: &Metrics, i: &Interval, lead: Option<&Interval>| {
-            out += &format!("\n  {what:14} {:.3} ({:.3} to {:.3})", m.main(), i.low, i.high);
+        let how = if self.interval.is_some() { ", with 95 % intervals" } else { "" };
+        let mut out = format!("{name} on {} held-out examples{how}:", self.metrics.examples);
+        let range =
+            |i: &Option<Interval>| i.map_or(String::new(), |i| format!(" ({:.3} to {:.3})", i.low, i.high));
+        let mut line = |what: &str, m: &Metrics, i: &Option<Interval>, lead: Option<&Option<Interval>>| {
+            out += &format!("\n  {what:15} {:.3}{}", m.main(), range(i));
             if let Some(lead) = lead {
-                let ahead = self.metrics.main() - m.main();
-                out += &format!("; now {ahead:+.3} ({:+.3} to {:+.3})", lead.low, lead.high);
+                out += &format!("; now {:+.3}{}", self.metrics.main() - m.main(), range(lead));
             }
         };
         for (what, score) in [("head alone", &self.head_alone), ("the file before", &self.previous)] {

@@ -27,7 +27,8 @@ pub(super) fn read(reader: impl BufRead, path: &Path, want: Wanted) -> Result<Ve
         if columns.iter().all(|c| c.is_empty()) {
             if !words.is_empty() {
                 let label = (want != Wanted::Nothing).then(|| tags.join(" "));
-                sentences.push(Example { text_a: words.join(" "), text_b: None, label, line: first });
+                let text_a = words.join(" ");
+                sentences.push(Example { text_a, label, line: first, ..Example::default() });
                 (words, tags) = (Vec::new(), Vec::new());
             }
             if line.is_none() {
@@ -72,7 +73,7 @@ mod tests {
     }
 
     fn sentence(words: &str, tags: Option<&str>, line: usize) -> Example {
-        Example { text_a: words.into(), text_b: None, label: tags.map(str::to_owned), line }
+        Example { text_a: words.into(), label: tags.map(str::to_owned), line, ..Example::default() }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod conll;
 mod csv_file;
 mod lines;
 mod read;
+mod squad;
 
 pub use lines::Lines;
 pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
@@ -13,16 +14,36 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 /// One text or pair of texts, with its label where the file has one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Example {
     /// The text, or the first of a pair. May be empty.
     pub text_a: String,
-    /// The second text of a pair.
+    /// The second text of a pair; the context of a question.
     pub text_b: Option<String>,
     /// The label as it stands in the file: a name, several between commas, or a number.
     pub label: Option<String>,
-    /// Line of the file the example starts on, from 1.
+    /// What a file of questions says of this one.
+    pub asked: Option<Asked>,
+    /// Line of the file the example starts on, from 1; of a question its number.
     pub line: usize,
+}
+
+/// A question's name, and the answers that count as right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// As it stands in the file.
+    pub id: String,
+    /// At least one where there is something to learn or to score.
+    pub answers: Vec<Answer>,
+}
+
+/// A part of a question's context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Not empty.
+    pub text: String,
+    /// Byte of the context it begins at.
+    pub start: usize,
 }
 
 /// The distinct labels, sorted: by value if all are integers, else by bytes.
@@ -126,9 +147,9 @@ mod tests {
     fn examples(labels: &[&str]) -> Vec<Example> {
         let one = |(i, l): (usize, &&str)| Example {
             text_a: "x".into(),
-            text_b: None,
             label: Some(l.to_string()),
             line: i + 2,
+            ..Example::default()
         };
         labels.iter().enumerate().map(one).collect()
     }

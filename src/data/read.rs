@@ -2,7 +2,7 @@
 
 use super::csv_file::Records;
 use super::lines::Lines;
-use super::{Example, conll, list};
+use super::{Example, conll, list, squad};
 use crate::error::{Error, Result};
 use serde_json::Value;
 use std::fs::File;
@@ -21,6 +21,8 @@ pub enum Format {
     Jsonl,
     /// A token and its tag a line, a blank line behind each sentence.
     Conll,
+    /// One JSON object of questions about texts.
+    Squad,
 }
 
 impl FromStr for Format {
@@ -32,7 +34,8 @@ impl FromStr for Format {
             "csv" => Ok(Format::Csv),
             "jsonl" | "ndjson" | "json-lines" => Ok(Format::Jsonl),
             "conll" | "bio" | "iob" => Ok(Format::Conll),
-            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl, conll"))),
+            "squad" | "json" => Ok(Format::Squad),
+            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl, conll, squad"))),
         }
     }
 }
@@ -44,7 +47,7 @@ impl Format {
         extension.parse().map_err(|_| {
             let what = format!(
                 "cannot tell the format from the extension `{extension}`; known: .tsv, .csv, .jsonl, .ndjson, \
-                 .json-lines, .conll; say which it is with --format"
+                 .json-lines, .conll, .json; say which it is with --format"
             );
             Error::data(path, None, what)
         })
@@ -64,6 +67,8 @@ pub enum Wanted {
     Number,
     /// A tag for each token of the text, between spaces as the tokens are, or in JSON an array.
     Tags,
+    /// The answers to each question, parts of its context.
+    Answers,
 }
 
 /// Which columns (or JSON keys) to read; `None` means the usual names.
@@ -103,7 +108,13 @@ pub fn read_from(
     columns: &Columns,
     want: Wanted,
 ) -> Result<Vec<Example>> {
+    if (want == Wanted::Answers && format != Format::Squad)
+        || (format == Format::Squad && !matches!(want, Wanted::Answers | Wanted::Nothing))
+    {
+        return Err(Error::data(path, None, "--task qa reads SQuAD's .json files, and no other task does"));
+    }
     let examples = match format {
+        Format::Squad => squad::read(reader, path, want)?,
         Format::Tsv => {
             let mut lines = Lines::new(reader, path);
             read_table(path, columns, want, || {
@@ -179,7 +190,8 @@ fn read_table(
         let label = label.map(|i| row[i].clone());
         let text_b = text_b.map(|i| row[i].clone());
         let text_a = std::mem::take(&mut row[text_a]);
-        examples.push(Example { text_a, text_b, label: checked(label, path, line, want)?, line });
+        let label = checked(label, path, line, want)?;
+        examples.push(Example { text_a, text_b, label, line, ..Example::default() });
     }
     if examples.is_empty() {
         return Err(Error::data(path, None, "there is a header but no example"));
@@ -245,7 +257,8 @@ fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted
             }
             _ => None,
         };
-        examples.push(Example { text_a, text_b, label: checked(label, path, line, want)?, line });
+        let label = checked(label, path, line, want)?;
+        examples.push(Example { text_a, text_b, label, line, ..Example::default() });
     }
     Ok(examples)
 }
@@ -275,8 +288,8 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// serde_json's message without its "at line 1 column n": every line of the file is its line 1.
-fn json_error(e: &serde_json::Error) -> String {
+/// serde_json's message without its "at line 1 column n": a line of the file may be its line 1.
+pub(super) fn json_error(e: &serde_json::Error) -> String {
     let text = e.to_string();
     text.split(" at line ").next().unwrap_or_default().to_owned()
 }
@@ -298,7 +311,13 @@ mod tests {
     }
 
     fn example(line: usize, label: &str, a: &str, b: Option<&str>) -> Example {
-        Example { text_a: a.into(), text_b: b.map(Into::into), label: Some(label.into()), line }
+        Example {
+            text_a: a.into(),
+            text_b: b.map(Into::into),
+            label: Some(label.into()),
+            line,
+            ..Example::default()
+        }
     }
 
     #[test]

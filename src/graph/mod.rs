@@ -264,6 +264,11 @@ impl Graph {
         Ok(graph)
     }
 
+    /// The same with the head's two parameters under another name.
+    pub fn with_head(self, name: &str) -> Graph {
+        Graph { layout: self.layout.with_head(name), ..self }
+    }
+
     /// The trainable parameters and their places.
     pub fn layout(&self) -> &Layout {
         &self.layout

@@ -106,7 +106,7 @@ fn pairs(texts: &[Encoded], labels: &[usize], seed: u64) -> Vec<Labelled> {
         for (at, &i) in group.iter().enumerate() {
             let mut meet = |j: usize, target: f32| {
                 let (text, partner) = (texts[i].clone(), Some(texts[j].clone()));
-                pairs.push(Labelled { text, target: Target::Value(target), partner });
+                pairs.push(Labelled { text, target: Target::Value(target), partner, part: None });
             };
             // One of so many numbers, on every platform the same.
             let mut one_of = |n: usize| rng.random_range(0..n as u32) as usize;

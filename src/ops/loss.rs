@@ -5,6 +5,8 @@
 //! - [`Target::Labels`]: binary cross-entropy of each label by itself, mean over the labels too;
 //!   `d_y = (σ(y) − t) / (batch · labels)`.
 //! - [`Target::Tags`]: the cross-entropy of each token that has a label, mean over these.
+//! - [`Target::Span`]: of two outputs a token, the mean of the cross-entropies over the text's tokens: of the first
+//!   output for the start, of the second for the end; `d_y = (softmax(y) − onehot) / (2 · batch)`.
 //! - [`Target::Value`]: squared error `(y − t)²`; `d_y = 2 (y − t) / batch`.
 //!
 //! The same as PyTorch's `CrossEntropyLoss`, `BCEWithLogitsLoss` and `MSELoss`, which `transformers` takes for these
@@ -12,7 +14,7 @@
 
 use super::ndarray::*;
 
-/// What the logits of a text should say, one row of them, or for tags one a token.
+/// What the logits of a text should say, one row of them, or for tags and spans one a token.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {
     /// This output is the largest.
@@ -26,6 +28,8 @@ pub enum Target {
     /// No logit: the text's vector is near its partner's. The loss is one of all vectors of a batch,
     /// [`super::similarity::loss`].
     Partner,
+    /// The first output is largest in the first of these rows, the second in the second.
+    Span(usize, usize),
 }
 
 /// Probabilities of one row of logits.
@@ -85,6 +89,14 @@ pub fn loss<'a>(
                     class(&y[row.clone()], *label, 1.0 / total, &mut d[row]);
                 }
             }
+            Target::Span(start, end) => {
+                for (output, row) in [*start, *end].into_iter().enumerate() {
+                    let y = column(y, outputs, output);
+                    let mut d_y = vec![0.0; y.len()];
+                    class(&y, row, c / 2.0, &mut d_y);
+                    d.chunks_exact_mut(outputs).zip(d_y).for_each(|(d, v)| d[output] = v);
+                }
+            }
             Target::Labels(wanted) => {
                 let c = c / y.len() as f64;
                 for ((d, y), t) in d.iter_mut().zip(y).zip(wanted) {
@@ -105,6 +117,11 @@ fn class(y: &[f32], label: usize, c: f64, d: &mut [f32]) {
     }
 }
 
+/// One output of every row.
+pub(crate) fn column(y: &[f32], outputs: usize, output: usize) -> Vec<f32> {
+    y.chunks_exact(outputs).map(|row| row[output]).collect()
+}
+
 /// The mean loss of one text's logits, `y: [rows, outputs]`.
 pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
     match target {
@@ -113,6 +130,10 @@ pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
             let one =
                 |(row, label): &(usize, usize)| surprise(softmax(&y[row * outputs..][..outputs])[*label]);
             tags.iter().map(one).sum::<f64>() / tags.len().max(1) as f64
+        }
+        Target::Span(start, end) => {
+            let one = |(output, row)| surprise(softmax(&column(y, outputs, output))[row]);
+            [*start, *end].into_iter().enumerate().map(one).sum::<f64>() / 2.0
         }
         Target::Labels(wanted) => {
             // −log σ(y) = log(1 + e^−y), without a probability that is rounded to 0 or 1

@@ -1,6 +1,7 @@
 //! Answers and scores of the model as it stands.
 
 use super::Labelled;
+use super::answers;
 use super::lanes::Cut;
 use super::metrics::{self, Metrics};
 use super::pairs;
@@ -124,12 +125,14 @@ pub(super) fn evaluate_cut(
     }
     let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
     let outputs = forward_cut(graph, theta, &texts, cut, above)?;
-    let answers = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));
+    let pairs = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));
     let width = graph.labels();
     let total = loss::total_weight(data.iter().map(|d| &d.target), None);
-    let loss =
-        answers().map(|(y, t)| loss::weight(t, None) * loss::of_text(y, width, t)).sum::<f64>() / total;
-    Ok(metrics::of(answers(), width, names, loss))
+    let loss = pairs().map(|(y, t)| loss::weight(t, None) * loss::of_text(y, width, t)).sum::<f64>() / total;
+    if data.iter().any(|d| d.part.is_some()) {
+        return Ok(answers::scores(&outputs, data, loss));
+    }
+    Ok(metrics::of(pairs(), width, names, loss))
 }
 
 /// Index of the largest value; the first of several.

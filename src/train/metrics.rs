@@ -61,6 +61,13 @@ pub enum Scores {
         /// Mean over the first texts of `1 / rank` of their own second one.
         mrr: f64,
     },
+    /// An answer a question; see [`super::answers`].
+    Qa {
+        /// Share of answers that are right but for articles, punctuation, spaces and case.
+        exact_match: f64,
+        /// Mean F1 of the words shared with the answer that is nearest.
+        f1: f64,
+    },
 }
 
 impl Metrics {
@@ -75,12 +82,13 @@ impl Metrics {
             }
             Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
             Scores::Contrastive { recall_at_1, mrr } => vec![("recall_at_1", recall_at_1), ("mrr", mrr)],
+            Scores::Qa { exact_match, f1 } => vec![("f1", f1), ("exact_match", exact_match)],
             Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
         }
     }
 
-    /// The score that tells most: accuracy, micro F1, Pearson's correlation, or F1 of spans; while there are none of
-    /// these, how far tags' accuracy is from 1, below 0.
+    /// The score that tells most: accuracy, micro F1, Pearson's correlation, F1 of words, or F1 of spans; while there
+    /// are none of these, how far tags' accuracy is from 1, below 0.
     pub fn main(&self) -> f64 {
         match self.scores {
             Scores::Tag { span_f1: 0.0, accuracy } => accuracy - 1.0,
@@ -113,6 +121,9 @@ impl fmt::Display for Metrics {
             Scores::Contrastive { recall_at_1, mrr } => {
                 write!(f, "recall@1 {:.1} %, MRR {mrr:.3}", 100.0 * recall_at_1)
             }
+            Scores::Qa { exact_match, f1 } => {
+                write!(f, "exact match {:.1} %, F1 {f1:.3}", 100.0 * exact_match)
+            }
             Scores::Regress { pearson, spearman } => {
                 write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
             }
@@ -121,7 +132,7 @@ impl fmt::Display for Metrics {
 }
 
 /// Scores of texts' logits against targets, which are all of one kind. `names` are those of the outputs, of which tags'
-/// spans are made.
+/// spans are made. Spans in a text are scored by [`super::answers`], not here.
 pub fn of<'a>(
     answers: impl IntoIterator<Item = (&'a [f32], &'a Target)>,
     outputs: usize,
@@ -134,7 +145,7 @@ pub fn of<'a>(
             Target::Class(t) => classes.push((*t, super::largest(y))),
             Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
             Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
-            Target::Partner => {}
+            Target::Span(..) | Target::Partner => {}
             Target::Tags(t) => {
                 tags.push(
                     t.iter().map(|(row, t)| (*t, super::largest(&y[row * outputs..][..outputs]))).collect(),

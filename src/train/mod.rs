@@ -1,6 +1,7 @@
 //! The training loop: batch, forward, loss, backward, clip, update; evaluate each epoch and keep the best.
 
 pub mod adamw;
+pub mod answers;
 pub mod backward;
 pub mod batches;
 mod evaluate;
@@ -46,13 +47,15 @@ pub struct Labelled {
     pub target: Target,
     /// The text that belongs to it, where there is no head.
     pub partner: Option<Encoded>,
+    /// Where its tokens stand in a question's context, of a window that is to be scored.
+    pub part: Option<answers::Part>,
 }
 
 /// Which score decides the best epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Criterion {
-    /// The one that tells most of the task: accuracy, micro F1 or Pearson's correlation.
+    /// The one that tells most of the task: accuracy, micro F1, Pearson's correlation, F1 of spans or of words.
     #[default]
     Main,
     /// Share of right answers.

@@ -31,6 +31,19 @@ fn texts_as_arguments() {
     }
 }
 
+#[test]
+fn a_file_is_answered_as_its_lines_are() {
+    let s = Sandbox::new();
+    let texts: String = examples().iter().map(|(_, text)| format!("{text}\n")).collect();
+    for flags in ["", "--json"] {
+        let by_file = s.ok(&format!("{PREDICT} --data train.tsv {flags}")).stdout;
+        assert_eq!(by_file, predict_stdin(&s, flags, &texts).stdout);
+        assert_eq!(by_file.lines().count(), 16);
+    }
+    s.refuses(&format!("{PREDICT} --data train.tsv text"), USAGE, &["--data"]);
+    s.refuses(&format!("{PREDICT} --data none.tsv"), crate::sandbox::IO, &["none.tsv"]);
+}
+
 /// Neither a text nor a label breaks the form of the answers, or steers the terminal that shows them.
 #[test]
 fn an_answer_is_one_line_whatever_is_in_it() {

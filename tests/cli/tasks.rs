@@ -159,6 +159,121 @@ fn a_tag_for_each_word() {
     assert_eq!((&again["span_f1"], &again["loss"]), (&scores["span_f1"], &scores["loss"]));
 }
 
+const QUESTION: &str = "how good was it";
+
+/// Contexts of up to four windows of 24 tokens; the answer is `very` and the word behind it. Not all characters are bytes.
+fn contexts() -> impl Iterator<Item = (String, String)> {
+    let context = |(i, (label, text)): (usize, (&str, String))| {
+        (format!("é {}{text}", "a box ".repeat(i % 4 * 5)), format!("very {label}"))
+    };
+    examples().into_iter().enumerate().map(context)
+}
+
+fn asked() -> String {
+    let paragraph = |(i, (context, answer)): (usize, (String, String))| {
+        let start = context[..context.find("very").unwrap()].chars().count();
+        let answers = serde_json::json!([{ "text": answer, "answer_start": start }]);
+        let question = serde_json::json!({ "id": format!("q{i}"), "question": QUESTION, "answers": answers });
+        serde_json::json!({ "context": context, "qas": [question] })
+    };
+    let paragraphs: Vec<_> = contexts().enumerate().map(paragraph).collect();
+    serde_json::json!({ "version": "1.1", "data": [{ "title": "t", "paragraphs": paragraphs }] }).to_string()
+}
+
+#[test]
+fn an_answer_to_each_question() {
+    let s = Sandbox::new();
+    s.write("x.json", asked());
+    let line = LINE.replace("x.tsv", "x.json") + " --task qa --max-len 24 --stride 6";
+    let done = s.ok(&line);
+    assert!(
+        done.stderr.contains("16 examples, a part of a text each") && done.stderr.contains("exact match"),
+        "{}",
+        done.stderr
+    );
+    let scores = s.json("eval --base base --bias x.bias --data x.json --json");
+    for key in ["exact_match", "f1"] {
+        assert!(scores[key].as_f64().unwrap() > 0.8, "{scores}");
+    }
+    assert_eq!(scores["examples"], 16);
+    let facts = s.json("inspect x.bias --json");
+    assert_eq!((&facts["task"], &facts["pooling"]), (&"qa".into(), &"tokens".into()));
+    assert_eq!((&facts["max_len"], &facts["stride"]), (&24.into(), &6.into()));
+
+    // Answers of a file, by the names of its questions, are those that were scored.
+    let lines = s.ok("predict --base base --bias x.bias --data x.json --json").stdout;
+    let mut right = 0.0;
+    for (i, (line, (context, answer))) in lines.lines().zip(contexts()).enumerate() {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        let [start, end] = ["start", "end"].map(|key| json[key].as_u64().unwrap() as usize);
+        let found: String = context.chars().skip(start).take(end - start).collect();
+        assert_eq!(
+            (&json["answer"], &json["id"]),
+            (&found.as_str().into(), &format!("q{i}").into()),
+            "{json}"
+        );
+        assert!((0.0..=1.0).contains(&json["score"].as_f64().unwrap()), "{json}");
+        right += f64::from(u8::from(found == answer)) / 16.0;
+    }
+    assert_eq!((lines.lines().count(), scores["exact_match"].as_f64()), (16, Some(right)));
+    let (context, answer) = contexts().nth(3).unwrap();
+    let line = ask(&s, "", &format!("{QUESTION}\t{context}"));
+    assert!(
+        line.starts_with(&format!("{answer}\t0.")) && line.ends_with(&format!("\t{QUESTION}\n")),
+        "{line}"
+    );
+    let json: serde_json::Value = serde_json::from_str(&ask(&s, "--json", &format!("{QUESTION}\t"))).unwrap();
+    assert_eq!(json, serde_json::json!({ "answer": "", "score": 0.0, "start": 0, "end": 0 }));
+
+    let few = line_of_two_epochs();
+    s.ok(&format!("{few} --out one.bias --threads 1"));
+    s.ok(&format!("{few} --out two.bias --threads 2"));
+    assert!(s.read("one.bias") == s.read("two.bias"), "threads change the result");
+    s.ok(&format!("{few} --out third.bias --max-len 30"));
+    assert_eq!(s.json("inspect third.bias --json")["stride"], 10);
+}
+
+fn line_of_two_epochs() -> &'static str {
+    "train --base base --data x.json --task qa --epochs 2 --limit 6"
+}
+
+#[test]
+fn what_is_no_question_is_refused() {
+    let s = Sandbox::new();
+    s.write("x.json", asked());
+    s.write("moved.json", asked().replacen("\"answer_start\":", "\"answer_start\":1", 1));
+    s.write("unanswered.json", asked().replacen("\"answers\"", "\"plausible_answers\"", 1));
+    s.write("cut.json", &asked()[..300]);
+    s.write("empty.json", "");
+    s.write("deep.json", format!("{{\"data\":{}", "[".repeat(1 << 20)));
+    let train = "train --base base --out y.bias --epochs 1";
+    for (line, words) in [
+        ("--data x.json", &["x.json", "--task qa"][..]),
+        ("--data train.tsv --task qa", &["train.tsv", "SQuAD"]),
+        ("--data x.json --dev train.tsv --task qa", &["train.tsv", "SQuAD"]),
+        (
+            "--data moved.json --task qa",
+            &["moved.json", "`q0`", "`very good`", "does not stand at character"],
+        ),
+        ("--data unanswered.json --task qa", &["unanswered.json", "`q0`", "no answer"]),
+        ("--data cut.json --task qa", &["cut.json:1", "bad JSON at column 300"]),
+        ("--data empty.json --task qa", &["empty.json", "the file is empty"]),
+        ("--data deep.json --task qa", &["deep.json:1"]),
+        ("--data train.tsv --stride 9", &["--stride is for qa"]),
+        ("--data x.json --dev x.json --task qa --keep accuracy", &["qa has no accuracy", "exact_match"]),
+        ("--data x.json --task qa --class-weights", &["class weights", "qa"]),
+        ("--data x.json --task qa --max-len 3", &["max-len 3"]),
+    ] {
+        s.refuses(&format!("{train} {line}"), USAGE, words);
+        assert!(!s.path("y.bias").exists(), "{line}");
+    }
+    s.ok(&format!("{} --out q.bias", line_of_two_epochs()));
+    s.refuses("predict --base base --bias q.bias alone", USAGE, &["a question, and the text"]);
+    s.refuses("eval --base base --bias q.bias --data train.tsv", USAGE, &["train.tsv", "SQuAD"]);
+    s.refuses("predict --base base --bias q.bias --data cut.json", USAGE, &["cut.json:1"]);
+    s.ok("predict --base base --bias q.bias --data unanswered.json");
+}
+
 #[test]
 fn what_does_not_fit_the_task_is_refused() {
     let s = Sandbox::new();
@@ -179,7 +294,7 @@ fn what_does_not_fit_the_task_is_refused() {
             &["--keep", "regress has no mcc", "pearson"],
         ),
         ("--data several.tsv", &["several.tsv", "the label is empty"]),
-        ("--data train.tsv --task guess", &["guess", "classify, multilabel, regress, tag"]),
+        ("--data train.tsv --task guess", &["guess", "classify, multilabel, regress, tag, qa"]),
         ("--data x.conll", &["x.conll", "--task tag"]),
         ("--data train.tsv --task tag", &["train.tsv:2", "1 tags for"]),
         ("--data one.conll --task tag", &["one.conll", "same tag"]),

@@ -15,6 +15,9 @@
                            the loss of sentence-transformers' MultipleNegativesRankingLoss: cosines of every first with
                            every second text times 20, cross-entropy with the text's own as target. No head, no hidden
                            states; in place of logits `pooled` [8, 64]
+    tiny-bert-qa.safetensors
+                           BertForQuestionAnswering: the mean of the losses of the texts, each by itself, since it counts
+                           padding among the places of a start; no AdamW steps
 
 Needs torch, transformers, tokenizers and safetensors. Seeds are fixed and one
 thread is used: the same versions write the same bytes (see README.md).
@@ -27,22 +30,24 @@ classifier, biases, gains and all activations stay fp32. No dropout.
 
 Tensors in each file:
   input.input_ids, .attention_mask, .token_type_ids, .labels   (int64; in place of .labels, for multilabel and regress,
-                                                               .targets in float)
-  head.classifier.weight [3, 64], head.classifier.bias [3]     the seeded head
-  loss [1], logits [6, 3], for tag [tokens, 3]
+                                                               .targets in float; for qa .labels [6, 2]: start, end)
+  head.classifier.weight [3, 64], head.classifier.bias [3]     the seeded head; for qa qa_outputs [2, 64], [2]
+  loss [1], logits [6, 3], for tag [tokens, 3], for qa [tokens, 2]
   hidden.0 .. hidden.2     embeddings' output and each layer's output
-  grad.<parameter>         every bias's gradient, and classifier.weight's
+  grad.<parameter>         every bias's gradient, and the head's weight's
   adamw_losses [10]        the loss before each of ten steps on this one batch:
                            AdamW, lr 1e-3, betas 0.9 0.999, eps 1e-8, no decay, no
                            clipping, over every bias but key's, and the classifier
   adamw.<parameter>        those parameters after the ten steps
 The sentences are padded to the longest and the padding is masked, so compare
 hidden.* only where the mask is 1. The gradient of key.bias is zero but for
-rounding: compare it by absolute size.
+rounding: compare it by absolute size. So are, for qa, those of qa_outputs.bias and
+of the last LayerNorm's bias, which move the logits of all tokens alike.
 Metadata: the texts, versions, the names of the quantized tensors and the SHA-256
 of their int8 bytes in name order, and the largest relative error of the fp32
 gradients against fp64.
 """
+import argparse
 import copy
 import hashlib
 import json
@@ -53,7 +58,8 @@ import torch
 import transformers
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
-from transformers import BertConfig, BertForSequenceClassification, BertForTokenClassification
+from transformers import (BertConfig, BertForQuestionAnswering, BertForSequenceClassification,
+                          BertForTokenClassification)
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SEED = 20261122
@@ -211,12 +217,29 @@ def make_batch(tokenizer, texts=TEXTS):
             "token_type_ids": pad([e.type_ids for e in encodings])}
 
 
+def answers(model, batch, labels):
+    """The texts one by one, without padding; start and end of each token side by side."""
+    padded = model(**batch, output_hidden_states=True)
+    losses, logits = [], []
+    for i, (start, end) in enumerate(labels):
+        n = int(batch["attention_mask"][i].sum())
+        one = model(**{k: v[i:i + 1, :n] for k, v in batch.items()}, start_positions=start.reshape(1),
+                    end_positions=end.reshape(1))
+        losses.append(one.loss)
+        logits.append(torch.stack([one.start_logits[0], one.end_logits[0]], 1))
+    return argparse.Namespace(loss=torch.stack(losses).mean(), logits=torch.cat(logits),
+                              hidden_states=padded.hidden_states)
+
+
 def run(model, batch, labels):
     model.zero_grad(set_to_none=True)
-    out = model(**batch, labels=labels, output_hidden_states=True)
+    if isinstance(model, BertForQuestionAnswering):
+        out = answers(model, batch, labels)
+    else:
+        out = model(**batch, labels=labels, output_hidden_states=True)
     out.loss.backward()
     grads = {n: p.grad.clone() for n, p in model.named_parameters()
-             if n.endswith(".bias") or n == "classifier.weight"}
+             if n.endswith(".bias") or n in ("classifier.weight", "qa_outputs.weight")}
     return out, grads
 
 
@@ -299,6 +322,7 @@ def main():
     # 1, 2, 0, 1, ... for the tokens of a text, and nothing for [CLS], [SEP] and padding
     ids, mask = batch["input_ids"], batch["attention_mask"]
     special = (mask == 0) | (ids == vocab.index("[CLS]")) | (ids == vocab.index("[SEP]"))
+    spans = torch.tensor([[2, 4], [0, 0], [12, 14], [1, 1], [3, 9], [5, 5]])
     tags = torch.where(special, -100, torch.arange(ids.shape[1]).expand_as(ids) % CLASSES)
 
     for variant, activation, outputs, problem, labels in (
@@ -307,15 +331,20 @@ def main():
             ("cls-tanh", "gelu_new", CLASSES, "single_label_classification", labels),
             ("cls-multilabel", "gelu", CLASSES, "multi_label_classification", several),
             ("cls-regress", "gelu", 1, "regression", numbers),
-            ("tag", "gelu", CLASSES, None, tags)):
-        kind = BertForTokenClassification if variant == "tag" else BertForSequenceClassification
+            ("tag", "gelu", CLASSES, None, tags),
+            ("qa", "gelu", 2, None, spans)):
+        kind = {"tag": BertForTokenClassification, "qa": BertForQuestionAnswering}.get(
+            variant, BertForSequenceClassification)
         model = make_model(len(vocab), activation, outputs, problem, kind)  # seeded: the same weights each time
-        head = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("classifier.")}
+        head = {n: p.detach().clone() for n, p in model.named_parameters() if not n.startswith("bert.")}
         digest, names = fake_quantize(model)
         if variant == "mean":
             model.bert.pooler = MeanPool(batch["attention_mask"])
         out, grads = run(model, batch, labels)
         _, exact = run(copy.deepcopy(model).double(), batch, labels.double() if labels.is_floating_point() else labels)
+        zero = ["key.bias"] + ["qa_outputs.bias", "layer.1.output.LayerNorm.bias"] * (variant == "qa")
+        error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
+                    for n, g in grads.items() if not n.endswith(tuple(zero)))
         tensors = {"input." + k: v for k, v in batch.items()}
         tensors["input.targets" if labels.is_floating_point() else "input.labels"] = labels
         tensors.update({"head." + n: p for n, p in head.items()})
@@ -324,7 +353,7 @@ def main():
         tensors["logits"] = out.logits.detach()[mask == 1] if variant == "tag" else out.logits.detach()
         tensors.update({f"hidden.{i}": h.detach().contiguous() for i, h in enumerate(out.hidden_states)})
         tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
-        if not labels.is_floating_point() and variant != "tag":
+        if not labels.is_floating_point() and variant not in ("tag", "qa"):
             losses, after = adamw(copy.deepcopy(model), batch, labels)
             tensors["adamw_losses"] = losses
             tensors.update({"adamw." + n: p for n, p in after.items()})

@@ -1,0 +1,243 @@
+//! Answers to questions: which part of the context the logits name, and how SQuAD scores it.
+//!
+//! The best span is found as by `run_qa.py` of `transformers`, the scores are those of `evaluate-v1.1.py`.
+
+use super::Labelled;
+use super::evaluate::Output;
+use super::metrics::{Metrics, Scores};
+use crate::data::Example;
+use crate::ops::loss::{self, Target};
+use crate::tokenize::Window;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+/// Starts and ends of a window that are looked at, and spans of a question whose probabilities sum to 1.
+const BEST: usize = 20;
+/// Longest answer, in tokens.
+const TOKENS_MAX: usize = 30;
+/// Outputs of the head: the start's logit, and the end's.
+pub(crate) const OUTPUTS: usize = 2;
+
+/// What a span is scored by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The text that the answer is a part of.
+    pub context: String,
+    /// Answers that count as right.
+    pub golds: Vec<String>,
+}
+
+impl Question {
+    /// Of an example with a context and with answers.
+    pub fn of(e: &Example) -> Question {
+        let golds = e.asked.iter().flat_map(|asked| &asked.answers).map(|answer| answer.text.clone());
+        Question { context: e.text_b.clone().unwrap_or_default(), golds: golds.collect() }
+    }
+}
+
+/// Where the tokens of a window stand in its question's context.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// The same for all windows of a question, which follow one another.
+    pub question: Arc<Question>,
+    /// As in [`Window::places`].
+    pub places: Vec<Option<(u32, u32)>>,
+}
+
+/// The best span of a question's context.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Span {
+    /// Its bytes in the context.
+    pub bytes: Range<usize>,
+    /// Its probability among the best twenty.
+    pub probability: f64,
+}
+
+impl Span {
+    /// Its bytes as they can be taken out of `context`: whole characters, in order and not beyond its end.
+    pub fn within(&self, context: &str) -> Range<usize> {
+        let end = context.ceil_char_boundary(self.bytes.end);
+        context.floor_char_boundary(self.bytes.start).min(end)..end
+    }
+}
+
+/// The rows of the tokens in which the bytes `span` begin and end; both 0, the row of `[CLS]`, where the window does not
+/// hold all of them.
+pub fn rows(window: &Window, span: Range<usize>) -> Target {
+    let places = || window.places.iter().enumerate().filter_map(|(row, place)| Some((row, (*place)?)));
+    let start = places().rfind(|(_, (from, _))| *from as usize <= span.start);
+    let end = places().find(|(_, (_, to))| *to as usize >= span.end);
+    match (start, end) {
+        (Some((start, _)), Some((end, _))) if start <= end => Target::Span(start, end),
+        _ => Target::Span(0, 0),
+    }
+}
+
+/// The best span over the windows of a question, `logits: [tokens, 2]` each; none where nothing good lies in the context.
+pub fn best<'a>(windows: impl IntoIterator<Item = (&'a [f32], &'a [Option<(u32, u32)>])>) -> Option<Span> {
+    let mut spans: Vec<(f32, Range<usize>)> = Vec::new();
+    for (logits, places) in windows {
+        let [starts, ends] = [0, 1].map(|output| loss::column(logits, OUTPUTS, output));
+        for start in largest(&starts) {
+            for end in largest(&ends) {
+                let (Some(Some(from)), Some(Some(to))) = (places.get(start), places.get(end)) else {
+                    continue;
+                };
+                if (start..start + TOKENS_MAX).contains(&end) {
+                    spans.push((starts[start] + ends[end], from.0 as usize..to.1 as usize));
+                }
+            }
+        }
+    }
+    // Stable: of equal spans the one that was found first.
+    spans.sort_by(|a, b| downwards(a.0, b.0));
+    spans.truncate(BEST);
+    let scores: Vec<f32> = spans.iter().map(|(score, _)| *score).collect();
+    let (_, bytes) = spans.into_iter().next()?;
+    Some(Span { bytes, probability: loss::softmax(&scores)[0] })
+}
+
+/// The rows of the largest values, largest first; of equal ones the first.
+fn largest(values: &[f32]) -> Vec<usize> {
+    let mut rows: Vec<usize> = (0..values.len()).collect();
+    rows.sort_by(|&a, &b| downwards(values[a], values[b]));
+    rows.truncate(BEST);
+    rows
+}
+
+fn downwards(a: f32, b: f32) -> Ordering {
+    b.total_cmp(&a)
+}
+
+/// Scores of the questions whose windows are among `data`.
+pub(super) fn scores(outputs: &[Output], data: &[Labelled], loss: f64) -> Metrics {
+    let parts: Vec<(&[f32], &Part)> = outputs
+        .iter()
+        .zip(data)
+        .filter_map(|((logits, _), d)| Some((&logits[..], d.part.as_ref()?)))
+        .collect();
+    let (mut questions, mut exact, mut f1) = (0usize, 0.0, 0.0);
+    for windows in parts.chunk_by(|(_, a), (_, b)| Arc::ptr_eq(&a.question, &b.question)) {
+        let question = &windows[0].1.question;
+        let span = best(windows.iter().map(|(logits, part)| (*logits, &part.places[..])));
+        let answer = span.map_or("", |span| &question.context[span.within(&question.context)]);
+        questions += 1;
+        exact += over_golds(answer, &question.golds, exact_match);
+        f1 += over_golds(answer, &question.golds, token_f1);
+    }
+    let n = questions.max(1) as f64;
+    Metrics { examples: questions, scores: Scores::Qa { exact_match: exact / n, f1: f1 / n }, loss }
+}
+
+/// The best score of an answer against any of several.
+pub fn over_golds(answer: &str, golds: &[String], score: impl Fn(&str, &str) -> f64) -> f64 {
+    golds.iter().map(|gold| score(answer, gold)).fold(0.0, f64::max)
+}
+
+/// 1 where two answers have the same words in the same order, else 0.
+pub fn exact_match(answer: &str, gold: &str) -> f64 {
+    f64::from(u8::from(words(answer) == words(gold)))
+}
+
+/// F1 of the words that two answers share.
+pub fn token_f1(answer: &str, gold: &str) -> f64 {
+    let (answer, gold) = (words(answer), words(gold));
+    let mut left: HashMap<&str, usize> = HashMap::new();
+    gold.iter().for_each(|word| *left.entry(word).or_default() += 1);
+    let mut same = 0usize;
+    for word in &answer {
+        if let Some(n) = left.get_mut(&word[..]).filter(|n| **n > 0) {
+            *n -= 1;
+            same += 1;
+        }
+    }
+    if same == 0 {
+        return 0.0;
+    }
+    let (precision, recall) = (same as f64 / answer.len() as f64, same as f64 / gold.len() as f64);
+    2.0 * precision * recall / (precision + recall)
+}
+
+/// The words of an answer as SQuAD's script normalizes it: lower case, without ASCII punctuation, articles as whole words
+/// and spaces.
+fn words(text: &str) -> Vec<String> {
+    let text: Vec<char> = text.to_lowercase().chars().filter(|c| !c.is_ascii_punctuation()).collect();
+    let mut without = String::new();
+    for run in text.chunk_by(|a, b| a.is_alphanumeric() == b.is_alphanumeric()) {
+        let run: String = run.iter().collect();
+        without += if matches!(&run[..], "a" | "an" | "the") { " " } else { &run };
+    }
+    // Python splits at these too.
+    let space = |c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c);
+    without.split(space).filter(|word| !word.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenize::Encoded;
+
+    #[test]
+    fn words_of_answers() {
+        let of = |text: &str| words(text).join("|");
+        assert_eq!(of("The  U.S. Army's\ta-10, an"), "us|armys|a10");
+        assert_eq!(of("“the end” – Theatre\u{1f}İ"), "“|end”|–|theatre|i\u{307}");
+        assert_eq!(of("a the?!"), "");
+        assert_eq!((exact_match("the!", "an"), token_f1("the!", "an")), (1.0, 0.0), "as the script has it");
+        assert_eq!(token_f1("to be or to", "to be to to"), 0.75);
+    }
+
+    fn places() -> Vec<Option<(u32, u32)>> {
+        // [CLS] question [SEP] ab cd ef [SEP]
+        vec![None, None, None, Some((0, 2)), Some((3, 5)), Some((6, 8)), None]
+    }
+
+    #[test]
+    fn rows_of_a_span() {
+        let window = Window { text: Encoded { ids: vec![], types: vec![] }, places: places() };
+        for (span, rows_of) in
+            [(0..2, (3, 3)), (3..8, (4, 5)), (1..4, (3, 4)), (3..9, (0, 0)), (4..5, (4, 4))]
+        {
+            assert_eq!(rows(&window, span.clone()), Target::Span(rows_of.0, rows_of.1), "{span:?}");
+        }
+        let upper =
+            Window { places: places()[..3].iter().chain(&places()[4..]).copied().collect(), ..window };
+        assert_eq!(rows(&upper, 0..5), Target::Span(0, 0), "it begins before the window");
+    }
+
+    /// Logits of a window from those of its starts and ends.
+    fn logits(starts: [f32; 7], ends: [f32; 7]) -> Vec<f32> {
+        starts.into_iter().zip(ends).flat_map(|(s, e)| [s, e]).collect()
+    }
+
+    #[test]
+    fn best_span_lies_in_the_context_and_runs_forwards() {
+        let places = places();
+        // The best start and end of all are no places, the next ones would run backwards.
+        let one = logits([9.0, 0.0, 0.0, 1.0, 3.0, 2.0, 0.0], [0.0, 9.0, 0.0, 4.0, 1.0, 2.0, 0.0]);
+        let two = logits([0.0; 7], [0.0; 7]);
+        let span = best([(&two[..], &places[..]), (&one[..], &places[..])]).unwrap();
+        assert_eq!((span.bytes.clone(), span.within("ab cd ef")), (3..8, 3..8));
+        // Six spans of `one`, with 5, 2, 3, 4, 5 and 4, and six of 0.
+        let sum: f64 = [5.0f64, 5.0, 4.0, 4.0, 3.0, 2.0].iter().map(|v| v.exp()).sum::<f64>() + 6.0;
+        assert!((span.probability - 5f64.exp() / sum).abs() < 1e-12, "{}", span.probability);
+        assert_eq!(best([(&one[..], &[None; 7][..])]), None);
+    }
+
+    #[test]
+    fn an_answer_has_thirty_tokens_at_most() {
+        let places: Vec<_> = (0..40).map(|i| Some((i, i + 1))).collect();
+        let mut y = vec![0.0; 80];
+        (y[0], y[2 * 30 + 1], y[2 * 29 + 1]) = (9.0, 9.0, 8.0);
+        assert_eq!(best([(&y[..], &places[..])]).unwrap().bytes, 0..30);
+    }
+
+    #[test]
+    fn bytes_inside_a_character() {
+        let span = Span { bytes: 1..4, probability: 1.0 };
+        assert_eq!(span.within("öäü"), 0..4);
+        assert_eq!(Span { bytes: 5..12, ..span }.within("öäü"), 4..6);
+    }
+}
