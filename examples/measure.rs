@@ -135,6 +135,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
             threads: args.threads,
             longest: args.seq,
             data_bytes: 0,
+            fitted_rows: 0,
         };
         let predicted = match args.memory {
             Some(bytes) => memory::fit(&setting, bytes)?,

@@ -17,7 +17,7 @@ use crate::tokenize::{Encoded, TextEncoder, Window};
 use crate::train::answers::{self, Part, Question};
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
-use crate::train::{self, Cut, HeldOut, Labelled, Output, Progress, Report, TrainConfig};
+use crate::train::{self, Cut, FEATURE_ROWS, Head, HeldOut, Labelled, Output, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
@@ -323,9 +323,14 @@ impl Personal {
         if let Ok(report) = &result {
             let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
             // no times: the same seed, data and base give the same file
-            self.metrics = serde_json::json!(kept.map(|e| serde_json::json!({
-                "epoch": e.epoch, "train_loss": e.train_loss, "dev": e.dev,
-            })));
+            self.metrics = match kept {
+                Some(e) => {
+                    serde_json::json!({ "epoch": e.epoch, "train_loss": e.train_loss, "dev": e.dev })
+                }
+                None => serde_json::json!(
+                    report.before.as_ref().map(|dev| serde_json::json!({ "epoch": 0, "dev": dev }))
+                ),
+            };
         }
         self.settings = serde_json::json!({
             "epochs": config.epochs, "lr": result.as_ref().ok().map(|r| r.beginning.lr).or(config.lr), "batch": config.batch, "seed": config.seed,
@@ -364,7 +369,13 @@ impl Personal {
         let vectors = config.batch.saturating_mul(32).max(dev.map_or(0, <[Example]>::len) * 16);
         let vectors = vectors.saturating_mul((texts - 1) * 2 * self.graph.hidden());
         let config = &TrainConfig { batch: config.batch.saturating_mul(texts), ..config.clone() };
+        let rows = |e: &Example| match self.task {
+            Task::Tag(_) => e.text_a.split_whitespace().count(),
+            _ => 1,
+        };
+        let fitted = config.head != Head::Random && !matches!(self.task, Task::Qa | Task::Contrastive);
         let setting = memory::Setting {
+            fitted_rows: if fitted { train.iter().map(rows).sum::<usize>().min(FEATURE_ROWS) } else { 0 },
             base: &self.base,
             graph: &self.graph,
             config,
@@ -496,7 +507,8 @@ impl Personal {
     }
 
     fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
-        self.pool.install(|| HeldOut::of(&self.graph, theta, data, self.task.labels()))
+        let cut = self.trained.as_ref().and_then(|config| config.cut);
+        self.pool.install(|| HeldOut::of(&self.graph, theta, data, self.task.labels(), cut))
     }
 
     /// The answer to a text, or to a pair.

@@ -116,6 +116,7 @@ impl Kind {
                 let what = "every pair has the same second text; there is nothing to learn";
                 return Err(Error::data(path, None, what));
             }
+            return Ok(task);
         }
         if self == Kind::Qa {
             return Ok(task);

@@ -375,17 +375,23 @@ fn summary(args: &Args, model: &Personal, report: &Report, verdict: Option<&Verd
         return Ok(object.to_string());
     }
     let kept = report.epochs.iter().find(|e| e.epoch == report.kept);
-    let score = kept.and_then(|e| e.dev.as_ref()).map_or(String::new(), |m| format!(", dev {m}"));
+    let score = kept
+        .map_or(report.before.as_ref(), |e| e.dev.as_ref())
+        .map_or(String::new(), |m| format!(", dev {m}"));
     let compared = verdict.map_or(String::new(), |v| format!("\n{}", v.lines()));
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
     let peak =
         terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
+    let kept = match (report.kept, report.epochs.len()) {
+        (0, epochs) if report.before.is_some() => {
+            format!("the fitted head alone, for none of {epochs} epochs was better")
+        }
+        (kept, epochs) => format!("epoch {kept} of {epochs}"),
+    };
     Ok(format!(
-        "{}: {}, epoch {} of {}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}{compared}",
+        "{}: {}, {kept}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}{compared}",
         args.out.display(),
         terminal::size(bytes),
-        report.kept,
-        report.epochs.len(),
         terminal::count(report.trained_biases),
         terminal::count(report.trained_head),
         report.train_s,

@@ -13,7 +13,7 @@ use crate::tokenize::Encoded;
 use tract_core::prelude::tract_ndarray::{Array2, s};
 
 /// Most rows of [`features`], or a few more.
-const FEATURE_ROWS: usize = 4096;
+pub(crate) const FEATURE_ROWS: usize = 2048;
 
 /// Logits `[labels]` and pooled vector `[hidden]` of one text; where the head reads every token, logits `[tokens, labels]`
 /// and no vector.
@@ -74,11 +74,11 @@ pub(super) fn features(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
+    cut: Cut,
 ) -> Result<(Array2<f32>, Vec<Target>)> {
     let rows = |d: &Labelled| if let Target::Tags(tags) = &d.target { tags.len() } else { 1 };
     let every = data.iter().map(rows).sum::<usize>().div_ceil(FEATURE_ROWS).max(1);
     let some: Vec<&Labelled> = data.iter().step_by(every).collect();
-    let cut = Cut::of_threads(rayon::current_num_threads());
     let parts = cut.micro_batches(some.iter().map(|d| d.text.ids.len()));
     let results = cut.run(&parts, |part| {
         let some = &some[part];

@@ -1,7 +1,7 @@
 //! What a model answered on held-out examples, kept to compare it with another's answers.
 
 use super::metrics::{self, Metrics};
-use super::{Labelled, Output, evaluate, forward_all};
+use super::{Cut, Labelled, Output, evaluate};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::loss::{self, Target};
@@ -32,19 +32,21 @@ pub struct Interval {
 }
 
 impl<'a> HeldOut<'a> {
-    /// The answers of `theta`; `names` are those of the head's outputs. `None` where an answer is not one of one text:
+    /// The answers of `theta`; `names` are those of the head's outputs, `cut` goes by the threads where there is none. `None` where an answer is not one of one text:
     /// of questions and of pairs.
     pub fn of(
         graph: &Graph,
         theta: &[f32],
         data: &'a [Labelled],
         names: &'a [String],
+        cut: Option<Cut>,
     ) -> Result<Option<HeldOut<'a>>> {
         if data.iter().any(|d| !evaluate::can_be_fitted(&d.target)) {
             return Ok(None);
         }
         let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
-        let outputs = forward_all(graph, theta, &texts)?;
+        let cut = cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
+        let outputs = evaluate::forward_cut(graph, theta, &texts, cut, None)?;
         Ok(Some(HeldOut {
             outputs,
             targets: data.iter().map(|d| &d.target).collect(),

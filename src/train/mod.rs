@@ -16,7 +16,7 @@ mod prefix;
 mod ridge;
 pub mod step;
 
-pub(crate) use evaluate::largest;
+pub(crate) use evaluate::{FEATURE_ROWS, largest};
 pub use evaluate::{Output, evaluate, forward_all};
 pub use held_out::{HeldOut, Interval};
 pub use lanes::Cut;
@@ -231,9 +231,10 @@ impl Beginning {
         data: &[Labelled],
         config: &TrainConfig,
     ) -> Result<(Beginning, Option<Vec<f32>>)> {
+        let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
         let fit = match config.head {
             Head::Fitted | Head::Auto if data.iter().all(|d| evaluate::can_be_fitted(&d.target)) => {
-                let (x, targets) = evaluate::features(graph, theta, data)?;
+                let (x, targets) = evaluate::features(graph, theta, data, cut)?;
                 ridge::fit(x.view(), &targets, graph.labels())
             }
             _ => None,

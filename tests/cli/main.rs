@@ -17,3 +17,4 @@ mod sandbox;
 mod settings;
 mod tasks;
 mod vectors;
+mod verdict;

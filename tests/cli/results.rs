@@ -32,7 +32,8 @@ fn train_json() {
         assert!(epoch["train_loss"].as_f64().unwrap() > 0.0);
         assert_eq!(epoch["dev"]["examples"], 6);
     }
-    for key in ["kept", "trained_biases", "trained_head", "train_s", "examples_per_s"] {
+    assert!(report["kept"].as_u64().unwrap() <= 2);
+    for key in ["trained_biases", "trained_head", "train_s", "examples_per_s"] {
         assert!(report[key].as_f64().unwrap() > 0.0, "{key} in {report}");
     }
 }
@@ -42,11 +43,14 @@ fn the_kept_epoch_is_the_one_eval_finds() {
     let s = Sandbox::new();
     for keep in ["accuracy", "loss", "last"] {
         let report = s.json(
-            &format!("{TRAIN} --epochs 5 --lr 0.05 --dev dev.tsv --keep {keep} --json",)
+            &format!("{TRAIN} --epochs 5 --lr 0.05 --dev dev.tsv --keep {keep} --force --json",)
                 .replace("--epochs 2 ", ""),
         );
         let kept = report["kept"].as_u64().unwrap();
-        let then = &report["epochs"][kept as usize - 1]["dev"];
+        let then = match kept {
+            0 => &report["before"],
+            epoch => &report["epochs"][epoch as usize - 1]["dev"],
+        };
         let now = s.json("eval --base base --bias x.bias --data dev.tsv --json");
         for key in ["accuracy", "loss", "mcc"] {
             assert_eq!(now[key], then[key], "{keep}: {key}");
@@ -58,13 +62,14 @@ fn the_kept_epoch_is_the_one_eval_finds() {
 fn stdout_has_results_only_and_stderr_plain_lines() {
     let s = Sandbox::new();
     let done = s.ok(&format!("{TRAIN} --dev dev.tsv"));
-    assert!(done.stdout.starts_with("x.bias: ") && done.stdout.lines().count() == 2, "{}", done.stdout);
+    assert!(done.stdout.starts_with("x.bias: ") && done.stdout.lines().count() == 5, "{}", done.stdout);
     assert!(!done.stderr.contains(['\r', '\u{1b}']), "{:?}", done.stderr);
     let lines: Vec<&str> = done.stderr.lines().collect();
     assert!(lines[0].contains("examples, 2 labels"), "{}", done.stderr);
     assert!(lines[1].starts_with("memory: about "), "{}", done.stderr);
-    assert!(lines[2].starts_with("epoch 1/2") && lines[3].starts_with("epoch 2/2"), "{}", done.stderr);
-    assert!(lines[2].contains("dev loss") && lines[2].contains("accuracy"), "{}", done.stderr);
+    assert!(lines[2].starts_with("head: "), "{}", done.stderr);
+    assert!(lines[3].starts_with("epoch 1/2") && lines[4].starts_with("epoch 2/2"), "{}", done.stderr);
+    assert!(lines[3].contains("dev loss") && lines[3].contains("accuracy"), "{}", done.stderr);
     let done = s.ok(&format!("{TRAIN} --json"));
     assert_eq!(done.stdout.lines().count(), 1);
     let done = s.ok(&format!("quantize {TINY} --output again"));
