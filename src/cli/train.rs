@@ -18,7 +18,8 @@ use trimtab::{Error, Personal, Result, plots, train};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
-/// The int8 base stays as it is. With --dev every epoch is scored and the best one kept; without, the last.
+/// The int8 base stays as it is. Settings that are not given are chosen from the data. With --dev every epoch is scored, the
+/// best one kept, and shown beside a head alone and the bias file that --out would replace; without, the last is kept.
 /// Ctrl-C ends the run and keeps what was learned so far.
 #[derive(clap::Args)]
 pub struct Args {

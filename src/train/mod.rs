@@ -107,7 +107,7 @@ pub enum Head {
 /// Share of the loss of a head that knows only how frequent each answer is, which a fitted head must save on texts it has
 /// not seen, for [`Head::Auto`] to begin there. Below, what the frozen encoder gives says little of the task, and a head
 /// fitted to it leads the biases astray.
-pub const SIGNAL: f64 = 0.5;
+pub const SIGNAL: f64 = 0.7;
 /// Peak learning rate from a random head, which has all to learn, where none is given.
 pub const LR_RANDOM: f64 = 3e-3;
 /// The same from a fitted head: near where it began, the biases keep what it knows.
