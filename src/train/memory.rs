@@ -100,7 +100,7 @@ impl std::fmt::Display for Prediction {
 /// | attention: a group of heads `w` wide of a text of `t` tokens | `4t·(5w + 2t + 3w)` | threads |
 /// | gradient, two moments, best epoch | `4P · 4` | 1 |
 /// | exact sums, and theta as an input | `8P + 4P` | lanes + 1 |
-/// | squares of features that a head is fitted to | `16H²` | 1 |
+/// | features that a head is fitted to, and squares of them | `8h · rows + 16h²` | 1 |
 /// | data, program, what the process holds already | as told | 1 |
 ///
 /// Checked against `VmHWM` by `examples/measure.rs --memory` and `tests/cli/memory.rs`.
@@ -124,10 +124,9 @@ pub fn predict(s: &Setting, cut: Cut) -> Result<Prediction> {
     // Scoring runs as many rows whatever the batch is, but saves nothing.
     let scoring = (cut.lanes.min(s.threads) * cut.rows.max(s.longest)).saturating_mul(graph + q(h) + frozen);
 
-    // A head is fitted before the first step: the features twice, once in f64, and two squares of them. What the squares
-    // took the heap does not always give back.
-    let squares = if s.fitted_rows > 0 { 16 * h * h } else { 0 };
-    let fitting = scoring.saturating_add(s.fitted_rows.saturating_mul(12 * h));
+    // A head is fitted before the first step: the features, twice while they are gathered, and two squares in f64. The heap
+    // does not always give back what they took.
+    let fitting = if s.fitted_rows > 0 { 16 * h * h + 8 * h * s.fitted_rows } else { 0 };
 
     let widest = i.max(3 * h);
     let group = c.head_dim().next_multiple_of(64).min(h.next_multiple_of(64));
@@ -139,10 +138,10 @@ pub fn predict(s: &Setting, cut: Cut) -> Result<Prediction> {
     Ok(Prediction {
         cut,
         base: s.base.file_bytes() as usize,
-        micro_batches: lanes.saturating_mul(lane).max(scoring).max(fitting),
+        micro_batches: lanes.saturating_mul(lane).max(scoring),
         lanes,
         rows,
-        rest: s.threads.saturating_mul(per_thread).saturating_add(vectors + squares + s.data_bytes + process),
+        rest: s.threads.saturating_mul(per_thread).saturating_add(vectors + fitting + s.data_bytes + process),
         prefix_cache: s.config.prefix_cache,
         saved,
     })

@@ -235,7 +235,7 @@ impl Beginning {
         let fit = match config.head {
             Head::Fitted | Head::Auto if data.iter().all(|d| evaluate::can_be_fitted(&d.target)) => {
                 let (x, targets) = evaluate::features(graph, theta, data, cut)?;
-                ridge::fit(x.view(), &targets, graph.labels())
+                ridge::fit(x, &targets, graph.labels())
             }
             _ => None,
         };

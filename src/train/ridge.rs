@@ -5,11 +5,11 @@
 //! without fitting again: `(ŷ − h y) / (1 − h)`, `h` the row's leverage `1/rows + xᵀ (XᵀX + λI)⁻¹ x` (Allen 1974). The
 //! loss of these answers chooses `λ`, and for classes and labels the factor that turns them into logits.
 //!
-//! In f64, in an order that depends on no thread: the same on every machine.
+//! Sums in f64, in an order that depends on no thread: the same on every machine.
 
 use crate::ops::loss::{self, Target};
 use rayon::prelude::*;
-use tract_core::prelude::tract_ndarray::ArrayView2;
+use tract_core::prelude::tract_ndarray::Array2;
 
 /// Of `λ` over the number of rows, as every feature has variance 1.
 const PENALTIES: [f64; 9] = [0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0];
@@ -41,7 +41,7 @@ impl Fit {
 /// Fits a head to features `x: [rows, hidden]` and one target a row: classes, labels or values.
 ///
 /// `None` where there is nothing to fit: no row, features that are not finite, or targets of another kind.
-pub fn fit(x: ArrayView2<f32>, targets: &[Target], outputs: usize) -> Option<Fit> {
+pub fn fit(x: Array2<f32>, targets: &[Target], outputs: usize) -> Option<Fit> {
     let (rows, hidden) = x.dim();
     if rows == 0 || x.iter().any(|v| !v.is_finite()) {
         return None;
@@ -70,7 +70,7 @@ pub fn fit(x: ArrayView2<f32>, targets: &[Target], outputs: usize) -> Option<Fit
             .flat_map_iter(|row| {
                 let x = features.row(row);
                 let mut said = mean.clone();
-                x.iter().zip(w.chunks_exact(outputs)).for_each(|(x, w)| add(&mut said, *x, w));
+                x.iter().zip(w.chunks_exact(outputs)).for_each(|(x, w)| add(&mut said, f64::from(*x), w));
                 let h = 1.0 / rows as f64 + upper.leverage(x);
                 let y = &y[row * outputs..][..outputs];
                 said.into_iter().zip(y).map(|(p, y)| (p - h * y) / (1.0 - h)).collect::<Vec<_>>()
@@ -131,21 +131,21 @@ fn middle(target: &Target) -> f64 {
 /// Features, centred and scaled as they are read.
 struct Features {
     /// `[rows, hidden]`.
-    x: Vec<f64>,
+    x: Vec<f32>,
     mean: Vec<f64>,
     deviation: Vec<f64>,
 }
 
 impl Features {
-    fn of(x: ArrayView2<f32>) -> Features {
+    fn of(x: Array2<f32>) -> Features {
         let (rows, hidden) = x.dim();
         let mut mean = vec![0.0; hidden];
-        let mut x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
+        let mut x = x.into_raw_vec_and_offset().0;
         x.chunks_exact(hidden).for_each(|x| add(&mut mean, 1.0 / rows as f64, x));
         let mut deviation = vec![0.0; hidden];
         for x in x.chunks_exact(hidden) {
             for ((d, x), m) in deviation.iter_mut().zip(x).zip(&mean) {
-                *d += (x - m) * (x - m);
+                *d += (f64::from(*x) - m).powi(2);
             }
         }
         // A feature that hardly varies says nothing; to scale it up would be to listen to rounding.
@@ -155,13 +155,13 @@ impl Features {
         }
         for x in x.chunks_exact_mut(hidden) {
             for ((x, m), d) in x.iter_mut().zip(&mean).zip(&deviation) {
-                *x = (*x - m) / d;
+                *x = ((f64::from(*x) - m) / d) as f32;
             }
         }
         Features { x, mean, deviation }
     }
 
-    fn row(&self, row: usize) -> &[f64] {
+    fn row(&self, row: usize) -> &[f32] {
         let hidden = self.mean.len();
         &self.x[row * hidden..][..hidden]
     }
@@ -173,8 +173,8 @@ impl Features {
         gram.par_chunks_exact_mut(hidden).zip(cross.par_chunks_exact_mut(outputs)).enumerate().for_each(
             |(i, (gram, cross))| {
                 for (x, y) in self.x.chunks_exact(hidden).zip(y.chunks_exact(outputs)) {
-                    add(&mut gram[i..], x[i], &x[i..]);
-                    add(cross, x[i], y);
+                    add(&mut gram[i..], f64::from(x[i]), &x[i..]);
+                    add(cross, f64::from(x[i]), y);
                 }
             },
         );
@@ -215,8 +215,8 @@ impl Upper {
     }
 
     /// `xᵀ A⁻¹ x`, the square of `U⁻ᵀ x`.
-    fn leverage(&self, x: &[f64]) -> f64 {
-        let mut x = x.to_vec();
+    fn leverage(&self, x: &[f32]) -> f64 {
+        let mut x: Vec<f64> = x.iter().map(|v| f64::from(*v)).collect();
         let mut sum = 0.0;
         for j in 0..self.n {
             let row = self.row(j);
@@ -251,6 +251,96 @@ impl Upper {
 }
 
 /// `to += factor · from`.
-fn add(to: &mut [f64], factor: f64, from: &[f64]) {
-    to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * f);
+fn add<T: Copy + Into<f64>>(to: &mut [f64], factor: f64, from: &[T]) {
+    to.iter_mut().zip(from).for_each(|(t, f)| *t += factor * (*f).into());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Features of which the first says the answer, the second nothing, and the third is always the same.
+    fn features(rows: usize) -> Array2<f32> {
+        Array2::from_shape_fn((rows, 3), |(r, c)| match c {
+            0 => (r % 2) as f32 + 0.1 * ((r * 7 % 5) as f32),
+            1 => (r * 13 % 11) as f32,
+            _ => 4.0,
+        })
+    }
+
+    fn answer(fit: &Fit, x: &[f32], output: usize) -> f64 {
+        let w = &fit.weight[output * x.len()..][..x.len()];
+        f64::from(fit.bias[output]) + w.iter().zip(x).map(|(w, x)| f64::from(w * x)).sum::<f64>()
+    }
+
+    #[test]
+    fn what_can_be_told_is_told() {
+        let x = features(40);
+        let classes: Vec<Target> = (0..40).map(|r| Target::Class(r % 2)).collect();
+        let fit = fit(x.clone(), &classes, 2).unwrap();
+        assert!(fit.signal() > 0.9, "{}", fit.signal());
+        for (r, x) in x.outer_iter().enumerate() {
+            let x = x.to_slice().unwrap();
+            assert!(answer(&fit, x, r % 2) > answer(&fit, x, 1 - r % 2), "row {r}");
+        }
+        assert!(fit.weight[2] == 0.0 && fit.weight[5] == 0.0, "a feature that is always the same");
+        let labels: Vec<Target> = (0..40).map(|r| Target::Labels(vec![r % 2 == 1, r % 2 == 0])).collect();
+        let fit = super::fit(x.clone(), &labels, 2).unwrap();
+        assert!(answer(&fit, x.row(1).to_slice().unwrap(), 0) > 0.0);
+        assert!(answer(&fit, x.row(1).to_slice().unwrap(), 1) < 0.0);
+    }
+
+    #[test]
+    fn noise_has_no_signal() {
+        let classes: Vec<Target> = (0..40).map(|r| Target::Class(usize::from(r * r % 7 < 3))).collect();
+        let fit = fit(features(40), &classes, 2).unwrap();
+        assert!(fit.signal() < 0.1, "{}", fit.signal());
+    }
+
+    /// The loss of unseen rows is what leaving each out and fitting again gives.
+    #[test]
+    fn leaves_one_out_without_fitting_again() {
+        let (x, rows) = (features(12), 12);
+        let y: Vec<f64> = (0..rows).map(|r| (r % 2) as f64 + 0.3 * ((r * 5 % 7) as f64)).collect();
+        let all = Features::of(x.clone());
+        let penalty = 2.0;
+        let mean = y.iter().sum::<f64>() / rows as f64;
+        let (gram, cross) = all.products(&y, 1);
+        let upper = Upper::of(&gram, 3, penalty).unwrap();
+        let w = upper.solve(&cross, 1);
+        for out in 0..rows {
+            let said = mean + all.row(out).iter().zip(&w).map(|(x, w)| f64::from(*x) * w).sum::<f64>();
+            let h = 1.0 / rows as f64 + upper.leverage(all.row(out));
+            let quick = (said - h * y[out]) / (1.0 - h);
+            // Again, in full: one more column of ones without a penalty in the place of centring.
+            let mut a = [[0.0; 5]; 4];
+            for r in (0..rows).filter(|r| *r != out) {
+                let mut row = [1.0; 4];
+                row[1..].iter_mut().zip(all.row(r)).for_each(|(v, x)| *v = f64::from(*x));
+                for i in 0..4 {
+                    (0..4).for_each(|j| a[i][j] += row[i] * row[j]);
+                    a[i][4] += row[i] * y[r];
+                }
+            }
+            (1..4).for_each(|i| a[i][i] += penalty);
+            for i in 0..4 {
+                for k in (0..4).filter(|k| *k != i) {
+                    let f = a[k][i] / a[i][i];
+                    (0..5).for_each(|j| a[k][j] -= f * a[i][j]);
+                }
+            }
+            let full = a[0][4] / a[0][0]
+                + (1..4).map(|i| a[i][4] / a[i][i] * f64::from(all.row(out)[i - 1])).sum::<f64>();
+            assert!((quick - full).abs() < 1e-6, "row {out}: {quick}, fitted again {full}");
+        }
+    }
+
+    #[test]
+    fn nothing_to_fit() {
+        assert!(fit(Array2::zeros((0, 3)), &[], 2).is_none());
+        assert!(fit(Array2::from_elem((2, 3), f32::NAN), &[Target::Class(0), Target::Class(1)], 2).is_none());
+        assert!(fit(Array2::zeros((1, 3)), &[Target::Partner], 2).is_none());
+        let one = fit(Array2::zeros((1, 3)), &[Target::Class(1)], 2);
+        assert!(one.is_none_or(|fit| fit.weight.iter().chain(&fit.bias).all(|v| v.is_finite())));
+    }
 }
