@@ -344,16 +344,16 @@ fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<R
 
 /// What was chosen, and why.
 fn begin_line(b: &Beginning) -> String {
-    let head = match (b.head, b.signal) {
+    let lr = b.lr;
+    match (b.head, b.signal.map(|s| 100.0 * s)) {
         (Head::Fitted, Some(s)) => {
-            format!("fitted; it alone explains {:.0} % of texts it has not seen", 100.0 * s)
+            format!("head: fitted, for it alone explains {s:.0} % of texts it has not seen; lr {lr}")
         }
         (_, Some(s)) => {
-            format!("random, for a fitted one explains only {:.0} % of texts it has not seen", 100.0 * s)
+            format!("head: random, for a fitted one explains only {s:.0} % of texts it has not seen; lr {lr}")
         }
-        _ => "random".into(),
-    };
-    format!("head: {head}; lr {}", b.lr)
+        (_, None) => format!("lr: {lr}"),
+    }
 }
 
 fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {
