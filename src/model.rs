@@ -333,7 +333,7 @@ impl Personal {
             };
         }
         self.settings = serde_json::json!({
-            "epochs": config.epochs, "lr": result.as_ref().ok().map(|r| r.beginning.lr).or(config.lr), "batch": config.batch, "seed": config.seed,
+            "epochs": config.epochs, "lr": config.lr, "batch": config.batch, "seed": config.seed,
             "warmup": config.warmup, "clip": config.clip, "weight_decay": config.weight_decay,
             "class_weights": config.class_weights, "head": config.head, "head_rate": config.head_rate, "examples": train.len(),
         });
@@ -373,7 +373,8 @@ impl Personal {
             Task::Tag(_) => e.text_a.split_whitespace().count(),
             _ => 1,
         };
-        let fitted = config.head != Head::Random && !matches!(self.task, Task::Qa | Task::Contrastive);
+        let fits = dev.is_some() || config.head == Head::Fitted;
+        let fitted = fits && !matches!(self.task, Task::Qa | Task::Contrastive);
         let setting = memory::Setting {
             fitted_rows: if fitted { train.iter().map(rows).sum::<usize>().min(FEATURE_ROWS) } else { 0 },
             base: &self.base,

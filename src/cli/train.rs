@@ -7,13 +7,13 @@ use indicatif::ProgressBar;
 use std::ops::{ControlFlow, Range};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
-use trimtab::data::Example;
+use trimtab::data::{self, Example};
 use trimtab::params::{Role, Term, Terms};
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{Beginning, Criterion, Head, Progress, Report, TrainConfig};
+use trimtab::train::{Criterion, Head, Progress, Report, TrainConfig};
 use trimtab::{Error, Personal, Result, plots, train};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
@@ -32,6 +32,10 @@ pub struct Args {
     /// Labelled lines to score each epoch on
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
+    /// Share of --data to score on instead of learning from it, where there is no --dev; 0 learns from all
+    /// [default: 0.1 of 200 examples or more]
+    #[arg(long, value_name = "X", conflicts_with = "dev", value_parser = share)]
+    hold_out: Option<f64>,
     /// Bias file to write, by custom NAME.bias.safetensors
     #[arg(long, value_name = "BIAS")]
     out: PathBuf,
@@ -53,7 +57,7 @@ pub struct Args {
     /// Passes over the data [default: 20 for few examples, 4 for 1,000, 3 for more]
     #[arg(long, value_name = "N")]
     epochs: Option<usize>,
-    /// Peak learning rate [default: 3e-3 from a random head, 1e-3 from a fitted one]
+    /// Peak learning rate [default: 3e-3; 6e-3 with fewer than ten examples of a label]
     #[arg(long, value_name = "X")]
     lr: Option<f64>,
     /// The head's learning rate, as a factor of --lr
@@ -72,7 +76,7 @@ pub struct Args {
     #[arg(long, default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Where the head begins
-    #[arg(long, value_enum, default_value_t = HeadInit::Auto)]
+    #[arg(long, value_enum, default_value_t = HeadInit::Random)]
     head: HeadInit,
     /// Biases to train, by the paper's symbols: emb_ln emb_proj q k v m1 ln1 m2 m3 ln2 pooler, `all` (every one but
     /// k, whose gradient is zero because softmax ignores it) or `none` (the head only); emb_proj is ELECTRA's
@@ -103,10 +107,10 @@ pub struct Args {
     #[arg(long)]
     class_weights: bool,
     /// Stop after N epochs without a better score on dev
-    #[arg(long, value_name = "N", requires = "dev")]
+    #[arg(long, value_name = "N")]
     patience: Option<usize>,
     /// Which score on dev decides the epoch that is kept [default: the one that tells most of the task]
-    #[arg(long, value_enum, requires_ifs = SCORES.map(|s| (s, "dev")))]
+    #[arg(long, value_enum)]
     keep: Option<Keep>,
     /// Most memory for keeping what the layers below the lowest trained bias give, from epoch to epoch; 0 computes it
     /// again each time. Results do not depend on it
@@ -132,13 +136,13 @@ pub struct Args {
     json: bool,
 }
 
-/// Values of --keep that need --dev.
-const SCORES: [&str; 4] = ["accuracy", "macro-f1", "mcc", "loss"];
+/// Share of the examples that is set aside to score on.
+const HOLD_OUT: f64 = 0.1;
+/// Fewest examples of which some are set aside unasked: the score of less than 20 would say little.
+const HOLD_OUT_FROM: usize = 200;
 
 #[derive(Clone, Copy, ValueEnum)]
 enum HeadInit {
-    /// Fitted where that says enough of texts it has not seen, else random
-    Auto,
     /// Small random weights
     Random,
     /// Fitted in closed form to what the encoder gives before training
@@ -159,21 +163,47 @@ enum Keep {
     Last,
 }
 
+fn share(s: &str) -> std::result::Result<f64, String> {
+    match s.parse() {
+        Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
+        _ => Err("a share lies between 0 and 1".to_owned()),
+    }
+}
+
 fn layers(s: &str) -> std::result::Result<Range<usize>, String> {
     let parsed = s.split_once("..").and_then(|(a, b)| Some(a.parse().ok()?..b.parse().ok()?));
     parsed.ok_or_else(|| "write FROM..TO, such as 3..6".to_owned())
 }
 
 impl Args {
-    fn config(&self, examples: usize) -> TrainConfig {
+    /// What is learned from and what is scored on, where both are in one file.
+    fn hold_out(&self, examples: Vec<Example>) -> (Vec<Example>, Option<Vec<Example>>) {
+        let n = examples.len();
+        let share = self.hold_out.unwrap_or(if n < HOLD_OUT_FROM { 0.0 } else { HOLD_OUT });
+        if share == 0.0 || n < 2 {
+            return (examples, None);
+        }
+        let (learned, scored) = data::hold_out(examples.clone(), share, self.seed, self.task == Kind::Qa);
+        if self.task.of(&learned, &self.data).is_err() {
+            // Of so rare an answer none was left to learn from.
+            return (examples, None);
+        }
+        let scored_on = terminal::count(scored.len());
+        let all = terminal::count(n);
+        terminal::say(format_args!(
+            "held out: {scored_on} of the {all} examples, to score on (--hold-out 0 learns from all)"
+        ));
+        (learned, Some(scored))
+    }
+
+    fn config(&self, examples: usize, labels: usize) -> TrainConfig {
         TrainConfig {
             epochs: self.epochs.unwrap_or_else(|| train::epochs_for(examples)),
-            lr: self.lr,
+            lr: self.lr.unwrap_or_else(|| train::lr_for(examples, if self.setfit { 0 } else { labels })),
             head_rate: self.head_rate,
             batch: self.batch,
             seed: self.seed,
             head: match self.head {
-                HeadInit::Auto => Head::Auto,
                 HeadInit::Random => Head::Random,
                 HeadInit::Fitted => Head::Fitted,
             },
@@ -203,16 +233,26 @@ pub fn run(args: Args) -> Result<()> {
     check_targets(&args)?;
     let base = Base::open(&args.base)?;
     let mut train = args.columns.read(&args.data, args.task.wanted())?;
-    train.truncate(args.limit.map_or(usize::MAX, |n| n as usize));
     let dev = args.dev.as_ref().map(|path| args.columns.read(path, args.task.wanted())).transpose()?;
+    // The labels are those of the whole file: with fewer examples of it, a model answers the same question.
     let task = args.task.of(&train, &args.data)?.with_tags_of(dev.as_deref().unwrap_or_default());
+    train.truncate(args.limit.map_or(usize::MAX, |n| n as usize));
+    args.task.of(&train, &args.data)?;
     if let (Some(dev), Some(path)) = (&dev, &args.dev) {
         task.targets(dev, path)?;
     }
+    let (train, dev) = match dev {
+        Some(dev) => (train, Some(dev)),
+        None => args.hold_out(train),
+    };
     if args.stride.is_some() && args.task != Kind::Qa {
         return Err(Error::Config(format!("--stride is for qa, not for {}", args.task)));
     }
-    let mut config = args.config(train.len());
+    let mut config = args.config(train.len(), task.labels().len());
+    if dev.is_none() && (config.patience.is_some() || !matches!(args.keep, None | Some(Keep::Last))) {
+        let what = "--patience and --keep go by held-out examples: give --dev FILE, or --hold-out X";
+        return Err(Error::Config(what.into()));
+    }
     if let Some(name) = config.keep.name().filter(|name| !args.task.scores().contains(name)) {
         let known = args.task.scores().join(", ");
         return Err(Error::Config(format!("--keep: {} has no {name}; it has {known}, loss", args.task)));
@@ -259,6 +299,9 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
 
+    if args.lr.is_none() || args.epochs.is_none() {
+        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), model.labels().len())));
+    }
     let previous = verdict::previous(&base, &args.out, &model, &options);
     let result = match args.setfit {
         true => watched(1, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch)),
@@ -324,7 +367,10 @@ fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<R
     let mut smooth = None;
     let result = run(&mut |p| {
         match p {
-            Progress::Begin(beginning) => terminal::line(&bar, &begin_line(&beginning)),
+            Progress::Begin(None) => {}
+            Progress::Begin(Some(m)) => {
+                terminal::line(&bar, &format!("head alone: dev loss {:.4}, {m}", m.loss));
+            }
             Progress::Step { done, total, loss, texts } => {
                 texts_done += texts;
                 let s = smooth.map_or(loss, |s: f64| 0.9 * s + 0.1 * loss);
@@ -342,18 +388,18 @@ fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<R
     result
 }
 
-/// What was chosen, and why.
-fn begin_line(b: &Beginning) -> String {
-    let lr = b.lr;
-    match (b.head, b.signal.map(|s| 100.0 * s)) {
-        (Head::Fitted, Some(s)) => {
-            format!("head: fitted, for it alone explains {s:.0} % of texts it has not seen; lr {lr}")
-        }
-        (_, Some(s)) => {
-            format!("head: random, for a fitted one explains only {s:.0} % of texts it has not seen; lr {lr}")
-        }
-        (_, None) => format!("lr: {lr}"),
+/// What was chosen where nothing was given, and why.
+fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize) -> String {
+    let mut chosen = Vec::new();
+    if args.epochs.is_none() && !args.setfit {
+        chosen.push(format!("{} epochs, for {} examples", config.epochs, terminal::count(examples)));
     }
+    if args.lr.is_none() {
+        let few = examples < 10 * labels && !args.setfit;
+        let why = if few { ", for there are fewer than ten examples of a label" } else { "" };
+        chosen.push(format!("learning rate {}{why}", config.lr));
+    }
+    chosen.join("; ")
 }
 
 fn epoch_line(bar: &ProgressBar, e: &trimtab::train::Epoch, epochs: usize) {

@@ -10,6 +10,8 @@ pub use lines::Lines;
 pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
 
 use crate::error::{Error, Result};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
@@ -100,6 +102,31 @@ impl<'a> Index<'a> {
     }
 }
 
+/// Sets a share of the examples aside to score on; the rest is to learn from, in its order. Neither is empty.
+///
+/// `seed` decides which, but where neighbours belong together, as questions on one text do: there it is the last.
+pub fn hold_out(
+    examples: Vec<Example>,
+    share: f64,
+    seed: u64,
+    neighbours_belong: bool,
+) -> (Vec<Example>, Vec<Example>) {
+    let n = examples.len();
+    let held = ((n as f64 * share).round() as usize).clamp(1, n.max(2) - 1);
+    let mut aside = vec![false; n];
+    if neighbours_belong {
+        aside[n.saturating_sub(held)..].fill(true);
+    } else {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rand::seq::index::sample(&mut rng, n, held.min(n)).iter().for_each(|i| aside[i] = true);
+    }
+    let (mut learned, mut scored) = (Vec::new(), Vec::new());
+    for (example, aside) in examples.into_iter().zip(aside) {
+        if aside { scored.push(example) } else { learned.push(example) }
+    }
+    (learned, scored)
+}
+
 /// Refuses examples a classifier cannot be trained on: none, unlabelled ones, or a single class.
 pub fn check_trainable(examples: &[Example], path: &Path) -> Result<()> {
     if examples.is_empty() {
@@ -175,6 +202,27 @@ mod tests {
         let text = e.to_string();
         assert!(text.starts_with("dev.tsv:3: unknown label `zzz`; known labels: `l0`, `l1`"), "{text}");
         assert!(text.ends_with("`l11` and 8 more"), "{text}");
+    }
+
+    #[test]
+    fn some_are_set_aside() {
+        let all: Vec<String> = (0..50).map(|i| i.to_string()).collect();
+        let all = examples(&all.iter().map(String::as_str).collect::<Vec<_>>());
+        let (learned, scored) = hold_out(all.clone(), 0.1, 1, false);
+        assert_eq!((learned.len(), scored.len()), (45, 5));
+        let mut again: Vec<Example> = learned.iter().chain(&scored).cloned().collect();
+        again.sort_by_key(|e| e.line);
+        assert_eq!(again, all, "each is in one of them");
+        assert!(learned.is_sorted_by_key(|e| e.line) && scored.is_sorted_by_key(|e| e.line));
+        assert_eq!(hold_out(all.clone(), 0.1, 1, false).1, scored, "the seed decides");
+        assert_ne!(hold_out(all.clone(), 0.1, 2, false).1, scored);
+        assert_eq!(hold_out(all.clone(), 0.1, 1, true).1, all[45..]);
+        for (share, sizes) in [(1e-9, (49, 1)), (1.0, (1, 49))] {
+            let (learned, scored) = hold_out(all.clone(), share, 0, false);
+            assert_eq!((learned.len(), scored.len()), sizes);
+        }
+        assert_eq!(hold_out(vec![], 0.5, 0, false), (vec![], vec![]));
+        assert_eq!(hold_out(all[..1].to_vec(), 0.5, 0, false).1.len(), 1);
     }
 
     #[test]

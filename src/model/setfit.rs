@@ -51,6 +51,14 @@ impl Personal {
         // The head comes last in a layout: what stands before it is the same in both.
         let biases = 0..self.graph.layout().head_weight().start;
         let mut theta = self.theta[biases.clone()].to_vec();
+        // What the encoder as it came gives a head: below, one is fitted to the tuned encoder.
+        let alone = match dev {
+            Some(_) => {
+                let data = self.encoded(train, false)?;
+                self.pool.install(|| train::fit_head(&self.graph, &self.theta, &data, config))?
+            }
+            None => None,
+        };
         let once = TrainConfig {
             epochs: 1,
             class_weights: false,
@@ -69,7 +77,7 @@ impl Personal {
             terms: Terms::none(),
             layers: None,
             epochs: (HEAD_STEPS * config.batch).div_ceil(train.len().max(1)).clamp(4, 400),
-            lr: Some(HEAD_LR),
+            lr: HEAD_LR,
             head: Head::Random,
             patience: None,
             ..config.clone()
@@ -78,6 +86,7 @@ impl Personal {
             Progress::Epoch(_) => ControlFlow::Continue(()),
             step => on_progress(step),
         })?;
+        self.head_alone = alone;
         self.trained = Some(config.clone());
         self.settings = serde_json::json!({
             "recipe": "setfit", "pairs": pairs.len(), "lr": config.lr, "batch": config.batch, "seed": config.seed,

@@ -98,28 +98,17 @@ pub enum Head {
     /// Small random weights, as in the paper.
     #[default]
     Random,
-    /// Fitted in closed form to what the encoder gives before training.
+    /// Fitted in closed form to what the encoder gives before training: the head alone, from which the biases go on.
     Fitted,
-    /// Fitted where that explains enough of texts it has not seen ([`SIGNAL`]), else random.
-    Auto,
 }
-
-/// Share of the loss of a head that knows only how frequent each answer is, which a fitted head must save on texts it has
-/// not seen, for [`Head::Auto`] to begin there. Below, what the frozen encoder gives says little of the task, and a head
-/// fitted to it leads the biases astray.
-pub const SIGNAL: f64 = 0.7;
-/// Peak learning rate from a random head, which has all to learn, where none is given.
-pub const LR_RANDOM: f64 = 3e-3;
-/// The same from a fitted head: near where it began, the biases keep what it knows.
-pub const LR_FITTED: f64 = 1e-3;
 
 /// Settings of a run.
 #[derive(Clone, Debug)]
 pub struct TrainConfig {
     /// Passes over the data.
     pub epochs: usize,
-    /// Peak learning rate; `None` goes by the head ([`LR_RANDOM`], [`LR_FITTED`]).
-    pub lr: Option<f64>,
+    /// Peak learning rate.
+    pub lr: f64,
     /// The head's learning rate, as a factor of `lr`.
     pub head_rate: f32,
     /// Texts a step.
@@ -159,7 +148,7 @@ impl Default for TrainConfig {
     fn default() -> Self {
         TrainConfig {
             epochs: 4,
-            lr: Some(LR_RANDOM),
+            lr: 3e-3,
             head_rate: 1.0,
             batch: 16,
             seed: 0,
@@ -189,8 +178,8 @@ impl TrainConfig {
         if self.epochs == 0 || self.batch == 0 {
             return fail("epochs and batch must be at least 1".into());
         }
-        if let Some(lr) = self.lr.filter(|lr| !(lr.is_finite() && *lr > 0.0)) {
-            return fail(format!("the learning rate must be a positive number, not {lr}"));
+        if !(self.lr.is_finite() && self.lr > 0.0) {
+            return fail(format!("the learning rate must be a positive number, not {}", self.lr));
         }
         if !(self.head_rate.is_finite() && self.head_rate > 0.0) {
             return fail(format!("the head's rate must be a positive number, not {}", self.head_rate));
@@ -211,56 +200,32 @@ impl TrainConfig {
     }
 }
 
-/// Where a run begins.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Beginning {
-    /// Where the head begins: never [`Head::Auto`].
-    pub head: Head,
-    /// Share of the loss that a fitted head saves on texts it has not seen, see [`SIGNAL`]; `None` where none was fitted.
-    pub signal: Option<f64>,
-    /// Peak learning rate.
-    pub lr: f64,
-}
-
-impl Beginning {
-    /// Fits a head if `config` asks for it; returns also `theta` with that head. `theta` itself gets it where the run
-    /// begins there.
-    fn of(
-        graph: &Graph,
-        theta: &mut [f32],
-        data: &[Labelled],
-        config: &TrainConfig,
-    ) -> Result<(Beginning, Option<Vec<f32>>)> {
-        let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
-        let fit = match config.head {
-            Head::Fitted | Head::Auto if data.iter().all(|d| evaluate::can_be_fitted(&d.target)) => {
-                let (x, targets) = evaluate::features(graph, theta, data, cut)?;
-                ridge::fit(x, &targets, graph.labels())
-            }
-            _ => None,
-        };
-        let signal = fit.as_ref().map(ridge::Fit::signal);
-        let enough = config.head == Head::Fitted || signal.is_some_and(|s| s >= SIGNAL);
-        let (head, lr) =
-            if fit.is_some() && enough { (Head::Fitted, LR_FITTED) } else { (Head::Random, LR_RANDOM) };
-        let alone = fit.map(|fit| {
-            let mut alone = theta.to_vec();
-            alone[graph.layout().head_weight()].copy_from_slice(&fit.weight);
-            alone[graph.layout().head_bias()].copy_from_slice(&fit.bias);
-            alone
-        });
-        if let (Head::Fitted, Some(alone)) = (head, &alone) {
-            theta.copy_from_slice(alone);
-        }
-        Ok((Beginning { head, signal, lr: config.lr.unwrap_or(lr) }, alone))
+/// All parameters with a head fitted to what the encoder gives, the biases as they are: what any training must beat.
+/// `None` where no head can be fitted.
+pub(crate) fn fit_head(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+    config: &TrainConfig,
+) -> Result<Option<Vec<f32>>> {
+    if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
+        return Ok(None);
     }
+    let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
+    let (x, targets) = evaluate::features(graph, theta, data, cut)?;
+    Ok(ridge::fit(x, &targets, graph.labels()).map(|fit| {
+        let mut alone = theta.to_vec();
+        alone[graph.layout().head_weight()].copy_from_slice(&fit.weight);
+        alone[graph.layout().head_bias()].copy_from_slice(&fit.bias);
+        alone
+    }))
 }
 
 /// What a run tells while it goes.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
-    /// The run begins.
-    Begin(Beginning),
+    /// The first step is next; the scores on dev of a fitted head alone, where there are.
+    Begin(Option<&'a Metrics>),
     /// A step is done.
     Step {
         /// Steps done and steps in all.
@@ -294,11 +259,15 @@ pub fn epochs_for(examples: usize) -> usize {
     (4000 / examples.max(1)).clamp(3, 20)
 }
 
+/// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
+/// head learns from its own above all.
+pub fn lr_for(examples: usize, labels: usize) -> f64 {
+    if examples < 10 * labels { 6e-3 } else { 3e-3 }
+}
+
 /// How a run ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Where it began.
-    pub beginning: Beginning,
     /// Scores on dev of a fitted head alone, where one was fitted and there is a dev.
     pub before: Option<Metrics>,
     /// All parameters with that head, before any step.
@@ -347,12 +316,17 @@ pub fn train(
     let total = per_epoch.saturating_mul(config.epochs);
     let warmup = (config.warmup * total as f64) as usize;
 
-    let (beginning, head_alone) = Beginning::of(graph, theta, data, config)?;
+    let head_alone = match dev.is_some() || config.head == Head::Fitted {
+        true => fit_head(graph, theta, data, config)?,
+        false => None,
+    };
+    if let (Head::Fitted, Some(alone)) = (config.head, &head_alone) {
+        theta.copy_from_slice(alone);
+    }
 
     let mut best: Option<(f64, f64, Vec<f32>)> = None;
     let (trained_biases, trained_head) = trainer.trained();
     let mut report = Report {
-        beginning,
         before: None,
         head_alone: None,
         epochs: vec![],
@@ -375,7 +349,7 @@ pub fn train(
         report.before = Some(before);
     }
     report.head_alone = head_alone;
-    if on_progress(Progress::Begin(beginning)).is_break() {
+    if on_progress(Progress::Begin(report.before.as_ref())).is_break() {
         report.interrupted = true;
         return Ok(report);
     }
@@ -386,7 +360,7 @@ pub fn train(
         for indices in batches::batches(data.len(), config.batch, config.seed, epoch) {
             let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
             let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
-            let lr = beginning.lr * adamw::schedule(report.steps, warmup, total);
+            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
             let step = trainer.step_known(theta, &batch, Some(&keys), Some((&known, &indices)), lr)?;
             if !step.is_finite() {
                 let Step { loss, norm } = step;

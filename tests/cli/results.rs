@@ -67,9 +67,10 @@ fn stdout_has_results_only_and_stderr_plain_lines() {
     let lines: Vec<&str> = done.stderr.lines().collect();
     assert!(lines[0].contains("examples, 2 labels"), "{}", done.stderr);
     assert!(lines[1].starts_with("memory: about "), "{}", done.stderr);
-    assert!(lines[2].starts_with("head: "), "{}", done.stderr);
-    assert!(lines[3].starts_with("epoch 1/2") && lines[4].starts_with("epoch 2/2"), "{}", done.stderr);
-    assert!(lines[3].contains("dev loss") && lines[3].contains("accuracy"), "{}", done.stderr);
+    assert!(lines[2].starts_with("chosen: learning rate 0.006, for there are fewer"), "{}", done.stderr);
+    assert!(lines[3].starts_with("head alone: dev loss"), "{}", done.stderr);
+    assert!(lines[4].starts_with("epoch 1/2") && lines[5].starts_with("epoch 2/2"), "{}", done.stderr);
+    assert!(lines[4].contains("dev loss") && lines[4].contains("accuracy"), "{}", done.stderr);
     let done = s.ok(&format!("{TRAIN} --json"));
     assert_eq!(done.stdout.lines().count(), 1);
     let done = s.ok(&format!("quantize {TINY} --output again"));

@@ -5,9 +5,9 @@ use super::sandbox::Sandbox;
 /// Learns the sandbox's labels.
 const WELL: &str =
     "train --base base --data train.tsv --dev train.tsv --out mine.bias --epochs 20 --lr 0.01 --json";
-/// Learns nothing: a random head, and hardly a step.
+/// Learns nothing: a random head, hardly a step, and that one is kept.
 const BADLY: &str =
-    "train --base base --data train.tsv --dev train.tsv --out mine.bias --epochs 1 --lr 1e-9 --head random";
+    "train --base base --data train.tsv --dev train.tsv --out mine.bias --epochs 1 --lr 1e-9 --keep last";
 const NOT_BETTER: i32 = 4;
 
 #[test]
@@ -62,5 +62,35 @@ fn no_epoch_may_be_worse_than_the_head_alone() {
     let interval = &held_out["interval"];
     let [low, high] = ["low", "high"].map(|end| interval[end].as_f64().unwrap());
     assert!(low <= main(&held_out["scores"]) && main(&held_out["scores"]) <= high, "{report}");
-    assert_eq!(report["beginning"]["head"], "fitted");
+}
+
+#[test]
+fn some_lines_are_held_out_where_there_is_no_dev() {
+    let s = Sandbox::new();
+    let lines: String = (0..200).map(|i| format!("{}\tword {i}\n", ["good", "bad"][i % 2])).collect();
+    s.write("many.tsv", &format!("label\ttext\n{lines}"));
+    const RUN: &str = "train --base base --data many.tsv --out x.bias --epochs 1";
+    let held = s.ok(RUN);
+    assert!(held.stderr.contains("held out: 20 of the 200 examples"), "{}", held.stderr);
+    assert!(held.stdout.contains("accuracy on 20 held-out examples"), "{}", held.stdout);
+    assert_eq!(
+        s.json(&format!("{RUN} --hold-out 0.25 --force --json"))["held_out"]["scores"]["examples"],
+        50
+    );
+    for (flags, steps) in [("--hold-out 0", 13), ("--limit 199", 13), ("--hold-out 0.5 --patience 1", 7)] {
+        let report = s.json(&format!("{RUN} {flags} --force --json"));
+        assert_eq!(report["steps"], steps, "{flags}");
+        assert_eq!(report["held_out"].is_null(), steps == 13, "{flags}");
+    }
+    // Of the second label there is one: all are learned from.
+    s.write("rare.tsv", &format!("label\ttext\nrare\tone\n{}", "many\tof them\n".repeat(2)));
+    for seed in 0..4 {
+        s.ok(&format!(
+            "train --base base --data rare.tsv --out y.bias --epochs 1 --hold-out 0.4 --seed {seed}"
+        ));
+    }
+    for bad in ["1", "-0.1", "nan", "x"] {
+        s.refuses(&format!("{RUN} --hold-out={bad}"), 2, &["--hold-out", "between 0 and 1"]);
+    }
+    s.refuses(&format!("{RUN} --hold-out 0.1 --dev many.tsv"), 2, &["--hold-out", "--dev"]);
 }
