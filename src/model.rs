@@ -337,6 +337,9 @@ impl Personal {
             "warmup": config.warmup, "clip": config.clip, "weight_decay": config.weight_decay,
             "class_weights": config.class_weights, "head": config.head, "head_rate": config.head_rate, "examples": train.len(),
         });
+        if let Some(values) = config.values {
+            self.settings["values"] = values.into();
+        }
         result
     }
 

@@ -121,6 +121,8 @@ pub struct TrainConfig {
     pub terms: Terms,
     /// In which layers; `None` for all.
     pub layers: Option<Range<usize>>,
+    /// Of the values of these biases only so many, drawn by the seed; `None` for all.
+    pub values: Option<usize>,
     /// Share of the steps that warm up.
     pub warmup: f64,
     /// Largest norm of a gradient; 0 for no limit.
@@ -155,6 +157,7 @@ impl Default for TrainConfig {
             head: Head::Random,
             terms: Terms::all(),
             layers: None,
+            values: None,
             warmup: 0.06,
             clip: 1.0,
             weight_decay: 0.0,
@@ -175,8 +178,8 @@ impl TrainConfig {
 
     fn check(&self, layers: usize) -> Result<Range<usize>> {
         let fail = |what: String| Err(Error::Config(what));
-        if self.epochs == 0 || self.batch == 0 {
-            return fail("epochs and batch must be at least 1".into());
+        if self.epochs == 0 || self.batch == 0 || self.values == Some(0) {
+            return fail("epochs, batch and the number of values must be at least 1".into());
         }
         if !(self.lr.is_finite() && self.lr > 0.0) {
             return fail(format!("the learning rate must be a positive number, not {}", self.lr));
@@ -291,6 +294,16 @@ pub struct Report {
     pub interrupted: bool,
     /// Why it stopped before its last epoch, where it did.
     pub stopped: Option<String>,
+}
+
+impl Report {
+    /// Scores on dev of what is kept, where there is a dev.
+    pub fn scores(&self) -> Option<&Metrics> {
+        match self.epochs.iter().find(|e| e.epoch == self.kept) {
+            Some(kept) => kept.dev.as_ref(),
+            None => self.before.as_ref(),
+        }
+    }
 }
 
 /// Trains `theta` in place.

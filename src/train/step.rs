@@ -2,6 +2,7 @@
 
 use super::adamw::{self, AdamW, Group};
 use super::backward::Selection;
+use super::batches;
 use super::evaluate::evaluate_cut;
 use super::gradients::Gradients;
 use super::metrics::Metrics;
@@ -9,7 +10,7 @@ use super::prefix::{Known, PrefixCache};
 use super::{Labelled, TrainConfig};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::params::{Role, Terms};
+use crate::params::{Param, Role, Terms};
 use std::ops::Range;
 
 /// What moves theta, step by step: for those who write a loop of their own. [`super::train`] is one such loop.
@@ -42,12 +43,13 @@ impl Step {
 }
 
 impl<'g> Trainer<'g> {
-    /// Plans the steps; takes terms, layers, clip and decay from `config`.
+    /// Plans the steps; takes terms, layers, values, clip and decay from `config`.
     ///
     /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range; terms and layers that hold no bias.
     pub fn new(graph: &'g Graph, config: &TrainConfig, class_weights: Option<Vec<f32>>) -> Result<Self> {
         let selection = config.selection(graph.layers())?;
-        let trained = selection.count(graph.layout());
+        let mut trained = selection.count(graph.layout());
+        trained.0 = trained.0.min(config.values.unwrap_or(usize::MAX));
         if trained.0 == 0 && config.terms != Terms::none() {
             let layers = selection.layers();
             return Err(Error::Config(format!(
@@ -122,12 +124,32 @@ impl<'g> Trainer<'g> {
 
 /// What the optimizer moves. Biases do not decay, as in BitFit.
 fn groups(graph: &Graph, selection: &Selection, config: &TrainConfig) -> Vec<Group> {
-    let wanted = graph.layout().iter().filter(|p| selection.wants_role(p.role));
-    wanted
-        .map(|p| {
-            let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
-            let head = matches!(p.role, Role::HeadWeight | Role::HeadBias);
-            Group { range: p.range.clone(), rate: if head { config.head_rate } else { 1.0 }, decay }
-        })
-        .collect()
+    let is_head = |p: &&Param| matches!(p.role, Role::HeadWeight | Role::HeadBias);
+    let (head, biases): (Vec<&Param>, Vec<&Param>) =
+        graph.layout().iter().filter(|p| selection.wants_role(p.role)).partition(is_head);
+    let biases: Vec<Range<usize>> = biases.iter().map(|p| p.range.clone()).collect();
+    let biases = match config.values {
+        None => biases,
+        Some(n) => runs(&batches::draw(biases.into_iter().flatten(), n, config.seed)),
+    };
+    let biases = biases.into_iter().map(|range| Group { range, rate: 1.0, decay: 0.0 });
+    let head = head.into_iter().map(|p| {
+        let decay = if p.role == Role::HeadWeight { config.weight_decay } else { 0.0 };
+        Group { range: p.range.clone(), rate: config.head_rate, decay }
+    });
+    biases.chain(head).collect()
+}
+
+/// Rising numbers as ranges without gaps.
+fn runs(places: &[usize]) -> Vec<Range<usize>> {
+    places.chunk_by(|a, b| a + 1 == *b).map(|run| run[0]..run[run.len() - 1] + 1).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn runs_are_without_gaps() {
+        assert_eq!(super::runs(&[1, 2, 3, 7, 9, 10]), [1..4, 7..8, 9..11]);
+        assert!(super::runs(&[]).is_empty());
+    }
 }
