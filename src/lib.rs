@@ -37,6 +37,7 @@ pub mod params;
 pub mod plots;
 pub mod quant;
 pub mod task;
+pub mod text;
 pub mod tokenize;
 pub mod train;
 

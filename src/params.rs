@@ -161,6 +161,15 @@ impl Default for Terms {
     }
 }
 
+impl FromIterator<Term> for Terms {
+    fn from_iter<I: IntoIterator<Item = Term>>(terms: I) -> Terms {
+        let mut terms: Vec<Term> = terms.into_iter().collect();
+        terms.sort();
+        terms.dedup();
+        Terms(terms)
+    }
+}
+
 impl FromStr for Terms {
     type Err = Error;
 
@@ -186,9 +195,7 @@ impl FromStr for Terms {
         if s.trim().is_empty() {
             return Err(Error::Config("no bias term given; use `none` to train the head only".into()));
         }
-        terms.sort();
-        terms.dedup();
-        Ok(Terms(terms))
+        Ok(Terms::from_iter(terms))
     }
 }
 

@@ -1,10 +1,11 @@
-//! The two plots of a run, as SVG text: how it learned, and which biases it changed.
+//! Plots of a run or of many, as SVG text: how it learned, which biases it changed, what more examples are worth.
 //!
 //! Plain elements and one style sheet, so that every viewer draws them; colours follow the viewer's light or
 //! dark scheme. Numbers that are not finite are left out: no input makes an invalid file.
 
 use crate::container;
 use crate::error::{Error, Result};
+use crate::params::{Role, Term};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
@@ -13,14 +14,16 @@ const STYLE: &str = "\
 .bg{fill:#ffffff}.fg{fill:#1f2328}.dim{fill:#59636e}.grid{stroke:#d1d9e0;stroke-width:1}\
 .line{fill:none;stroke:#d9730d;stroke-width:2}.dot{fill:#d9730d}.cell{fill:#f28e2b}\
 .none{fill:none;stroke:#d1d9e0;stroke-width:1}.on{fill:#111111}\
+.line.second{stroke:#0969da}.dot.second{fill:#0969da}\
 text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;font-size:12px}\
 .title{font-size:14px;font-weight:600}.small{font-size:11px}\
 @media (prefers-color-scheme:dark){.bg{fill:#0d1117}.fg{fill:#f0f6fc}.dim{fill:#9198a1}\
-.grid{stroke:#3d444d}.none{stroke:#3d444d}.line{stroke:#f0913c}.dot{fill:#f0913c}}";
+.grid{stroke:#3d444d}.none{stroke:#3d444d}.line{stroke:#f0913c}.dot{fill:#f0913c}\
+.line.second{stroke:#58a6ff}.dot.second{fill:#58a6ff}}";
 
-/// Writes a plot whole, or leaves what stands at `path`.
-pub fn write(path: &Path, svg: &str) -> Result<()> {
-    container::replace_file(path, |file| file.write_all(svg.as_bytes()).map_err(Error::io(path)))
+/// Writes a plot, or the text beside it, whole, or leaves what stands at `path`.
+pub fn write(path: &Path, text: &str) -> Result<()> {
+    container::replace_file(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path)))
 }
 
 /// SVG text in the making.
@@ -129,10 +132,7 @@ fn panel(svg: &mut Svg, left: f64, name: &str, series: &[(f64, f64)]) {
     };
     let y_of = |y: f64| y0 + (y - low) / (high - low) * (y1 - y0);
 
-    for v in &ticks.values {
-        svg.line((x0, y_of(*v)), (x1, y_of(*v)));
-        svg.text(x0 - 8.0, y_of(*v) + 4.0, "end", "dim", &format!("{v:.*}", ticks.decimals));
-    }
+    grid(svg, &ticks, (x0, x1), y_of);
     // At most ten numbers on the x axis, and the last one among them.
     let step = series.len().div_ceil(10);
     for (x, _) in series.iter().rev().step_by(step) {
@@ -160,6 +160,86 @@ fn panel(svg: &mut Svg, left: f64, name: &str, series: &[(f64, f64)]) {
             svg.text(x_of(*x) + dx, y_of(*y) + dy, "middle", "fg small", &format!("{y:.3}"));
         }
     }
+}
+
+/// A line and a number at every tick of the y axis.
+fn grid(svg: &mut Svg, ticks: &Ticks, (x0, x1): (f64, f64), y_of: impl Fn(f64) -> f64) {
+    for v in &ticks.values {
+        svg.line((x0, y_of(*v)), (x1, y_of(*v)));
+        svg.text(x0 - 8.0, y_of(*v) + 4.0, "end", "dim", &format!("{v:.*}", ticks.decimals));
+    }
+}
+
+/// A score at some numbers of examples.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SizePoint {
+    /// Number of examples, 1 or more.
+    pub examples: usize,
+    /// Mean of the score.
+    pub score: f64,
+    /// Its standard deviation; 0 for none.
+    pub deviation: f64,
+}
+
+/// A score by the number of training examples, as figure 2 of the BitFit paper; each doubling takes the same width.
+///
+/// `lines`: one or two, each a name and its points; the bars are a standard deviation up and down.
+pub fn score_by_size(score: &str, lines: &[(String, Vec<SizePoint>)]) -> String {
+    const SIZE: (f64, f64) = (560.0, 340.0);
+    const TITLE: &str = "Score by number of training examples";
+    let (x0, x1, y0, y1) = (64.0, SIZE.0 - 24.0, SIZE.1 - 56.0, 72.0);
+    let is_finite = |p: &&SizePoint| p.examples > 0 && p.score.is_finite() && p.deviation.is_finite();
+    let points = || lines.iter().flat_map(|(_, points)| points.iter().filter(is_finite));
+    let mut sizes: Vec<usize> = points().map(|p| p.examples).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+
+    let mut svg = Svg::new();
+    svg.text(x0, 26.0, "start", "fg title", score);
+    svg.text((x0 + x1) / 2.0, SIZE.1 - 14.0, "middle", "dim", "training examples");
+    let (Some(first), Some(last)) = (sizes.first(), sizes.last()) else {
+        svg.text((x0 + x1) / 2.0, (y0 + y1) / 2.0, "middle", "dim", "no data");
+        return svg.finish(SIZE.0, SIZE.1, TITLE);
+    };
+    let ticks = ticks(range(points().flat_map(|p| [p.score - p.deviation, p.score + p.deviation])));
+    let (low, high) = (ticks.values[0], ticks.values[ticks.values.len() - 1]);
+    let doublings = |n: usize| (n as f64 / *first as f64).log2();
+    let x_of = |n: usize| match last > first {
+        true => x0 + INSET + doublings(n) / doublings(*last) * (x1 - x0 - 2.0 * INSET),
+        false => (x0 + x1) / 2.0,
+    };
+    let y_of = |y: f64| y0 + (y - low) / (high - low) * (y1 - y0);
+    grid(&mut svg, &ticks, (x0, x1), y_of);
+    // From the right, for that is the whole of the data: numbers that have room.
+    let mut free = f64::INFINITY;
+    for n in sizes.iter().rev().filter(|n| doublings(**n).is_finite()) {
+        let room = 8.0 * n.to_string().len() as f64 + 8.0;
+        if x_of(*n) + room / 2.0 <= free {
+            svg.text(x_of(*n), y0 + 18.0, "middle", "dim", &n.to_string());
+            free = x_of(*n) - room / 2.0;
+        }
+    }
+    for (i, (name, points)) in lines.iter().enumerate() {
+        let second = if i % 2 == 1 { " second" } else { "" };
+        let points: Vec<&SizePoint> = points.iter().filter(is_finite).collect();
+        let place = |p: &SizePoint| (x_of(p.examples), y_of(p.score));
+        let path: Vec<String> =
+            points.iter().map(|p| place(p)).map(|(x, y)| format!("{},{}", at(x), at(y))).collect();
+        svg.push(format_args!(r#"<polyline points="{}" class="line{second}"/>"#, path.join(" ")));
+        for p in &points {
+            let ((x, y), [top, end]) = (place(p), [p.score + p.deviation, p.score - p.deviation].map(y_of));
+            let [x, y, top, end] = [x, y, top, end].map(at);
+            svg.push(format_args!(r#"<line x1="{x}" y1="{top}" x2="{x}" y2="{end}" class="line{second}"/>"#));
+            svg.push(format_args!(
+                r#"<circle cx="{x}" cy="{y}" r="3.5" class="dot{second}"><title>{}, {} examples: {:.1} ± {:.1}</title></circle>"#,
+                escape(name), p.examples, p.score, p.deviation
+            ));
+        }
+        let x = x0 + 170.0 * i as f64;
+        svg.push(format_args!(r#"<circle cx="{}" cy="46" r="4" class="dot{second}"/>"#, at(x + 4.0)));
+        svg.text(x + 14.0, 50.0, "start", "fg", name);
+    }
+    svg.finish(SIZE.0, SIZE.1, TITLE)
 }
 
 fn range(values: impl Iterator<Item = f64>) -> (f64, f64) {
@@ -193,6 +273,21 @@ fn ticks((low, high): (f64, f64)) -> Ticks {
     // A step of ten units needs a digit less, which `power + 1` says.
     let power = if step > 9.0 * unit { power + 1.0 } else { power };
     Ticks { values, decimals: (-power).clamp(0.0, 12.0) as usize }
+}
+
+/// The rows of [`bias_change`]: of each term what changed in each of `layers` layers. What belongs to the embeddings stands
+/// in the first, the pooler in the last.
+pub fn by_term(layers: usize, change: &[(Role, f64)]) -> Vec<(String, Vec<Option<f64>>)> {
+    let mut rows: Vec<_> = Term::ALL.iter().map(|t| (t.symbol().to_owned(), vec![None; layers])).collect();
+    for (role, change) in change {
+        if let Role::Bias(term, layer) = role {
+            let at = layer.unwrap_or(if *term == Term::Pooler { layers.saturating_sub(1) } else { 0 });
+            let row = Term::ALL.iter().position(|t| t == term).expect("a term");
+            rows[row].1[at] = Some(*change);
+        }
+    }
+    rows.retain(|(_, values)| values.iter().any(Option::is_some));
+    rows
 }
 
 /// Mean |b - b0| by layer and term, as figure 1 of the BitFit paper (Ben Zaken et al. 2022).

@@ -133,6 +133,56 @@ fn awkward_heat_maps_are_valid() {
     assert!(svg.contains("&lt;a &amp; &quot;b&quot;&gt;\u{fffd}"));
 }
 
+fn size_points(points: &[(usize, f64, f64)]) -> Vec<SizePoint> {
+    points.iter().map(|&(examples, score, deviation)| SizePoint { examples, score, deviation }).collect()
+}
+
+#[test]
+fn sizes_show_their_scores() {
+    let lines = [
+        ("all biases".to_owned(), size_points(&[(50, 80.0, 2.0), (100, 88.0, 1.0), (400, 95.5, 0.2)])),
+        ("head <only>".to_owned(), size_points(&[(50, 82.0, 0.0), (400, 90.0, 0.5)])),
+    ];
+    let svg = score_by_size("accuracy × 100", &lines);
+    check(&svg);
+    for word in [
+        ">accuracy × 100<",
+        ">training examples<",
+        ">head &lt;only&gt;<",
+        "all biases, 100 examples: 88.0 ± 1.0",
+        ">50<",
+        ">100<",
+        ">400<",
+        "class=\"line second\"",
+    ] {
+        assert!(svg.contains(word), "{word}\n{svg}");
+    }
+    // From 50 to 400 are three doublings, and 100 is one of them.
+    let x = |n: &str| -> f64 {
+        let (before, _) = svg.rsplit_once(&format!(">{n}</text>")).unwrap(); // the last: the y axis has a 100 too
+        before.rsplit("<text x=\"").next().unwrap().split('"').next().unwrap().parse().unwrap()
+    };
+    assert!(((x("100") - x("50")) * 3.0 - (x("400") - x("50"))).abs() < 0.5);
+}
+
+#[test]
+fn awkward_sizes_are_valid() {
+    let one = |points: &[(usize, f64, f64)]| score_by_size("", &[("a".into(), size_points(points))]);
+    for svg in [
+        score_by_size("x", &[]),
+        one(&[]),
+        one(&[(0, 1.0, 0.0), (5, f64::NAN, 0.0), (6, 1.0, f64::INFINITY)]),
+        one(&[(7, 1.0, 0.0)]),
+        one(&[(1, 0.0, 0.0), (usize::MAX, 1e300, 1e300)]),
+    ] {
+        check(&svg);
+    }
+    let many: Vec<_> = (1..500).map(|n| (n, n as f64, 0.1)).collect();
+    let svg = one(&many);
+    check(&svg);
+    assert!(svg.matches("class=\"dim\"").count() < 40, "numbers have room");
+}
+
 #[test]
 fn powers_of_ten() {
     assert_eq!((power_of_ten(-3.0), power_of_ten(12.0)), ("10⁻³".to_string(), "10¹²".to_string()));

@@ -19,10 +19,6 @@ pub struct Run {
 }
 
 impl Run {
-    pub fn exact(&self) -> bool {
-        self.exact
-    }
-
     pub fn options(&self) -> Options {
         Options { threads: self.threads.map(usize::from), exact: self.exact, ..Options::default() }
     }
@@ -162,4 +158,17 @@ pub fn check_out(out: &Path, inputs: &[&Path]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses a directory to write to that is something else.
+pub fn check_dir(flag: &str, dir: &Path) -> Result<()> {
+    match dir.exists() && !dir.is_dir() {
+        true => Err(Error::Config(format!("{flag} {}: not a directory", dir.display()))),
+        false => Ok(()),
+    }
+}
+
+/// Makes a directory and those above it, where they are not there.
+pub fn make_dir(dir: &Path) -> Result<()> {
+    std::fs::create_dir_all(dir).map_err(|source| Error::Io { path: dir.to_owned(), source })
 }

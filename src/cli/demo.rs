@@ -1,6 +1,6 @@
 //! `trimtab demo`: the whole way once, on a data set that ships with the project.
 
-use super::{print, pull, terminal, train};
+use super::{print, progress, pull, terminal};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -141,7 +141,7 @@ fn train_once(
     dev: &[Example],
     config: &TrainConfig,
 ) -> Result<Report> {
-    let report = train::with_progress(model, train_data, Some(dev), config)?;
+    let report = progress::watched(config.epochs, |watch| model.train(train_data, Some(dev), config, watch))?;
     match report.interrupted {
         true => Err(Error::Interrupted("the demo was not finished".into())),
         false => Ok(report),

@@ -4,6 +4,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+pub use trimtab::text::count;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -59,14 +60,6 @@ pub fn size(bytes: u64) -> String {
         1_000..1_000_000 => format!("{:.1} KB", bytes as f64 / 1e3),
         _ => format!("{:.1} MB", bytes as f64 / 1e6),
     }
-}
-
-/// `26,880`.
-pub fn count(n: usize) -> String {
-    let digits = n.to_string();
-    let groups: Vec<&str> =
-        digits.as_bytes().rchunks(3).rev().map(|c| std::str::from_utf8(c).expect("digits")).collect();
-    groups.join(",")
 }
 
 /// Largest resident set of this process so far, in bytes, where the system tells (Linux).

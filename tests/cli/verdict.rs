@@ -68,7 +68,7 @@ fn no_epoch_may_be_worse_than_the_head_alone() {
 fn some_lines_are_held_out_where_there_is_no_dev() {
     let s = Sandbox::new();
     let lines: String = (0..200).map(|i| format!("{}\tword {i}\n", ["good", "bad"][i % 2])).collect();
-    s.write("many.tsv", &format!("label\ttext\n{lines}"));
+    s.write("many.tsv", format!("label\ttext\n{lines}"));
     const RUN: &str = "train --base base --data many.tsv --out x.bias --epochs 1";
     let held = s.ok(RUN);
     assert!(held.stderr.contains("held out: 20 of the 200 examples"), "{}", held.stderr);
@@ -83,7 +83,7 @@ fn some_lines_are_held_out_where_there_is_no_dev() {
         assert_eq!(report["held_out"].is_null(), steps == 13, "{flags}");
     }
     // Of the second label there is one: all are learned from.
-    s.write("rare.tsv", &format!("label\ttext\nrare\tone\n{}", "many\tof them\n".repeat(2)));
+    s.write("rare.tsv", format!("label\ttext\nrare\tone\n{}", "many\tof them\n".repeat(2)));
     for seed in 0..4 {
         s.ok(&format!(
             "train --base base --data rare.tsv --out y.bias --epochs 1 --hold-out 0.4 --seed {seed}"

@@ -1,0 +1,219 @@
+//! What `train` and `experiment` have in common: what is learned from, and how.
+
+use super::{args, terminal};
+use clap::ValueEnum;
+use std::path::{Path, PathBuf};
+use trimtab::data::Example;
+use trimtab::quant::Base;
+use trimtab::task::Kind;
+use trimtab::train::memory::parse_size;
+use trimtab::train::{Criterion, Head, TrainConfig, epochs_for, lr_for};
+use trimtab::{Error, Options, Personal, Result, Task};
+
+/// What is learned from.
+#[derive(clap::Args)]
+pub struct Lesson {
+    /// Base file, made by `quantize`
+    #[arg(long, value_name = "FILE")]
+    pub base: PathBuf,
+    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll for tag, .json for qa
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Learn from the first N examples only: lines, or sentences, or questions
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    #[command(flatten)]
+    columns: args::Data,
+    /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
+    /// number; `tag`, a tag for each token, from .conll files; `qa`, where in a text the answer to a question stands, from
+    /// .json files as SQuAD 1.1; `contrastive`, which texts belong together, from pairs: for `embed` and `search`
+    #[arg(long, default_value = "classify", value_name = "TASK")]
+    pub task: Kind,
+}
+
+/// What was read of it.
+pub struct Material {
+    pub base: Base,
+    pub train: Vec<Example>,
+    pub dev: Option<Vec<Example>>,
+    pub task: Task,
+}
+
+impl Lesson {
+    /// Errors: files that cannot be read; examples that do not fit the task; `dev` with labels that are not learned.
+    pub fn read(&self, dev: Option<&Path>) -> Result<Material> {
+        let base = Base::open(&self.base)?;
+        let read = |path: &Path| self.columns.read(path, self.task.wanted());
+        let mut train = read(&self.data)?;
+        let dev = dev.map(|path| Ok((read(path)?, path))).transpose()?;
+        // The labels are those of the whole file: with fewer examples of it, a model answers the same question.
+        let mut task = self.task.of(&train, &self.data)?;
+        train.truncate(self.limit.map_or(usize::MAX, |n| n as usize));
+        self.task.of(&train, &self.data)?;
+        if let Some((examples, path)) = &dev {
+            task = task.with_tags_of(examples);
+            task.targets(examples, path)?;
+        }
+        Ok(Material { base, train, dev: dev.map(|(examples, _)| examples), task })
+    }
+}
+
+/// How it is learned.
+#[derive(clap::Args)]
+pub struct Settings {
+    /// Passes over the data [default: 20 for few examples, 4 for 1,000, 3 for more]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Peak learning rate [default: 3e-3; 6e-3 with fewer than ten examples of a label]
+    #[arg(long, value_name = "X")]
+    pub lr: Option<f64>,
+    /// The head's learning rate, as a factor of --lr
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    head_rate: f32,
+    /// Texts a step
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    batch: usize,
+    /// Longest text in tokens; longer ones are cut, for qa into several windows
+    #[arg(long, default_value_t = 128, value_name = "N")]
+    max_len: usize,
+    /// Tokens that a window of a text shares with the next, at most half of it; for qa [default: a third of --max-len]
+    #[arg(long, value_name = "N")]
+    stride: Option<usize>,
+    /// Where the head begins
+    #[arg(long, value_enum, default_value_t = HeadInit::Random)]
+    head: HeadInit,
+    /// How a text becomes one vector
+    #[arg(long, value_enum, default_value_t = args::Pool::Auto)]
+    pool: args::Pool,
+    /// Share of the steps that warm up
+    #[arg(long, default_value_t = 0.06, value_name = "X")]
+    warmup: f64,
+    /// Largest norm of a gradient; 0 for no limit
+    #[arg(long, default_value_t = 1.0, value_name = "X")]
+    clip: f32,
+    /// Decoupled decay of the head's weight; biases do not decay
+    #[arg(long, default_value_t = 0.0, value_name = "X")]
+    weight_decay: f32,
+    /// Dropout before the head
+    #[arg(long, default_value_t = 0.1, value_name = "P")]
+    dropout: f32,
+    /// Dropout inside the encoder
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    encoder_dropout: f32,
+    /// Weigh classes by the inverse of their frequency
+    #[arg(long)]
+    class_weights: bool,
+    /// Which score on dev decides the epoch that is kept [default: the one that tells most of the task]
+    #[arg(long, value_enum)]
+    keep: Option<Keep>,
+    /// Most memory for keeping what the layers below the lowest trained bias give, from epoch to epoch; 0 computes it
+    /// again each time. Results do not depend on it
+    #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = parse_size)]
+    prefix_cache: usize,
+    #[command(flatten)]
+    run: args::Run,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum HeadInit {
+    /// Small random weights
+    Random,
+    /// Fitted in closed form to what the encoder gives before training
+    Fitted,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Keep {
+    /// Share of right answers
+    Accuracy,
+    /// Mean over the classes of their F1
+    MacroF1,
+    /// Matthews correlation
+    Mcc,
+    /// Loss, the lower the better
+    Loss,
+    /// The last epoch, whatever its score
+    Last,
+}
+
+impl Settings {
+    /// Errors: what the task does not have: a score to keep by, windows.
+    pub fn check(&self, task: Kind) -> Result<()> {
+        if self.stride.is_some() && task != Kind::Qa {
+            return Err(Error::Config(format!("--stride is for qa, not for {task}")));
+        }
+        if let Some(name) = self.criterion().name().filter(|name| !task.scores().contains(name)) {
+            let known = task.scores().join(", ");
+            return Err(Error::Config(format!("--keep: {task} has no {name}; it has {known}, loss")));
+        }
+        Ok(())
+    }
+
+    fn criterion(&self) -> Criterion {
+        match self.keep {
+            None => Criterion::Main,
+            Some(Keep::Accuracy) => Criterion::Accuracy,
+            Some(Keep::MacroF1) => Criterion::MacroF1,
+            Some(Keep::Mcc) => Criterion::Mcc,
+            Some(Keep::Loss) => Criterion::Loss,
+            Some(Keep::Last) => Criterion::Last,
+        }
+    }
+
+    /// Whether an epoch is kept by its score.
+    pub fn keeps_by_score(&self) -> bool {
+        !matches!(self.keep, None | Some(Keep::Last))
+    }
+
+    /// For so many examples of `labels` labels; 0 where there are none.
+    pub fn config(&self, examples: usize, labels: usize) -> TrainConfig {
+        TrainConfig {
+            epochs: self.epochs.unwrap_or_else(|| epochs_for(examples)),
+            lr: self.lr.unwrap_or_else(|| lr_for(examples, labels)),
+            head_rate: self.head_rate,
+            batch: self.batch,
+            head: match self.head {
+                HeadInit::Random => Head::Random,
+                HeadInit::Fitted => Head::Fitted,
+            },
+            warmup: self.warmup,
+            clip: self.clip,
+            weight_decay: self.weight_decay,
+            class_weights: self.class_weights,
+            keep: self.criterion(),
+            prefix_cache: self.prefix_cache,
+            ..TrainConfig::default()
+        }
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            pooling: self.pool.pooling(),
+            max_len: self.max_len,
+            stride: self.stride,
+            head_dropout: self.dropout,
+            encoder_dropout: self.encoder_dropout,
+            ..self.run.options()
+        }
+    }
+}
+
+/// Says on stderr what is learned, and on what.
+pub fn introduce(model: &Personal, train: &[Example]) {
+    let task = model.task().kind();
+    if task == Kind::Contrastive && train.iter().any(|e| e.label != train[0].label) {
+        terminal::say("note: labels are not looked at: the two texts of every line belong together");
+    }
+    let answers = match (task, model.labels().len()) {
+        (Kind::Contrastive, _) => "a pair each".into(),
+        (Kind::Qa, _) => "a part of a text each".into(),
+        (_, 0) => "a number each".into(),
+        (_, n) => format!("{n} labels"),
+    };
+    terminal::say(format_args!(
+        "{} examples, {answers}, {}, {} threads",
+        terminal::count(train.len()),
+        model.graph().numerics().describe(),
+        model.threads()
+    ));
+}

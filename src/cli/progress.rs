@@ -1,0 +1,59 @@
+//! A training run as it goes: a bar on a terminal, lines everywhere.
+
+use super::terminal;
+use indicatif::ProgressBar;
+use std::ops::ControlFlow;
+use std::time::Instant;
+use trimtab::Result;
+use trimtab::train::{Epoch, Progress, Report};
+
+/// Who is told how a run goes.
+pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
+
+/// Runs with a bar on a terminal, and a line for the head alone and for each epoch everywhere; Ctrl-C ends it.
+pub fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<Report> {
+    with_bar(run, |bar, p| match p {
+        Progress::Begin(None) => {}
+        Progress::Begin(Some(m)) => terminal::line(bar, &format!("head alone: dev loss {:.4}, {m}", m.loss)),
+        Progress::Epoch(e) => epoch_line(bar, e, epochs),
+        Progress::Step { .. } => {}
+    })
+}
+
+/// The same without lines, for one run of many.
+pub fn watched_quietly<T>(run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+    with_bar(run, |_, _| {})
+}
+
+fn with_bar<T>(
+    run: impl FnOnce(Watch) -> Result<T>,
+    tell: impl Fn(&ProgressBar, &Progress) + Sync,
+) -> Result<T> {
+    let bar = terminal::bar(0, "{msg:28} {wide_bar} {pos}/{len} steps, {eta} left");
+    let start = Instant::now();
+    let mut texts_done = 0;
+    let mut smooth = None;
+    let result = run(&mut |p| {
+        if let Progress::Step { done, total, loss, texts } = p {
+            texts_done += texts;
+            let s = smooth.map_or(loss, |s: f64| 0.9 * s + 0.1 * loss);
+            smooth = Some(s);
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+            let rate = texts_done as f64 / start.elapsed().as_secs_f64();
+            bar.set_message(format!("loss {s:.3}, {rate:.0} examples/s"));
+        }
+        tell(&bar, &p);
+        if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    bar.finish_and_clear();
+    result
+}
+
+fn epoch_line(bar: &ProgressBar, e: &Epoch, epochs: usize) {
+    let mut text = format!("epoch {}/{epochs}: training loss {:.4}", e.epoch, e.train_loss);
+    if let Some(m) = &e.dev {
+        text += &format!(", dev loss {:.4}, {m}", m.loss);
+    }
+    terminal::line(bar, &format!("{text} ({:.1} s so far)", e.train_s));
+}
