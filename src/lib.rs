@@ -28,6 +28,7 @@ pub mod cores;
 pub mod data;
 pub mod embeddings;
 pub mod error;
+pub mod experiment;
 pub mod graph;
 pub mod import;
 pub mod kernels;

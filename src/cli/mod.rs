@@ -5,6 +5,7 @@ mod bench;
 mod demo;
 mod embed;
 mod eval;
+mod experiment;
 mod inspect;
 mod lesson;
 mod machine;
@@ -28,7 +29,7 @@ use trimtab::{Error, Result};
 ///
 /// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
 /// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
-/// use it; `embed` and `search` work on vectors of texts, with or without one. `demo` does all of it once, `bench` tells how fast this machine is. Your data never leaves this machine.
+/// use it; `embed` and `search` work on vectors of texts, with or without one. `demo` does all of it once, `bench` tells how fast this machine is, `experiment` which biases are worth training. Your data never leaves this machine.
 #[derive(Parser)]
 #[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -48,6 +49,7 @@ enum Command {
     Inspect(inspect::Args),
     Bench(bench::Args),
     Demo(demo::Args),
+    Experiment(Box<experiment::Args>),
 }
 
 /// Runs the command line of this process.
@@ -64,6 +66,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(a) => inspect::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Demo(a) => demo::run(a),
+        Command::Experiment(a) => experiment::run(*a),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

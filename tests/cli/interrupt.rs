@@ -10,7 +10,7 @@ use std::process::{Child, ChildStderr, Command, Stdio};
 const TRAIN: &str = "train --base base --data train.tsv --epochs 18446744073709551615";
 
 /// A running command that has said `word` on stderr.
-fn started(s: &Sandbox, line: &str, word: &str) -> (Child, BufReader<ChildStderr>) {
+pub fn started(s: &Sandbox, line: &str, word: &str) -> (Child, BufReader<ChildStderr>) {
     let mut child =
         s.command(line).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -21,12 +21,12 @@ fn started(s: &Sandbox, line: &str, word: &str) -> (Child, BufReader<ChildStderr
     (child, stderr)
 }
 
-fn signal(name: &str, child: &Child) {
+pub fn signal(name: &str, child: &Child) {
     let status = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap();
     assert!(status.success());
 }
 
-fn end(child: Child, mut stderr: BufReader<ChildStderr>) -> Done {
+pub fn end(child: Child, mut stderr: BufReader<ChildStderr>) -> Done {
     let mut rest = String::new();
     stderr.read_to_string(&mut rest).unwrap();
     let mut done = Done::of(child.wait_with_output().unwrap());

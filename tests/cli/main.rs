@@ -7,6 +7,7 @@ mod answers;
 mod bench;
 mod data;
 mod disk;
+mod experiment;
 mod families;
 mod files;
 mod interrupt;

@@ -215,7 +215,7 @@ fn inspect_json() {
 fn help_of_every_command() {
     let s = Sandbox::new();
     let help = s.ok("--help").stdout;
-    for command in ["pull", "quantize", "train", "eval", "predict", "inspect", "demo"] {
+    for command in ["pull", "quantize", "train", "eval", "predict", "inspect", "demo", "experiment"] {
         assert!(help.contains(command), "{command}");
         let text = s.ok(&format!("{command} --help")).stdout;
         assert!(text.contains("Usage: trimtab") && text.contains(command), "{text}");
