@@ -104,6 +104,31 @@ impl Pooling {
     }
 }
 
+/// Whether a checkpoint has the head of its family's `…ForMaskedLM`, which guesses hidden words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MlmHead {
+    /// It has none.
+    None,
+    /// Its last layer is the word embeddings again.
+    Tied,
+    /// Its last layer has a weight of its own, which no base holds: the head is left out.
+    Untied,
+}
+
+impl MlmHead {
+    /// Every one.
+    pub const ALL: [MlmHead; 3] = [MlmHead::None, MlmHead::Tied, MlmHead::Untied];
+
+    /// Its name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            MlmHead::None => "none",
+            MlmHead::Tied => "tied",
+            MlmHead::Untied => "untied",
+        }
+    }
+}
+
 /// Sizes and choices of an encoder.
 ///
 /// What BERT does not have is left out of its JSON: bases of earlier versions read and write the same.

@@ -117,6 +117,46 @@ pub fn head_module(family: Family, pooling: Pooling) -> &'static str {
     }
 }
 
+/// Hugging Face names of the masked-LM head in the family's `…ForMaskedLM`.
+#[derive(Clone, Copy, Debug)]
+pub struct MlmNames {
+    /// Its dense layer.
+    pub dense: &'static str,
+    /// The LayerNorm behind it.
+    pub norm: &'static str,
+    /// The bias of each word, a tensor's whole name.
+    pub bias: &'static str,
+    /// The weight of its last layer, a tensor's whole name: the word embeddings, unless a checkpoint says that it is not.
+    pub decoder: &'static str,
+}
+
+impl MlmNames {
+    /// Those of a family.
+    pub fn of(family: Family) -> MlmNames {
+        let [dense, norm, bias, decoder] = match family {
+            Family::Bert => [
+                "cls.predictions.transform.dense",
+                "cls.predictions.transform.LayerNorm",
+                "cls.predictions.bias",
+                "cls.predictions.decoder.weight",
+            ],
+            Family::Roberta => {
+                ["lm_head.dense", "lm_head.layer_norm", "lm_head.bias", "lm_head.decoder.weight"]
+            }
+            Family::DistilBert => {
+                ["vocab_transform", "vocab_layer_norm", "vocab_projector.bias", "vocab_projector.weight"]
+            }
+            Family::Electra => [
+                "generator_predictions.dense",
+                "generator_predictions.LayerNorm",
+                "generator_lm_head.bias",
+                "generator_lm_head.weight",
+            ],
+        };
+        MlmNames { dense, norm, bias, decoder }
+    }
+}
+
 impl fmt::Display for Term {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.symbol())

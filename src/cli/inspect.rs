@@ -4,6 +4,7 @@ use super::{print, terminal};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use trimtab::bias_file::BiasFile;
+use trimtab::config::MlmHead;
 use trimtab::graph::{DropoutRates, Graph};
 use trimtab::ops::Numerics;
 use trimtab::params::{Layout, Role, Term};
@@ -85,7 +86,7 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         base.tensors().iter().filter(|t| t.dtype == dtype).map(|t| t.shape.iter().product::<usize>()).sum()
     };
     let int8 = elements("I8");
-    Ok(json!({
+    let mut facts = json!({
         "kind": "base",
         "path": path.display().to_string(),
         "name": base.name(),
@@ -103,7 +104,11 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         "saved_per_token_and_layer_bytes": graph.saved_bytes(),
         "kernels": kernel_names(),
         "kernel": kernel,
-    }))
+    });
+    if base.mlm_head() != MlmHead::None {
+        facts["mlm_head"] = base.mlm_head().name().into();
+    }
+    Ok(facts)
 }
 
 fn bias_file(path: &Path) -> Result<Value> {

@@ -1,12 +1,12 @@
 //! The tensors of an encoder under their Hugging Face names: what a checkpoint must hold and a base holds.
 
 use crate::config::{Config, Family};
-use crate::params::Term;
+use crate::params::{MlmNames, Term};
 
 /// What becomes of a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Weight of a Linear of the encoder, `[out, in]`: quantized to int8, stored in tiles.
+    /// Weight of a Linear of the encoder or of the masked-LM head, `[out, in]`: quantized to int8, stored in tiles.
     Linear,
     /// Embedding table `[rows, embedding]` or the pooler's weight `[out, in]`: quantized to int8, stored row by row.
     Matrix,
@@ -25,8 +25,8 @@ pub struct Spec {
     pub kind: Kind,
 }
 
-/// Every tensor of an encoder, in name order (bytewise).
-pub fn tensors(config: &Config, pooler: bool) -> Vec<Spec> {
+/// Every tensor of an encoder, in name order (bytewise), with its pooler and its masked-LM head where it has them.
+pub fn tensors(config: &Config, pooler: bool, mlm_head: bool) -> Vec<Spec> {
     let mut specs = Vec::new();
     let mut push = |name: String, shape: Vec<usize>, kind| specs.push(Spec { name, shape, kind });
     let (h, e, family) = (config.hidden, config.embedding_width(), config.family);
@@ -63,8 +63,24 @@ pub fn tensors(config: &Config, pooler: bool) -> Vec<Spec> {
     if pooler {
         module(Term::Pooler, 0);
     }
+    if mlm_head {
+        specs.extend(self::mlm_head(config));
+    }
     specs.sort_by(|a, b| a.name.cmp(&b.name));
     specs
+}
+
+/// The tensors of the masked-LM head, without its last layer's weight, which is the word embeddings.
+pub fn mlm_head(config: &Config) -> Vec<Spec> {
+    let (h, e, names) = (config.hidden, config.embedding_width(), MlmNames::of(config.family));
+    let spec = |name: String, shape: &[usize], kind| Spec { name, shape: shape.to_vec(), kind };
+    vec![
+        spec(format!("{}.weight", names.dense), &[e, h], Kind::Linear),
+        spec(format!("{}.bias", names.dense), &[e], Kind::Vector),
+        spec(format!("{}.weight", names.norm), &[e], Kind::Vector),
+        spec(format!("{}.bias", names.norm), &[e], Kind::Vector),
+        spec(names.bias.into(), &[config.vocab], Kind::Vector),
+    ]
 }
 
 /// Name of the `word`, `position` or `token_type` table.

@@ -79,6 +79,11 @@ pub(super) fn read_config(path: &Path, text: &[u8]) -> Result<Config> {
     Ok(config)
 }
 
+/// Whether the last layer of a masked-LM head is the word embeddings: unless the config says no, as in transformers.
+pub(super) fn ties_embeddings(path: &Path, text: &[u8]) -> Result<bool> {
+    Ok(object(path, text)?.get("tie_word_embeddings").and_then(Value::as_bool) != Some(false))
+}
+
 /// Reads how sentence-transformers pools, from the text of `1_Pooling/config.json`.
 ///
 /// Fails with [`Error::Unsupported`] on any other mode than `mean` or `cls`, or several modes at once.

@@ -11,7 +11,7 @@ mod hf_config;
 pub mod hub;
 mod safetensors;
 
-use crate::config::{Config, Pooling};
+use crate::config::{Config, MlmHead, Pooling};
 use crate::error::{Error, Result};
 use crate::params::Term;
 use canonical::Spec;
@@ -32,6 +32,7 @@ pub struct Checkpoint {
     config: Config,
     pooling: Pooling,
     has_pooler: bool,
+    mlm_head: MlmHead,
     tokenizer: Vec<u8>,
     specs: Vec<Spec>,
     weights: safetensors::Weights,
@@ -54,7 +55,9 @@ impl Checkpoint {
         if !path.exists() {
             return Err(Error::format(dir, "not a Hugging Face model directory: it has no config.json"));
         }
-        let config = hf_config::read_config(&path, &read_small(&path, MAX_CONFIG)?)?;
+        let text = read_small(&path, MAX_CONFIG)?;
+        let config = hf_config::read_config(&path, &text)?;
+        let ties_embeddings = hf_config::ties_embeddings(&path, &text)?;
         let tokenizer = read_tokenizer(dir)?;
 
         let found = safetensors::Found::open(dir)?;
@@ -62,7 +65,14 @@ impl Checkpoint {
         let has_pooler = ["weight", "bias"]
             .iter()
             .any(|part| found.stored_name(config.family, &format!("{pooler}.{part}")).is_some());
-        let specs = canonical::tensors(&config, has_pooler);
+        // All of it or nothing: a head that lacks a part is no head.
+        let holds = |spec: &Spec| found.stored_name(config.family, &spec.name).is_some();
+        let mlm_head = match canonical::mlm_head(&config).iter().all(holds) {
+            false => MlmHead::None,
+            true if ties_embeddings => MlmHead::Tied,
+            true => MlmHead::Untied,
+        };
+        let specs = canonical::tensors(&config, has_pooler, mlm_head == MlmHead::Tied);
         let weights = found.resolve(config.family, &specs)?;
 
         let path = dir.join("1_Pooling").join("config.json");
@@ -76,7 +86,8 @@ impl Checkpoint {
             return Err(Error::Unsupported { path, what });
         }
         let name = display_name(dir);
-        Ok(Checkpoint { dir: dir.to_owned(), name, config, pooling, has_pooler, tokenizer, specs, weights })
+        let dir = dir.to_owned();
+        Ok(Checkpoint { dir, name, config, pooling, has_pooler, mlm_head, tokenizer, specs, weights })
     }
 
     /// The directory it was opened from.
@@ -102,6 +113,11 @@ impl Checkpoint {
     /// Whether it has a pooler (a dense layer and an activation over the first token).
     pub fn has_pooler(&self) -> bool {
         self.has_pooler
+    }
+
+    /// Whether it has a masked-LM head.
+    pub fn mlm_head(&self) -> MlmHead {
+        self.mlm_head
     }
 
     /// `tokenizer.json`, byte for byte.

@@ -126,8 +126,8 @@ impl Found {
     }
 }
 
-/// Names a tensor may have: with and without the prefix, LayerNorm's names in TensorFlow's time, and the pooler that a
-/// RoBERTa has while it has no classifier.
+/// Names a tensor may have: with and without the prefix, LayerNorm's names in TensorFlow's time, the pooler that a
+/// RoBERTa has while it has no classifier, and the two of a masked-LM head's bias.
 fn stored_names(family: Family, canonical: &str) -> Vec<String> {
     let mut names = vec![canonical.to_owned()];
     if let Some(module) = canonical.strip_suffix(".LayerNorm.weight") {
@@ -137,6 +137,11 @@ fn stored_names(family: Family, canonical: &str) -> Vec<String> {
     }
     if let (Family::Roberta, Some(part)) = (family, canonical.strip_prefix("classifier.dense.")) {
         names.push(format!("roberta.pooler.dense.{part}"));
+    }
+    match canonical {
+        "cls.predictions.bias" => names.push("cls.predictions.decoder.bias".into()),
+        "lm_head.bias" => names.push("lm_head.decoder.bias".into()),
+        _ => {}
     }
     let prefix = format!("{}.", family.name());
     let bare: Vec<_> = names.iter().filter_map(|n| n.strip_prefix(&prefix)).map(str::to_owned).collect();

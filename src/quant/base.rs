@@ -2,7 +2,7 @@
 
 use super::format::{Digests, FORMAT, SCALE, SCHEME, TOKENIZER, VERSION, stored_shape};
 use super::{Order, QMatrix};
-use crate::config::{Config, Pooling};
+use crate::config::{Config, MlmHead, Pooling};
 use crate::container::Header;
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Kind};
@@ -25,6 +25,7 @@ struct Inner {
     config: Config,
     pooling: Pooling,
     has_pooler: bool,
+    mlm_head: MlmHead,
     name: String,
     fingerprint: String,
     weights_sha256: String,
@@ -58,7 +59,7 @@ impl Base {
         let meta = Meta::read(path, &header)?;
         let mut matrices = HashMap::new();
         let mut known = 0;
-        for spec in canonical::tensors(&meta.config, meta.has_pooler) {
+        for spec in canonical::tensors(&meta.config, meta.has_pooler, meta.mlm_head == MlmHead::Tied) {
             known += 1;
             if spec.kind == Kind::Vector {
                 finite_vector(path, &header, &map, &spec.name, spec.shape[0])?;
@@ -91,7 +92,7 @@ impl Base {
             let what = format!("{} tensors; this encoder has {known}", header.tensors.len());
             return Err(Error::format(path, what));
         }
-        let Meta { config, pooling, has_pooler, name, fingerprint, weights_sha256 } = meta;
+        let Meta { config, pooling, has_pooler, mlm_head, name, fingerprint, weights_sha256 } = meta;
         let path = path.to_owned();
         Ok(Base(Arc::new(Inner {
             path,
@@ -100,6 +101,7 @@ impl Base {
             config,
             pooling,
             has_pooler,
+            mlm_head,
             name,
             fingerprint,
             weights_sha256,
@@ -150,6 +152,11 @@ impl Base {
     /// Whether the pooler's weight and bias are there.
     pub fn has_pooler(&self) -> bool {
         self.0.has_pooler
+    }
+
+    /// Whether there is a masked-LM head.
+    pub fn mlm_head(&self) -> MlmHead {
+        self.0.mlm_head
     }
 
     /// SHA-256 over all tensors, hex, as stored; see the file's format. [`Base::verify`] recomputes it.
@@ -224,6 +231,7 @@ struct Meta {
     config: Config,
     pooling: Pooling,
     has_pooler: bool,
+    mlm_head: MlmHead,
     name: String,
     fingerprint: String,
     weights_sha256: String,
@@ -272,6 +280,13 @@ impl Meta {
         if pooling == Pooling::Cls && !has_pooler {
             return Err(Error::format(path, "metadata: `pooling` is cls, but `pooler` is false"));
         }
+        let mlm_head = match header.metadata.get("mlm_head") {
+            None => MlmHead::None,
+            Some(name) => {
+                let known = MlmHead::ALL.into_iter().find(|head| head.name() == name);
+                known.ok_or_else(|| bad("mlm_head", name))?
+            }
+        };
         let name = get("name")?;
         if name.chars().count() > 100 || name.chars().any(char::is_control) {
             return Err(bad("name", name));
@@ -287,6 +302,7 @@ impl Meta {
             config,
             pooling,
             has_pooler,
+            mlm_head,
             name: name.to_owned(),
             fingerprint: digest("fingerprint")?,
             weights_sha256: digest("weights_sha256")?,

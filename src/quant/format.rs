@@ -7,12 +7,14 @@
 //! | `….weight` of a Linear of the encoder | I8 | `[out/16, in/4, 16, 4]`, in [-127, 127], out and in padded with zeros to multiples of 64 |
 //! | `….weight` of a table or the pooler | I8 | `[out, in]`, row-major, in [-127, 127] |
 //! | `….weight.scale` | F32 | `[out]`, finite and above 0 |
-//! | `….bias`, weight of a LayerNorm | F32 | `[width]`, finite |
+//! | `….bias`, weight of a LayerNorm | F32 | `[width]`, finite; bias of a masked-LM head's words `[vocab]` |
 //! | `tokenizer.json` | U8 | `[bytes]` |
 //!
 //! and in `__metadata__`: `format` = `trimtab-base`, `version` = `2`, `scheme` = `int8-symmetric-per-row`,
 //! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls` or `mean`), `pooler` (`true` or `false`: whether
-//! the pooler's weight and bias are there), `name`, `fingerprint` and `weights_sha256`.
+//! the pooler's weight and bias are there), `name`, `fingerprint` and `weights_sha256`; where the checkpoint had a masked-LM
+//! head, `mlm_head`: `tied`, and its dense layer, its LayerNorm and the bias of each word are there ([`canonical`](crate::import::canonical)),
+//! its last weight being the word embeddings, or `untied`, and nothing of it is.
 //!
 //! Tensors have the names of the family's classes in transformers, with its prefix: `bert.`, `roberta.`, `distilbert.` or
 //! `electra.` ([`canonical`](crate::import::canonical)). A `config` that names no family is BERT's.
@@ -26,6 +28,7 @@
 //!   `[out, in]` without padding: the same for the same weights whatever their layout.
 //! - The tiles of a Linear are what the kernels read in place, see [`kernels::tiles`](crate::kernels::tiles).
 
+use crate::config::MlmHead;
 use crate::container::{encode_header, lay_out};
 use crate::error::{Error, Result};
 use crate::import::Checkpoint;
@@ -74,7 +77,7 @@ impl Plan {
             .ok_or_else(|| Error::format(checkpoint.dir(), "too large for this machine's addresses"))?;
         let config = serde_json::to_string(checkpoint.config())
             .map_err(|e| Error::Internal(format!("config: {e}")))?;
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("format", FORMAT.to_owned()),
             ("version", VERSION.to_owned()),
             ("scheme", SCHEME.to_owned()),
@@ -83,6 +86,9 @@ impl Plan {
             ("pooler", checkpoint.has_pooler().to_string()),
             ("name", checkpoint.name().to_owned()),
         ]);
+        if checkpoint.mlm_head() != MlmHead::None {
+            metadata.insert("mlm_head", checkpoint.mlm_head().name().to_owned());
+        }
         Ok(Plan {
             by_name: tensors.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect(),
             int8_start: tensors[first_int8].1.data_offsets.0 as u64,

@@ -62,6 +62,20 @@ impl QMatrix {
         QMatrix::new(rows, cols, Order::Tiles, Source::Owned { data, scale })
     }
 
+    /// The weight of a Linear with the values of this table, which lies row by row: a copy in memory.
+    ///
+    /// Where a row is all zeros its scale is 0, not 1: a backward folds the scales into its gradients, where a 1 beside
+    /// scales of 0.001 would take the precision of a whole block.
+    ///
+    /// # Panics
+    /// If this is the weight of a Linear already.
+    pub fn to_linear(&self) -> QMatrix {
+        assert_eq!(self.order(), Order::Rows, "a table");
+        let rows = self.data().chunks_exact(self.cols()).zip(self.scale());
+        let scale = rows.map(|(row, scale)| if row.iter().all(|q| *q == 0) { 0.0 } else { *scale }).collect();
+        QMatrix::linear(self.rows(), self.cols(), self.data(), scale)
+    }
+
     /// A matrix in a map. Fails with what is wrong if the ranges do not fit the map, the sizes or the alignment.
     pub(super) fn from_map(
         rows: usize,

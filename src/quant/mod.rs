@@ -11,7 +11,7 @@
 //! A quotient, not a product with `1 / scale`, and half to even: the same bytes as PyTorch's
 //! `round(w / scale)`. Quantized are `query`, `key`, `value`, `attention.output.dense`, `intermediate.dense` and
 //! `output.dense` of each layer (whatever their names in a family), the pooler, the projection of narrower embeddings,
-//! and the word, position and token type tables.
+//! the dense layer of a masked-LM head, and the word, position and token type tables.
 
 mod base;
 pub mod format;
@@ -71,7 +71,14 @@ pub fn quantize(
         let total = checkpoint.weight_bytes();
         let mut done = 0;
         let (mut parameters, mut quantized) = (0, 0);
+        let mut tokenizer = Some(checkpoint.tokenizer_bytes());
         for spec in checkpoint.tensors() {
+            // In name order too: DistilBERT's `vocab_…` come behind it.
+            if spec.name.as_str() > TOKENIZER
+                && let Some(bytes) = tokenizer.take()
+            {
+                writer.raw(TOKENIZER, bytes)?;
+            }
             let n = spec.shape.iter().map(|d| *d as u64).product::<u64>();
             let mut tick = |bytes| {
                 done += bytes;
@@ -88,7 +95,9 @@ pub fn quantize(
             parameters += n;
             quantized += if spec.kind == Kind::Vector { 0 } else { n };
         }
-        writer.raw(TOKENIZER, checkpoint.tokenizer_bytes())?;
+        if let Some(bytes) = tokenizer {
+            writer.raw(TOKENIZER, bytes)?;
+        }
 
         let Writer { digests, error, .. } = writer;
         let (fingerprint, weights_sha256) = digests.finish();
