@@ -2,15 +2,15 @@
 //!
 //! A safetensors container. Tensors are all F32 or all F16: the trained biases, and always
 //! the head, `classifier.weight` `[outputs, hidden]` and `classifier.bias` `[outputs]` (RoBERTa's and ELECTRA's for a
-//! text: `classifier.out_proj.weight` and `.bias`; for `qa` `qa_outputs.weight` and `.bias`), but for the task
-//! `contrastive`, which has none. `__metadata__`:
+//! text: `classifier.out_proj.weight` and `.bias`; for `qa` `qa_outputs.weight` and `.bias`), but for the tasks
+//! `contrastive`, which has none, and `mlm`, whose head is the base's. `__metadata__`:
 //!
 //! | key | value |
 //! |---|---|
 //! | `format`, `version` | `trimtab-bias`, `1` |
-//! | `task` | `classify`, `multilabel`, `regress`, `tag`, `qa` or `contrastive` |
-//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, `qa`, whose head has two, and `contrastive` |
-//! | `pooling` | `cls` or `mean`; `tokens` for `tag` and `qa`; `first` in place of `cls` for `contrastive` |
+//! | `task` | `classify`, `multilabel`, `regress`, `tag`, `qa`, `contrastive` or `mlm` |
+//! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, `qa`, whose head has two, `contrastive` and `mlm` |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag`, `qa` and `mlm`; `first` in place of `cls` for `contrastive` |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
 //! | `stride` | for `qa` only: tokens of a context that two windows share |
@@ -23,7 +23,7 @@
 //! # In PyTorch
 //!
 //! The names are those of `BertForSequenceClassification` (`BertForTokenClassification` for `tag`,
-//! `BertForQuestionAnswering` for `qa`), so three lines make its fp32 twin of a trained model:
+//! `BertForQuestionAnswering` for `qa`, `BertForMaskedLM` for `mlm`), so three lines make its fp32 twin of a trained model:
 //!
 //! ```python
 //! from safetensors.torch import load_file
@@ -335,7 +335,7 @@ impl Facts<'_> {
     fn task(&self) -> Result<Task> {
         let kind: Kind = self.get("task")?.parse().map_err(|e| Error::format(self.path, format!("{e}")))?;
         let labels: Vec<String> = self.json("labels")?;
-        if matches!(kind, Kind::Regress | Kind::Qa | Kind::Contrastive) && !labels.is_empty() {
+        if matches!(kind, Kind::Regress | Kind::Qa | Kind::Contrastive | Kind::Mlm) && !labels.is_empty() {
             return Err(Error::format(self.path, "`labels` of a file whose answer is none of some"));
         }
         Ok(Task::new(kind, labels))

@@ -4,17 +4,19 @@ mod setfit;
 
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;
-use crate::data::Example;
+use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
 use crate::kernels;
 use crate::ops::Numerics;
 use crate::ops::loss::{self, Target};
+use crate::ops::masked_lm::{self, MaskedLm};
 use crate::params::{Role, Terms};
 use crate::quant::Base;
 use crate::task::Task;
 use crate::tokenize::{Encoded, TextEncoder, Window};
 use crate::train::answers::{self, Part, Question};
+use crate::train::masked;
 use crate::train::memory::{self, Prediction as MemoryPrediction};
 use crate::train::metrics::Metrics;
 use crate::train::{self, Cut, FEATURE_ROWS, Head, HeldOut, Labelled, Output, Progress, Report, TrainConfig};
@@ -63,7 +65,19 @@ impl Default for Options {
     }
 }
 
-/// One answer; as text the label, the labels between commas, the tags between spaces, the number, or the answer.
+/// Words that may stand behind a mask, as many as an answer names.
+const CANDIDATES: usize = 5;
+
+/// A word that may stand behind a mask.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Candidate {
+    /// It, or a piece of a word, as the tokenizer writes it.
+    pub word: String,
+    /// Its probability among all words.
+    pub probability: f64,
+}
+
+/// One answer; as text the label, the labels between commas, the tags or words between spaces, the number, or the answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Prediction {
@@ -107,6 +121,11 @@ pub enum Prediction {
         /// Where it ends, likewise.
         end: usize,
     },
+    /// Of [`Task::Mlm`].
+    Words {
+        /// For each mask of the text the likeliest words, likeliest first.
+        masks: Vec<Vec<Candidate>>,
+    },
 }
 
 impl Prediction {
@@ -116,7 +135,7 @@ impl Prediction {
             Prediction::Label { probabilities, .. }
             | Prediction::Labels { probabilities, .. }
             | Prediction::Tags { probabilities, .. } => probabilities,
-            Prediction::Value { .. } | Prediction::Answer { .. } => &[],
+            Prediction::Value { .. } | Prediction::Answer { .. } | Prediction::Words { .. } => &[],
         }
     }
 
@@ -125,6 +144,7 @@ impl Prediction {
         match self {
             Prediction::Value { value } => value.is_finite(),
             Prediction::Answer { score, .. } => score.is_finite(),
+            Prediction::Words { masks } => masks.iter().flatten().all(|word| word.probability.is_finite()),
             _ => self.probabilities().iter().all(|p| p.is_finite()),
         }
     }
@@ -138,6 +158,10 @@ impl fmt::Display for Prediction {
             Prediction::Tags { tags, .. } => f.pad(&tags.join(" ")),
             Prediction::Value { value } => fmt::Display::fmt(value, f),
             Prediction::Answer { answer, .. } => f.pad(answer),
+            Prediction::Words { masks } => {
+                let best: Vec<&str> = masks.iter().filter_map(|m| Some(m.first()?.word.trim())).collect();
+                f.pad(&best.join(" "))
+            }
         }
     }
 }
@@ -178,7 +202,7 @@ impl Personal {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
         let pooling = match (&task, options.pooling.unwrap_or(base.pooling())) {
-            (Task::Tag(_) | Task::Qa, _) => Pooling::Tokens,
+            (Task::Tag(_) | Task::Qa | Task::Mlm, _) => Pooling::Tokens,
             (Task::Contrastive, Pooling::Cls) => Pooling::First,
             (_, pooling) => pooling,
         };
@@ -193,6 +217,9 @@ impl Personal {
         let mut graph = Graph::new(base, numerics, pooling, task.outputs(), rates)?;
         if let Some(head) = task.kind().head() {
             graph = graph.with_head(head);
+        }
+        if task == Task::Mlm {
+            graph = graph.with_mlm_head(base)?;
         }
         let config = base.config();
         let encoder = TextEncoder::from_bytes(
@@ -249,12 +276,30 @@ impl Personal {
         Ok(model)
     }
 
+    /// Takes the encoder's biases of another model of this base, whatever its task, to begin training from there. Its head
+    /// stays where it is.
+    ///
+    /// Errors: as of [`BiasFile::open`]; `Error::WrongBase`; `Error::Tensor` for a bias of another shape.
+    pub fn start_from(&mut self, path: &Path) -> Result<()> {
+        let file = BiasFile::open(path)?;
+        file.check_base(path, self.base.path(), self.base.fingerprint())?;
+        for p in self.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..))) {
+            let Some((shape, values)) = file.tensors.get(&p.name) else { continue };
+            if *shape != p.shape {
+                let what = format!("expected shape {:?}, found {shape:?}", p.shape);
+                return Err(Error::tensor(path, &p.name, what));
+            }
+            self.theta[p.range.clone()].copy_from_slice(values);
+        }
+        Ok(())
+    }
+
     /// What it answers.
     pub fn task(&self) -> &Task {
         &self.task
     }
 
-    /// The labels, in the order of probabilities; none where the answer is a number or a part of a text.
+    /// The labels, in the order of probabilities; none where the answer is a number, a part of a text or a word.
     pub fn labels(&self) -> &[String] {
         self.task.labels()
     }
@@ -295,6 +340,9 @@ impl Personal {
         if config.class_weights && !matches!(self.task, Task::Classify(_)) {
             let what = format!("class weights are for classify, not for {}", self.task.kind());
             return Err(Error::Config(what));
+        }
+        if self.task == Task::Mlm && config.terms == Terms::none() {
+            return Err(Error::Config("mlm needs biases to train: its head is frozen".into()));
         }
         if self.task == Task::Contrastive && (config.batch < 2 || config.terms == Terms::none()) {
             let what = "contrastive needs 2 pairs or more in a batch, and biases to train: there is no head";
@@ -363,6 +411,11 @@ impl Personal {
             match self.task {
                 Task::Qa => 32 * ((a + b) / 4 + 8) + a + b + 320,
                 Task::Contrastive => encoded(a) + encoded(b),
+                // All of the text, in windows, which are copied where they are scored.
+                Task::Mlm => {
+                    let tokens = (a + b) / 4 + 8;
+                    16 * tokens + 200 * (1 + tokens / self.encoder.max_len())
+                }
                 _ => encoded(a + b),
             }
         };
@@ -371,13 +424,17 @@ impl Personal {
         let texts = if pairs { 2 } else { 1 };
         let vectors = config.batch.saturating_mul(32).max(dev.map_or(0, <[Example]>::len) * 16);
         let vectors = vectors.saturating_mul((texts - 1) * 2 * self.graph.hidden());
+        // For each thread some rows of logits, in f32 and quantized, a row of probabilities, and what the product back from
+        // so many columns packs: a strip of 64, and the rows. The last term is what runs were measured to take beyond that.
+        let per_word = 6 * (masked_lm::ROWS + 1) + 2 * (masked_lm::ROWS + 64) + 512;
+        let logits = self.graph.mlm_head().map_or(0, |head| per_word * head.vocab() * self.threads());
         let config = &TrainConfig { batch: config.batch.saturating_mul(texts), ..config.clone() };
         let rows = |e: &Example| match self.task {
             Task::Tag(_) => e.text_a.split_whitespace().count(),
             _ => 1,
         };
         let fits = dev.is_some() || config.head == Head::Fitted;
-        let fitted = fits && !matches!(self.task, Task::Qa | Task::Contrastive);
+        let fitted = fits && !matches!(self.task, Task::Qa | Task::Contrastive | Task::Mlm);
         let setting = memory::Setting {
             fitted_rows: if fitted { train.iter().map(rows).sum::<usize>().min(FEATURE_ROWS) } else { 0 },
             base: &self.base,
@@ -385,7 +442,9 @@ impl Personal {
             config,
             threads: self.threads(),
             longest: self.encoder.max_len(),
-            data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>() + vectors,
+            data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>()
+                + vectors
+                + logits,
         };
         match budget {
             Some(budget) => memory::fit(&setting, budget),
@@ -419,6 +478,9 @@ impl Personal {
         if self.task == Task::Qa {
             return self.encode_questions(examples, &targets, scored);
         }
+        if self.task == Task::Mlm {
+            return self.encode_plain(examples);
+        }
         let texts = self.encode_texts(examples)?;
         let labelled = texts.into_iter().zip(targets).map(|((text, starts), target)| Labelled {
             text,
@@ -432,6 +494,27 @@ impl Personal {
             part: None,
         });
         Ok(labelled.collect())
+    }
+
+    /// Every text whole, in windows where it is longer; those without a word that could be hidden are left out.
+    fn encode_plain(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+        let (_, words) = self.encoder.words()?;
+        let words = Arc::new(words);
+        let windows = |text: &str| self.encoder.encode_parts(text);
+        let texts: Vec<&str> = examples
+            .iter()
+            .flat_map(|e| [Some(&e.text_a[..]), e.text_b.as_deref()].into_iter().flatten())
+            .collect();
+        let encoded: Vec<Vec<Encoded>> =
+            self.pool.install(|| texts.par_iter().map(|text| windows(text)).collect::<Result<_>>())?;
+        let some = encoded.into_iter().flatten().filter(|text| text.ids.iter().any(|id| words.has(*id)));
+        let labelled: Vec<Labelled> = some
+            .map(|text| Labelled { text, target: Target::Cloze(words.clone()), partner: None, part: None })
+            .collect();
+        match labelled.is_empty() {
+            true => Err(Error::Config("there is no word in the texts that the tokenizer knows".into())),
+            false => Ok(labelled),
+        }
     }
 
     /// The two texts of each example by themselves.
@@ -504,6 +587,13 @@ impl Personal {
         self.answers_of(&self.theta, data)
     }
 
+    /// Scores of what the last training began with, where that had a masked-LM head.
+    pub fn evaluate_untrained(&self, data: &[Labelled]) -> Result<Option<Metrics>> {
+        let before = self.head_alone.as_ref().filter(|_| self.graph.mlm_head().is_some());
+        let evaluate = |theta: &Vec<f32>| train::evaluate(&self.graph, theta, data, &[]);
+        self.pool.install(|| before.map(evaluate).transpose())
+    }
+
     /// What a head alone would have answered: the one fitted before the last training, above the biases from before it.
     /// `None` where none was fitted.
     pub fn answers_of_head_alone<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
@@ -527,10 +617,45 @@ impl Personal {
         if self.task == Task::Qa {
             return self.answer_all(examples);
         }
+        if let Some(head) = self.graph.mlm_head() {
+            return self.fill_all(head, examples);
+        }
         let texts = self.encode_texts(examples)?;
         let out = self.forward(texts.iter().map(|(text, _)| text))?;
         let all = out.iter().zip(examples).zip(&texts);
         all.map(|(((logits, _), e), (_, starts))| self.prediction(logits, e, starts)).collect()
+    }
+
+    /// The likeliest words behind each mask of each text. Errors: a text without a mask.
+    fn fill_all(&self, head: &MaskedLm, examples: &[Example]) -> Result<Vec<Prediction>> {
+        let (mask, words) = self.encoder.words()?;
+        let masked = |e: &Example| {
+            let text = self.encoder.encode(&e.text_a, e.text_b.as_deref())?;
+            let rows = text.ids.iter().enumerate().filter(|(_, id)| **id == words.mask());
+            let rows: Vec<usize> = rows.map(|(row, _)| row).collect();
+            match rows.is_empty() {
+                true => Err(Error::Config(format!(
+                    "there is no {mask} among the first {} tokens of `{}`; write it in the place of a word",
+                    self.encoder.max_len(),
+                    data::shorten(&e.text_a, 60)
+                ))),
+                false => Ok((text, rows)),
+            }
+        };
+        let texts: Vec<(Encoded, Vec<usize>)> =
+            self.pool.install(|| examples.par_iter().map(masked).collect::<Result<_>>())?;
+        let filled =
+            self.pool.install(|| masked::fill(&self.graph, head, &self.theta, &texts, CANDIDATES))?;
+        let candidate = |(word, probability): (usize, f64)| {
+            Ok(Candidate { word: self.encoder.decode(word)?, probability })
+        };
+        let candidates = |mask: Vec<_>| mask.into_iter().map(candidate).collect::<Result<Vec<_>>>();
+        filled
+            .into_iter()
+            .map(|masks| {
+                Ok(Prediction::Words { masks: masks.into_iter().map(candidates).collect::<Result<_>>()? })
+            })
+            .collect()
     }
 
     /// The answers to questions, each the best over all windows of its context.
@@ -594,7 +719,7 @@ impl Personal {
                 Prediction::Tags { words, tags, probabilities }
             }
             Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
-            Task::Qa => unreachable!("questions are answered by windows"),
+            Task::Qa | Task::Mlm => unreachable!("questions are answered by windows, masks by another head"),
             Task::Contrastive => {
                 let what = "a contrastive model has no head and predicts nothing; use `embed` or `search`";
                 return Err(Error::Config(what.into()));

@@ -23,12 +23,14 @@ pub enum Kind {
     Contrastive,
     /// Where in a text the answer to a question stands.
     Qa,
+    /// Which words are hidden in a text: for the base to get used to texts of a kind, by its own masked-LM head.
+    Mlm,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 6] =
-        [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag, Kind::Qa, Kind::Contrastive];
+    pub const ALL: [Kind; 7] =
+        [Kind::Classify, Kind::Multilabel, Kind::Regress, Kind::Tag, Kind::Qa, Kind::Contrastive, Kind::Mlm];
 
     /// Its name on the command line and in bias files.
     pub fn name(self) -> &'static str {
@@ -39,12 +41,13 @@ impl Kind {
             Kind::Tag => "tag",
             Kind::Contrastive => "contrastive",
             Kind::Qa => "qa",
+            Kind::Mlm => "mlm",
         }
     }
 
     /// Whether the head reads every token, not one vector a text.
     pub fn reads_tokens(self) -> bool {
-        matches!(self, Kind::Tag | Kind::Qa)
+        matches!(self, Kind::Tag | Kind::Qa | Kind::Mlm)
     }
 
     /// Name of the head's weight and bias in `transformers`, before the dot, where it is not the classifier's of the model.
@@ -59,7 +62,7 @@ impl Kind {
             Kind::Multilabel => Wanted::Several,
             Kind::Regress => Wanted::Number,
             Kind::Tag => Wanted::Tags,
-            Kind::Contrastive => Wanted::Nothing,
+            Kind::Contrastive | Kind::Mlm => Wanted::Nothing,
             Kind::Qa => Wanted::Answers,
         }
     }
@@ -73,6 +76,7 @@ impl Kind {
             Kind::Tag => &["span_f1", "accuracy"],
             Kind::Contrastive => &["recall_at_1", "mrr"],
             Kind::Qa => &["f1", "exact_match"],
+            Kind::Mlm => &["perplexity", "accuracy"],
         }
     }
 
@@ -94,6 +98,7 @@ impl Kind {
                 Task::Tag(data::label_set_of(tags))
             }
             Kind::Contrastive => Task::Contrastive,
+            Kind::Mlm => Task::Mlm,
         };
         if examples.is_empty() {
             return Err(Error::data(path, None, "there are no examples"));
@@ -118,7 +123,7 @@ impl Kind {
             }
             return Ok(task);
         }
-        if self == Kind::Qa {
+        if matches!(self, Kind::Qa | Kind::Mlm) {
             return Ok(task);
         }
         if targets.iter().all(|t| *t == targets[0]) {
@@ -162,6 +167,8 @@ pub enum Task {
     Contrastive,
     /// A part of a question's context.
     Qa,
+    /// Hidden words.
+    Mlm,
 }
 
 impl Task {
@@ -179,6 +186,7 @@ impl Task {
             Kind::Tag => Task::Tag(labels),
             Kind::Contrastive => Task::Contrastive,
             Kind::Qa => Task::Qa,
+            Kind::Mlm => Task::Mlm,
         }
     }
 
@@ -199,23 +207,24 @@ impl Task {
             Task::Tag(_) => Kind::Tag,
             Task::Contrastive => Kind::Contrastive,
             Task::Qa => Kind::Qa,
+            Task::Mlm => Kind::Mlm,
         }
     }
 
-    /// The labels; none where the answer is a number, a part of a text or a vector.
+    /// The labels; none where the answer is a number, a part of a text, a word or a vector.
     pub fn labels(&self) -> &[String] {
         match self {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels,
-            Task::Regress | Task::Qa | Task::Contrastive => &[],
+            Task::Regress | Task::Qa | Task::Contrastive | Task::Mlm => &[],
         }
     }
 
-    /// Outputs of the head.
+    /// Outputs of the head that is trained.
     pub fn outputs(&self) -> usize {
         match self {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels.len(),
             Task::Regress => 1,
-            Task::Contrastive => 0,
+            Task::Contrastive | Task::Mlm => 0,
             Task::Qa => OUTPUTS,
         }
     }
@@ -226,7 +235,7 @@ impl Task {
         let least = match self {
             Task::Classify(_) | Task::Tag(_) => 2,
             Task::Multilabel(_) => 1,
-            Task::Regress | Task::Qa | Task::Contrastive => 0,
+            Task::Regress | Task::Qa | Task::Contrastive | Task::Mlm => 0,
         };
         if labels.len() < least {
             return Err(format!("{} needs {least} labels or more, not {}", self.kind(), labels.len()));
@@ -239,8 +248,8 @@ impl Task {
         }
     }
 
-    /// What each example's label asks of the head; of tags by the number of the token, and of answers
-    /// by the bytes of the context, not yet of their rows.
+    /// What each example's label asks of the head; of tags by the number of the token, of answers
+    /// by the bytes of the context, not yet of their rows, and of hidden words nothing: they are in the text.
     ///
     /// Errors: `Error::Data` naming the line: no label, one that the model does not know, no number.
     pub fn targets(&self, examples: &[Example], path: &Path) -> Result<Vec<Target>> {
@@ -291,6 +300,7 @@ impl Task {
                 };
                 examples.iter().map(target).collect()
             }
+            Task::Mlm => Ok(vec![Target::Tags(Vec::new()); examples.len()]),
             Task::Regress => {
                 let target = |e: &Example| {
                     let label = e.label.as_deref().unwrap_or_default().trim();

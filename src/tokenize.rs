@@ -2,6 +2,7 @@
 
 use crate::data::Example;
 use crate::error::{Error, Result};
+use crate::ops::masking::Words;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
 use tokenizers::models::wordpiece::WordPiece;
@@ -95,6 +96,22 @@ impl Inner {
         match self {
             Inner::WordPiece(t) => t.encode(text, false),
             Inner::Any(t) => t.encode(text, false),
+        }
+    }
+
+    /// The special tokens.
+    fn special_tokens(&self) -> Vec<(u32, String)> {
+        let all = match self {
+            Inner::WordPiece(t) => t.get_added_tokens_decoder(),
+            Inner::Any(t) => t.get_added_tokens_decoder(),
+        };
+        all.into_iter().filter(|(_, token)| token.special).map(|(id, token)| (id, token.content)).collect()
+    }
+
+    fn decode(&self, id: u32) -> tokenizers::Result<String> {
+        match self {
+            Inner::WordPiece(t) => t.decode(&[id], false),
+            Inner::Any(t) => t.decode(&[id], false),
         }
     }
 
@@ -248,6 +265,42 @@ impl TextEncoder {
             Ok(Window { places: rows.map(place).collect(), text: self.checked(&encoding)? })
         };
         std::iter::once(part).chain(more).map(window).collect()
+    }
+
+    /// All of a text as one sequence, or as several that follow one another where it is longer.
+    ///
+    /// Errors: as [`TextEncoder::encode`].
+    pub fn encode_parts(&self, text: &str) -> Result<Vec<Encoded>> {
+        let fail = |e| Error::format(&self.path, format!("tokenizing failed: {e}"));
+        let mut part = self.tokenizer.tokens(text).map_err(fail)?;
+        part.truncate(self.seq_max - self.tokenizer.special(false), 0, TruncationDirection::Right);
+        let more = part.take_overflowing();
+        std::iter::once(part).chain(more).map(|part| self.checked(&self.joined(part, None)?)).collect()
+    }
+
+    /// The mask token as it is written, and the words that can be hidden behind it: all but special tokens.
+    ///
+    /// Errors: `Error::Format` for a tokenizer without a mask token, or without words.
+    pub fn words(&self) -> Result<(String, Words)> {
+        let special = self.tokenizer.special_tokens();
+        let mask = special.iter().find(|(_, token)| matches!(&token[..], "[MASK]" | "<mask>"));
+        let what = "its tokenizer has no mask token ([MASK] or <mask>), so no word can be hidden";
+        let (mask, name) = mask.ok_or_else(|| Error::format(&self.path, what))?.clone();
+        let is_word = |id: &i32| special.iter().all(|(s, _)| i64::from(*s) != i64::from(*id));
+        let ordinary: Vec<i32> = (0..self.tokenizer.words() as i32).filter(is_word).collect();
+        if ordinary.is_empty() || mask as usize >= self.vocab {
+            return Err(Error::format(
+                &self.path,
+                "its tokenizer's special tokens leave no word, or lie outside the model's table",
+            ));
+        }
+        Ok((name, Words::new(mask as i32, ordinary)))
+    }
+
+    /// A token as text. Errors: `Error::Format` where the tokenizer cannot say.
+    pub fn decode(&self, id: usize) -> Result<String> {
+        let decoded = self.tokenizer.decode(u32::try_from(id).unwrap_or(u32::MAX));
+        decoded.map_err(|e| Error::format(&self.path, format!("decoding token {id} failed: {e}")))
     }
 
     /// Token ids of every example, in order; on all threads.

@@ -3,10 +3,13 @@
 //! The tiny models and their golden data stand in `tests/golden/`. Where `TRIMTAB_GOLDEN` names a directory with
 //! `minilm-int8w-pooler.safetensors` and MiniLM is there (see `minilm.rs`), the real model is compared too.
 
+#[path = "common/mlm.rs"]
+mod mlm;
+
 use safetensors::SafeTensors;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use trimtab::config::{Family, Pooling};
+use trimtab::config::{Family, MlmHead, Pooling};
 use trimtab::graph::{Batch, DropoutRates, Graph};
 use trimtab::import::Checkpoint;
 use trimtab::kernels;
@@ -48,6 +51,10 @@ impl Golden {
 
     fn has(&self, name: &str) -> bool {
         SafeTensors::deserialize(&self.bytes).unwrap().tensor(name).is_ok()
+    }
+
+    fn is_mlm(&self) -> bool {
+        self.metadata("variant") == "mlm"
     }
 
     fn is_qa(&self) -> bool {
@@ -120,6 +127,9 @@ fn setup(base: &Base, golden: &Golden, numerics: Numerics, pooling: Pooling) -> 
     let mut graph = Graph::new(base, numerics, pooling, bias.len(), rates).unwrap();
     if golden.is_qa() {
         graph = graph.with_head(head);
+    }
+    if golden.is_mlm() {
+        graph = graph.with_mlm_head(base).unwrap();
     }
     let mut theta = graph.initial_theta(base).unwrap();
     theta[graph.layout().head_weight()].copy_from_slice(&weight);
@@ -435,6 +445,22 @@ fn gates_of_distilbert() {
         let c = cosine(&exact_grad[p.range.clone()], &int8_grad[p.range.clone()]);
         println!("{} {c:.5}", p.name);
         assert!(c >= 0.99, "{}: cosine {c}", p.name);
+    }
+}
+
+/// Each family's masked-LM head, frozen: the loss of hidden words and what the encoder's biases learn of it.
+#[test]
+fn tiny_hidden_words() {
+    for family in Family::ALL {
+        println!("{family:?}");
+        let dir = tempfile::tempdir().unwrap();
+        mlm::write_checkpoint(family.name(), dir.path());
+        let (_temp, base) = base_of(dir.path());
+        assert_eq!(base.mlm_head(), MlmHead::Tied);
+        base.verify().unwrap();
+        let golden = Golden::open(&tiny_dir().join(format!("tiny-{}-mlm.safetensors", family.name())));
+        reference_within(&base, &golden, Pooling::Tokens, 1e-4);
+        int8(&base, &golden, Pooling::Tokens, 0.99);
     }
 }
 

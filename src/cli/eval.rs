@@ -12,7 +12,7 @@ use trimtab::{Personal, Result};
 pub struct Args {
     #[command(flatten)]
     model: args::Model,
-    /// Labelled lines: .tsv, .csv or .jsonl; .conll for tag, .json for qa
+    /// Labelled lines: .tsv, .csv or .jsonl; .conll for tag, .json for qa; for mlm also .txt
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
     #[command(flatten)]

@@ -16,7 +16,8 @@ pub struct Lesson {
     /// Base file, made by `quantize`
     #[arg(long, value_name = "FILE")]
     pub base: PathBuf,
-    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll for tag, .json for qa
+    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll for tag, .json for qa; for mlm also .txt, a
+    /// text a line
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Learn from the first N examples only: lines, or sentences, or questions
@@ -26,7 +27,8 @@ pub struct Lesson {
     columns: args::Data,
     /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
     /// number; `tag`, a tag for each token, from .conll files; `qa`, where in a text the answer to a question stands, from
-    /// .json files as SQuAD 1.1; `contrastive`, which texts belong together, from pairs: for `embed` and `search`
+    /// .json files as SQuAD 1.1; `contrastive`, which texts belong together, from pairs: for `embed` and `search`;
+    /// `mlm`, hidden words of plain text, of any columns or lines: for --start, where the base has a masked-LM head
     #[arg(long, default_value = "classify", value_name = "TASK")]
     pub task: Kind,
 }
@@ -73,7 +75,7 @@ pub struct Settings {
     /// Texts a step
     #[arg(long, default_value_t = 16, value_name = "N")]
     batch: usize,
-    /// Longest text in tokens; longer ones are cut, for qa into several windows
+    /// Longest text in tokens; longer ones are cut, for qa and mlm into several windows
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_len: usize,
     /// Tokens that a window of a text shares with the next, at most half of it; for qa [default: a third of --max-len]
@@ -207,6 +209,7 @@ pub fn introduce(model: &Personal, train: &[Example]) {
     let answers = match (task, model.labels().len()) {
         (Kind::Contrastive, _) => "a pair each".into(),
         (Kind::Qa, _) => "a part of a text each".into(),
+        (Kind::Mlm, _) => "of each 15 % of the words hidden".into(),
         (_, 0) => "a number each".into(),
         (_, n) => format!("{n} labels"),
     };

@@ -4,14 +4,15 @@ use super::{args, print, stream, terminal};
 use std::path::{Path, PathBuf};
 use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::quant::Base;
-use trimtab::{Error, Personal, Prediction, Result};
+use trimtab::{Candidate, Error, Personal, Prediction, Result};
 
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
 /// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
 /// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`; with a tag model
 /// `word<TAB>tag` a line and a blank line behind each text; with a qa model, which takes `question<TAB>context`,
-/// `answer<TAB>probability<TAB>question`. Lines on stdin are answered as they come.
+/// `answer<TAB>probability<TAB>question`; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
+/// five likeliest words, `word probability, ...<TAB>text`. Lines on stdin are answered as they come.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -19,10 +20,11 @@ pub struct Args {
     #[command(flatten)]
     run: args::Run,
     /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
-    /// probability of each tag, `value`, or `answer`, its `score` and where it stands, `start` and `end`, in characters
+    /// probability of each tag, `value`, or `answer`, its `score` and where it stands, `start` and `end`, in characters; or
+    /// `masks`, for each the likeliest words, each a `word` and its `probability`
     #[arg(long)]
     json: bool,
-    /// Answer the examples of a file instead: .tsv, .csv, .jsonl, .conll or SQuAD's .json, whose `id` goes with --json
+    /// Answer the examples of a file instead: .tsv, .csv, .jsonl, .conll, .txt or SQuAD's .json, whose `id` goes with --json
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     data: Option<PathBuf>,
     /// Texts; without any, lines are read from stdin
@@ -32,7 +34,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.model.base)?;
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
-    if model.graph().labels() == 0 {
+    if model.graph().labels() == 0 && model.graph().mlm_head().is_none() {
         let what =
             "a contrastive model has no head and predicts nothing; use `trimtab embed` or `trimtab search`";
         return Err(Error::Config(what.into()));
@@ -94,6 +96,14 @@ fn line(model: &Personal, e: &Example, p: &Prediction, json: bool) -> Result<Str
         }
         Prediction::Value { value } => format!("{value:.3}\t{text}"),
         Prediction::Answer { answer, score, .. } => format!("{answer}\t{score:.3}\t{}", e.text_a),
+        Prediction::Words { masks } => {
+            let mask = |words: &Vec<Candidate>| {
+                let words: Vec<String> =
+                    words.iter().map(|c| format!("{} {:.3}", c.word.trim(), c.probability)).collect();
+                terminal::one_line(&format!("{}\t{text}", words.join(", ")))
+            };
+            return Ok(masks.iter().map(mask).collect::<Vec<_>>().join("\n"));
+        }
         Prediction::Tags { words, tags, .. } => {
             let lines = words.iter().zip(tags);
             return Ok(lines

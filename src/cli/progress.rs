@@ -5,6 +5,7 @@ use indicatif::ProgressBar;
 use std::ops::ControlFlow;
 use std::time::Instant;
 use trimtab::Result;
+use trimtab::train::metrics::Scores;
 use trimtab::train::{Epoch, Progress, Report};
 
 /// Who is told how a run goes.
@@ -14,7 +15,10 @@ pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 pub fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<Report> {
     with_bar(run, |bar, p| match p {
         Progress::Begin(None) => {}
-        Progress::Begin(Some(m)) => terminal::line(bar, &format!("head alone: dev loss {:.4}, {m}", m.loss)),
+        Progress::Begin(Some(m)) => {
+            let what = if matches!(m.scores, Scores::Mlm { .. }) { "as it began" } else { "head alone" };
+            terminal::line(bar, &format!("{what}: dev loss {:.4}, {m}", m.loss));
+        }
         Progress::Epoch(e) => epoch_line(bar, e, epochs),
         Progress::Step { .. } => {}
     })

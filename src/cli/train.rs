@@ -33,6 +33,10 @@ pub struct Args {
     #[arg(long, value_name = "BIAS")]
     out: PathBuf,
 
+    /// Begin with the encoder's biases of this bias file, of whatever task: adapted to plain text by mlm, say. The head
+    /// begins as ever
+    #[arg(long, value_name = "BIAS")]
+    start: Option<PathBuf>,
     /// With few examples of each label: tune the biases on pairs of texts, near each other where their labels are the
     /// same (the SetFit recipe: one pass over pairs), then the head on the vectors that come of it
     #[arg(long, conflicts_with_all = ["epochs", "patience", "class_weights"])]
@@ -95,8 +99,8 @@ impl Args {
         if share == 0.0 || n < 2 {
             return (examples, None);
         }
-        let (learned, scored) =
-            data::hold_out(examples.clone(), share, self.seed, self.lesson.task == Kind::Qa);
+        let neighbours = matches!(self.lesson.task, Kind::Qa | Kind::Mlm);
+        let (learned, scored) = data::hold_out(examples.clone(), share, self.seed, neighbours);
         if self.lesson.task.of(&learned, &self.lesson.data).is_err() {
             // Of so rare an answer none was left to learn from.
             return (examples, None);
@@ -133,6 +137,9 @@ pub fn run(args: Args) -> Result<()> {
     };
     let options = args.settings.options();
     let mut model = Personal::new(&base, task, &options)?;
+    if let Some(start) = &args.start {
+        model.start_from(start)?;
+    }
     if args.terms.contains(Term::K) {
         terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
     }
@@ -196,7 +203,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Fails early where a result could not be written.
 fn check_targets(args: &Args) -> Result<()> {
-    let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref()];
+    let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref(), args.start.as_ref()];
     args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     args.plots.as_ref().map_or(Ok(()), |dir| args::check_dir("--plots", dir))
 }
@@ -233,7 +240,9 @@ fn summary(args: &Args, model: &Personal, report: &Report, verdict: Option<&Verd
         terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
     let kept = match (report.kept, report.epochs.len()) {
         (0, epochs) if report.before.is_some() => {
-            format!("the fitted head alone, for none of {epochs} epochs was better")
+            let before =
+                if args.lesson.task == Kind::Mlm { "what it began with" } else { "the fitted head alone" };
+            format!("{before}, for none of {epochs} epochs was better")
         }
         (kept, epochs) => format!("epoch {kept} of {epochs}"),
     };

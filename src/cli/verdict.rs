@@ -4,7 +4,7 @@ use super::terminal;
 use std::path::{Path, PathBuf};
 use trimtab::data::Example;
 use trimtab::quant::Base;
-use trimtab::train::metrics::Metrics;
+use trimtab::train::metrics::{Metrics, Scores};
 use trimtab::train::{HeldOut, Interval};
 use trimtab::{Error, Options, Personal, Result};
 
@@ -31,7 +31,9 @@ impl Verdict {
         let Some(now) = model.answers(&data)? else {
             let metrics = |m: &Personal| Ok(Score { metrics: m.evaluate(dev)?, interval: None, lead: None });
             let previous: Option<Score> = previous.map(metrics).transpose()?;
-            return Ok(Verdict { metrics: model.evaluate(dev)?, interval: None, head_alone: None, previous });
+            let alone = |metrics| Score { metrics, interval: None, lead: None };
+            let head_alone = model.evaluate_untrained(&data)?.map(alone);
+            return Ok(Verdict { metrics: model.evaluate(dev)?, interval: None, head_alone, previous });
         };
         let score = |other: &HeldOut| Score {
             metrics: other.metrics(),
@@ -56,6 +58,9 @@ impl Verdict {
 
     /// One line for each model.
     pub fn lines(&self) -> String {
+        if matches!(self.metrics.scores, Scores::Mlm { .. }) {
+            return self.hidden_words();
+        }
         let (name, _) = self.metrics.named()[0];
         let name = name.replace('_', " ");
         let how = if self.interval.is_some() { ", with 95 % intervals" } else { "" };
@@ -74,6 +79,20 @@ impl Verdict {
             }
         }
         line("now", &self.metrics, &self.interval, None);
+        out
+    }
+
+    /// Of hidden words: the head is the base's, so what there was before is the base, or what --start named.
+    fn hidden_words(&self) -> String {
+        let mut out = format!("hidden words of {} held-out texts:", self.metrics.examples);
+        let before = |score: &Option<Score>| score.as_ref().map(|s| s.metrics.to_string());
+        for (what, metrics) in [
+            ("as it began", before(&self.head_alone)),
+            ("the file before", before(&self.previous)),
+            ("now", Some(self.metrics.to_string())),
+        ] {
+            out += &metrics.map_or(String::new(), |m| format!("\n  {what:15} {m}"));
+        }
         out
     }
 

@@ -104,7 +104,7 @@ impl<'a> Index<'a> {
 
 /// Sets a share of the examples aside to score on; the rest is to learn from, in its order. Neither is empty.
 ///
-/// `seed` decides which, but where neighbours belong together, as questions on one text do: there it is the last.
+/// `seed` decides which, but where neighbours belong together, as questions on one text and paragraphs of one do: there it is the last.
 pub fn hold_out(
     examples: Vec<Example>,
     share: f64,

@@ -1,4 +1,4 @@
-//! Reads examples from TSV, CSV and JSON Lines files.
+//! Reads examples from TSV, CSV, JSON Lines and plain text files.
 
 use super::csv_file::Records;
 use super::lines::Lines;
@@ -23,6 +23,8 @@ pub enum Format {
     Conll,
     /// One JSON object of questions about texts.
     Squad,
+    /// A text a line, and no labels; blank lines are none.
+    Text,
 }
 
 impl FromStr for Format {
@@ -35,7 +37,10 @@ impl FromStr for Format {
             "jsonl" | "ndjson" | "json-lines" => Ok(Format::Jsonl),
             "conll" | "bio" | "iob" => Ok(Format::Conll),
             "squad" | "json" => Ok(Format::Squad),
-            _ => Err(Error::Config(format!("unknown format `{s}`; known: tsv, csv, jsonl, conll, squad"))),
+            "text" | "txt" => Ok(Format::Text),
+            _ => Err(Error::Config(format!(
+                "unknown format `{s}`; known: tsv, csv, jsonl, conll, squad, text"
+            ))),
         }
     }
 }
@@ -47,7 +52,7 @@ impl Format {
         extension.parse().map_err(|_| {
             let what = format!(
                 "cannot tell the format from the extension `{extension}`; known: .tsv, .csv, .jsonl, .ndjson, \
-                 .json-lines, .conll, .json; say which it is with --format"
+                 .json-lines, .conll, .json, .txt; say which it is with --format"
             );
             Error::data(path, None, what)
         })
@@ -127,6 +132,10 @@ pub fn read_from(
             read_table(path, columns, want, || records.next_record())?
         }
         Format::Jsonl => read_jsonl(reader, path, columns, want)?,
+        Format::Text if want == Wanted::Nothing => read_text(reader, path)?,
+        Format::Text => {
+            return Err(Error::data(path, None, "plain text has no labels; it is for --task mlm"));
+        }
         Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => conll::read(reader, path, want)?,
         Format::Conll => {
             return Err(Error::data(path, None, "a file of tagged tokens is for --task tag"));
@@ -134,6 +143,23 @@ pub fn read_from(
     };
     if examples.is_empty() {
         return Err(Error::data(path, None, "the file is empty"));
+    }
+    Ok(examples)
+}
+
+/// A text a line.
+fn read_text(reader: impl BufRead, path: &Path) -> Result<Vec<Example>> {
+    let mut lines = Lines::new(reader, path);
+    let (mut examples, mut any) = (Vec::new(), false);
+    while let Some((line, text)) = lines.next_line()? {
+        any = true;
+        let text_a = text.trim().to_owned();
+        if !text_a.is_empty() {
+            examples.push(Example { text_a, line, ..Example::default() });
+        }
+    }
+    if any && examples.is_empty() {
+        return Err(Error::data(path, None, "every line is blank"));
     }
     Ok(examples)
 }
@@ -404,11 +430,27 @@ mod tests {
     }
 
     #[test]
+    fn plain_text_is_a_text_a_line() {
+        let read = |text: &str| read_as(Format::Text, text, &Columns::default(), Wanted::Nothing);
+        let got = read("\u{feff}one\ttwo\r\n\n \t \n  = é =\nlast").unwrap();
+        let got: Vec<(usize, &str)> = got.iter().map(|e| (e.line, &e.text_a[..])).collect();
+        assert_eq!(got, [(1, "one\ttwo"), (4, "= é ="), (5, "last")]);
+        for (text, wanted) in [
+            ("", "f: the file is empty"),
+            (" \n\n", "f: the file is empty"),
+            ("\t\n", "f: every line is blank"),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), wanted);
+        }
+        assert_eq!(error(Format::Text, "a"), "f: plain text has no labels; it is for --task mlm");
+    }
+
+    #[test]
     fn format_by_extension_or_flag() {
         assert_eq!(Format::of(Path::new("a/b.TSV")).unwrap(), Format::Tsv);
         assert_eq!("ndjson".parse::<Format>().unwrap(), Format::Jsonl);
-        let e = Format::of(Path::new("a.txt")).unwrap_err().to_string();
-        assert!(e.contains("`txt`") && e.contains(".jsonl") && e.contains("--format"), "{e}");
+        let e = Format::of(Path::new("a.doc")).unwrap_err().to_string();
+        assert!(e.contains("`doc`") && e.contains(".jsonl") && e.contains("--format"), "{e}");
         assert!(Format::of(Path::new("a")).is_err());
         assert!(matches!("xml".parse::<Format>(), Err(Error::Config(_))));
         let missing = read_examples(Path::new("no/such/file.tsv"), &Columns::default(), Wanted::Name);

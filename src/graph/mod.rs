@@ -13,16 +13,17 @@ mod nodes;
 mod split;
 mod wiring;
 
-use crate::config::{Config, Pooling};
+use crate::config::{Config, Family, Gelu, MlmHead, Pooling};
 use crate::error::{Error, Result};
 use crate::import::canonical;
 use crate::ops::attention::{Heads, Queries};
 use crate::ops::dropout::{self, Dropout};
 use crate::ops::embed::Embed;
 use crate::ops::linear::Linear;
+use crate::ops::masked_lm::MaskedLm;
 use crate::ops::pooler::Pooler;
 use crate::ops::{Numerics, Values};
-use crate::params::{Layout, Role, Term};
+use crate::params::{Layout, MlmNames, Role, Term};
 use crate::quant::{Base, QMatrix};
 use crate::tokenize::Encoded;
 use adapter::{FusedOp, Recycled, Running};
@@ -136,6 +137,8 @@ pub struct Graph {
     first: Arc<FirstNode>,
     pub(crate) pooler: Arc<PoolerNode>,
     pub(crate) head: Arc<HeadNode>,
+    /// In the place of a head that is trained. It stands outside of the plans, for it reads but a few rows of the pooler's.
+    mlm_head: Option<MaskedLm>,
     layout: Layout,
     numerics: Numerics,
     inference: Arc<TypedSimplePlan>,
@@ -254,6 +257,7 @@ impl Graph {
                 dropout: Dropout { p: rates.head, site: u32::MAX },
                 by_token: pooling == Pooling::Tokens,
             }),
+            mlm_head: None,
             inference: SimplePlan::new(TypedModel::default()).map_err(internal)?,
             numerics,
             layout,
@@ -267,6 +271,52 @@ impl Graph {
     /// The same with the head's two parameters under another name.
     pub fn with_head(self, name: &str) -> Graph {
         Graph { layout: self.layout.with_head(name), ..self }
+    }
+
+    /// The same with the base's masked-LM head, frozen, above the tokens' vectors.
+    ///
+    /// Errors: `Error::Config` for a base without one, or whose head does not end in the word embeddings.
+    pub fn with_mlm_head(self, base: &Base) -> Result<Graph> {
+        let (config, path) = (base.config(), base.path().display());
+        let names = MlmNames::of(config.family);
+        let what = match base.mlm_head() {
+            MlmHead::Tied => {
+                let vector = |module: &str, part: &str| base.vector(&format!("{module}.{part}"));
+                let linear = |matrix| Linear { parts: vec![matrix], gelu: None };
+                let word = base.matrix(&canonical::embeddings(config.family, "word"))?;
+                let head = MaskedLm {
+                    dense: linear(base.matrix(&format!("{}.weight", names.dense))?),
+                    dense_bias: vector(names.dense, "bias")?,
+                    // The other two have it whatever their config says of the encoder.
+                    gelu: match config.family {
+                        Family::Bert | Family::DistilBert => config.gelu,
+                        Family::Roberta | Family::Electra => Gelu::Erf,
+                    },
+                    gain: vector(names.norm, "weight")?,
+                    norm_bias: vector(names.norm, "bias")?,
+                    eps: config.layer_norm_eps,
+                    decoder: linear(word.to_linear()),
+                    bias: base.vector(names.bias)?,
+                };
+                return Ok(Graph { mlm_head: Some(head), ..self });
+            }
+            MlmHead::Untied => format!(
+                "the masked-LM head that {path} was made from ends in a weight of its own, `{}`; one that ends in the word \
+                 embeddings is needed (`tie_word_embeddings` not false)",
+                names.decoder
+            ),
+            MlmHead::None => format!(
+                "{path} has no masked-LM head; make the base of a checkpoint that has one, such as bert-base-uncased: of \
+                 this family's ...ForMaskedLM, with `{}` and `{}.weight`",
+                names.bias, names.dense
+            ),
+        };
+        Err(Error::Config(what))
+    }
+
+    /// The frozen head that guesses hidden words, where there is one.
+    pub fn mlm_head(&self) -> Option<&MaskedLm> {
+        self.mlm_head.as_ref()
     }
 
     /// The trainable parameters and their places.

@@ -23,7 +23,7 @@ impl Dropout {
         }
         let threshold = (f64::from(self.p) * 2f64.powi(32)) as u64;
         let keep = 1.0 / (1.0 - self.p);
-        let stream = mix(key as u64 ^ (u64::from(self.site) << 48));
+        let stream = stream(key, self.site);
         for (i, x) in x.iter_mut().enumerate() {
             let hash = mix(stream.wrapping_add((first + i) as u64));
             *x *= if hash >> 32 < threshold { 0.0 } else { keep };
@@ -49,6 +49,15 @@ pub fn key(seed: u64, epoch: usize, example: usize) -> i64 {
 /// The key of the second text of an example whose first one has `key`.
 pub fn partner(key: i64) -> i64 {
     if key == OFF { OFF } else { (mix(key as u64) | 1) as i64 }
+}
+
+/// The hash of place `i` of example `key` at a site.
+pub(super) fn hash(key: i64, site: u32, i: usize) -> u64 {
+    mix(stream(key, site).wrapping_add(i as u64))
+}
+
+fn stream(key: i64, site: u32) -> u64 {
+    mix(key as u64 ^ (u64::from(site) << 48))
 }
 
 /// SplitMix64's finalizer (Steele et al. 2014).

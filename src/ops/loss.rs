@@ -7,12 +7,15 @@
 //! - [`Target::Tags`]: the cross-entropy of each token that has a label, mean over these.
 //! - [`Target::Span`]: of two outputs a token, the mean of the cross-entropies over the text's tokens: of the first
 //!   output for the start, of the second for the end; `d_y = (softmax(y) − onehot) / (2 · batch)`.
+//! - [`Target::Cloze`]: the cross-entropy of each hidden word over the vocabulary, mean over these ([`super::masked_lm`]).
 //! - [`Target::Value`]: squared error `(y − t)²`; `d_y = 2 (y − t) / batch`.
 //!
 //! The same as PyTorch's `CrossEntropyLoss`, `BCEWithLogitsLoss` and `MSELoss`, which `transformers` takes for these
 //! tasks. In f64 by the `libm` crate, which is the same on every platform.
 
+use super::masking::Words;
 use super::ndarray::*;
+use std::sync::Arc;
 
 /// What the logits of a text should say, one row of them, or for tags and spans one a token.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +33,9 @@ pub enum Target {
     Partner,
     /// The first output is largest in the first of these rows, the second in the second.
     Span(usize, usize),
+    /// No logit: the words of the text itself, of which some are hidden by its key ([`Words::hide`]). Words that are
+    /// hidden already are [`Target::Tags`].
+    Cloze(Arc<Words>),
 }
 
 /// Probabilities of one row of logits.
@@ -104,7 +110,7 @@ pub fn loss<'a>(
                 }
             }
             Target::Value(t) => d[0] = (c * 2.0 * (f64::from(y[0]) - f64::from(*t))) as f32,
-            Target::Partner => {}
+            Target::Partner | Target::Cloze(_) => {}
         }
     }
     (shares, d)
@@ -144,7 +150,7 @@ pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
             y.iter().zip(wanted).map(one).sum::<f64>() / y.len() as f64
         }
         Target::Value(t) => (f64::from(y[0]) - f64::from(*t)).powi(2),
-        Target::Partner => 0.0,
+        Target::Partner | Target::Cloze(_) => 0.0,
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In network order: [`embed`], [`add_norm`], a [`linear`] where the embeddings are narrower, then per layer [`linear`] (q, k and v in one), [`attention`],
 //! [`linear`] (m1), [`add_norm`], [`linear`] with GELU (m2), [`linear`] (m3), [`add_norm`]; at the end
-//! [`pooler`], [`head`] and [`loss`], or [`similarity`] where there is no head.
+//! [`pooler`], [`head`] and [`loss`], or [`similarity`] where there is no head, or [`masked_lm`] over tokens that
+//! [`masking`] hid.
 //!
 //! Conventions:
 //! - A batch is ragged: the tokens of all texts one after another, `[rows, hidden]`, and `offsets: [batch + 1]`.
@@ -22,6 +23,8 @@ pub mod embed;
 pub mod head;
 pub mod linear;
 pub mod loss;
+pub mod masked_lm;
+pub mod masking;
 pub mod pooler;
 pub mod similarity;
 

@@ -3,6 +3,7 @@
 use super::Labelled;
 use super::answers;
 use super::lanes::Cut;
+use super::masked;
 use super::metrics::{self, Metrics};
 use super::pairs;
 use super::prefix::{self, PrefixCache};
@@ -120,6 +121,9 @@ pub(super) fn evaluate_cut(
     cut: Cut,
     above: Above,
 ) -> Result<Metrics> {
+    if let Some(head) = graph.mlm_head() {
+        return masked::evaluate(graph, head, theta, data, cut);
+    }
     if graph.labels() == 0 {
         return pairs::evaluate(graph, theta, data, cut, above);
     }

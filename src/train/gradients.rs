@@ -98,6 +98,9 @@ impl<'g> Gradients<'g> {
         known: Option<Known>,
         grad: &mut [f32],
     ) -> Result<(f64, Vec<Vec<f32>>)> {
+        if let Some(head) = self.graph.mlm_head() {
+            return Ok((self.of_masked(head, theta, batch, keys, grad)?, Vec::new()));
+        }
         if self.graph.labels() == 0 {
             return Ok((self.of_pairs(theta, batch, keys, known, grad)?, Vec::new()));
         }

@@ -61,6 +61,13 @@ pub enum Scores {
         /// Mean over the first texts of `1 / rank` of their own second one.
         mrr: f64,
     },
+    /// Hidden words.
+    Mlm {
+        /// Share of them that are guessed.
+        accuracy: f64,
+        /// `e^loss`: among as many words, each as likely as the others, the guess would be as hard.
+        perplexity: f64,
+    },
     /// An answer a question; see [`super::answers`].
     Qa {
         /// Share of answers that are right but for articles, punctuation, spaces and case.
@@ -82,16 +89,19 @@ impl Metrics {
             }
             Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
             Scores::Contrastive { recall_at_1, mrr } => vec![("recall_at_1", recall_at_1), ("mrr", mrr)],
+            Scores::Mlm { accuracy, perplexity } => vec![("perplexity", perplexity), ("accuracy", accuracy)],
             Scores::Qa { exact_match, f1 } => vec![("f1", f1), ("exact_match", exact_match)],
             Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
         }
     }
 
     /// The score that tells most: accuracy, micro F1, Pearson's correlation, F1 of words, or F1 of spans; while there
-    /// are none of these, how far tags' accuracy is from 1, below 0.
+    /// are none of these, how far tags' accuracy is from 1, below 0. Of hidden words `1 / perplexity`, which tells more than how many were
+    /// guessed: most improve without becoming the likeliest of all.
     pub fn main(&self) -> f64 {
         match self.scores {
             Scores::Tag { span_f1: 0.0, accuracy } => accuracy - 1.0,
+            Scores::Mlm { perplexity, .. } => 1.0 / perplexity,
             _ => self.named()[0].1,
         }
     }
@@ -121,6 +131,9 @@ impl fmt::Display for Metrics {
             Scores::Contrastive { recall_at_1, mrr } => {
                 write!(f, "recall@1 {:.1} %, MRR {mrr:.3}", 100.0 * recall_at_1)
             }
+            Scores::Mlm { accuracy, perplexity } => {
+                write!(f, "accuracy {:.1} %, perplexity {perplexity:.2}", 100.0 * accuracy)
+            }
             Scores::Qa { exact_match, f1 } => {
                 write!(f, "exact match {:.1} %, F1 {f1:.3}", 100.0 * exact_match)
             }
@@ -145,7 +158,7 @@ pub fn of<'a>(
             Target::Class(t) => classes.push((*t, super::largest(y))),
             Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
             Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
-            Target::Span(..) | Target::Partner => {}
+            Target::Span(..) | Target::Partner | Target::Cloze(_) => {}
             Target::Tags(t) => {
                 tags.push(
                     t.iter().map(|(row, t)| (*t, super::largest(&y[row * outputs..][..outputs]))).collect(),

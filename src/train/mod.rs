@@ -9,6 +9,7 @@ pub mod exact;
 pub mod gradients;
 pub mod held_out;
 mod lanes;
+pub(crate) mod masked;
 pub mod memory;
 pub mod metrics;
 mod pairs;
@@ -55,7 +56,8 @@ pub struct Labelled {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Criterion {
-    /// The one that tells most of the task: accuracy, micro F1, Pearson's correlation, F1 of spans or of words.
+    /// The one that tells most of the task: accuracy, micro F1, Pearson's correlation, F1 of spans or of words; of hidden words the
+    /// lower perplexity.
     #[default]
     Main,
     /// Share of right answers.
@@ -204,13 +206,16 @@ impl TrainConfig {
 }
 
 /// All parameters with a head fitted to what the encoder gives, the biases as they are: what any training must beat.
-/// `None` where no head can be fitted.
+/// `None` where no head can be fitted; a masked-LM head is fitted as it comes.
 pub(crate) fn fit_head(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
     config: &TrainConfig,
 ) -> Result<Option<Vec<f32>>> {
+    if graph.mlm_head().is_some() {
+        return Ok(Some(theta.to_vec()));
+    }
     if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
         return Ok(None);
     }
@@ -271,7 +276,8 @@ pub fn lr_for(examples: usize, labels: usize) -> f64 {
 /// How a run ended.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Scores on dev of a fitted head alone, where one was fitted and there is a dev.
+    /// Scores on dev of a fitted head alone, where one was fitted and there is a dev; of a masked-LM head, which comes with
+    /// the base, the base's own.
     pub before: Option<Metrics>,
     /// All parameters with that head, before any step.
     #[serde(skip)]

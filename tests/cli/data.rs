@@ -122,11 +122,11 @@ fn bad_json() {
 
 #[test]
 fn unknown_extension() {
-    let words = ["x.txt", "`txt`", ".tsv, .csv, .jsonl", "--format"];
-    refused_everywhere("x.txt", "label\ttext\ngood\ta\n", USAGE, &words);
+    let words = ["x.doc", "`doc`", ".tsv, .csv, .jsonl", "--format"];
+    refused_everywhere("x.doc", "label\ttext\ngood\ta\n", USAGE, &words);
     let s = Sandbox::new();
-    s.write("x.txt", s.read("train.tsv"));
-    s.ok("train --base base --data x.txt --format tsv --out x.bias --epochs 1");
+    s.write("x.doc", s.read("train.tsv"));
+    s.ok("train --base base --data x.doc --format tsv --out x.bias --epochs 1");
     let words = ["xml", "tsv, csv, jsonl"];
     s.refuses("train --base base --data x.txt --format xml --out x.bias", USAGE, &words);
 }

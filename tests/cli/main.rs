@@ -2,6 +2,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../common/mlm.rs"]
+mod mlm;
 
 mod answers;
 mod bench;
@@ -10,6 +12,7 @@ mod disk;
 mod experiment;
 mod families;
 mod files;
+mod hidden_words;
 mod interrupt;
 mod memory;
 mod results;
