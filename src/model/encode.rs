@@ -1,0 +1,127 @@
+//! Examples as a model reads them.
+
+use super::Personal;
+use crate::data::Example;
+use crate::error::{Error, Result};
+use crate::ops::loss::Target;
+use crate::task::Task;
+use crate::tokenize::{Encoded, Window};
+use crate::train::Labelled;
+use crate::train::answers::{self, Part, Question};
+use rayon::prelude::*;
+use std::path::Path;
+use std::sync::Arc;
+
+impl Personal {
+    /// Examples as the model reads them, to be answered and scored. Errors: a label that it does not know.
+    pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+        self.encoded(examples, true)
+    }
+
+    /// `scored`: with what only scores need.
+    pub(super) fn encoded(&self, examples: &[Example], scored: bool) -> Result<Vec<Labelled>> {
+        let targets = self.task.targets(examples, Path::new("the examples"))?;
+        if self.task == Task::Contrastive {
+            return self.encode_pairs(examples, targets);
+        }
+        if self.task == Task::Qa {
+            return self.encode_questions(examples, &targets, scored);
+        }
+        if self.task == Task::Mlm {
+            return self.encode_plain(examples);
+        }
+        let texts = self.encode_texts(examples)?;
+        let labelled = texts.into_iter().zip(targets).map(|((text, starts), target)| Labelled {
+            text,
+            target: match target {
+                Target::Tags(tags) => Target::Tags(
+                    tags.into_iter().filter_map(|(word, tag)| Some(((*starts.get(word)?)?, tag))).collect(),
+                ),
+                target => target,
+            },
+            partner: None,
+            part: None,
+        });
+        Ok(labelled.collect())
+    }
+
+    /// Every text whole, in windows where it is longer; those without a word that could be hidden are left out.
+    fn encode_plain(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
+        let (_, words) = self.encoder.words()?;
+        let words = Arc::new(words);
+        let windows = |text: &str| self.encoder.encode_parts(text);
+        let texts: Vec<&str> = examples
+            .iter()
+            .flat_map(|e| [Some(&e.text_a[..]), e.text_b.as_deref()].into_iter().flatten())
+            .collect();
+        let encoded: Vec<Vec<Encoded>> =
+            self.pool.install(|| texts.par_iter().map(|text| windows(text)).collect::<Result<_>>())?;
+        let some = encoded.into_iter().flatten().filter(|text| text.ids.iter().any(|id| words.has(*id)));
+        let labelled: Vec<Labelled> = some
+            .map(|text| Labelled { text, target: Target::Cloze(words.clone()), partner: None, part: None })
+            .collect();
+        match labelled.is_empty() {
+            true => Err(Error::Config("there is no word in the texts that the tokenizer knows".into())),
+            false => Ok(labelled),
+        }
+    }
+
+    /// The two texts of each example by themselves.
+    fn encode_pairs(&self, pairs: &[Example], targets: Vec<Target>) -> Result<Vec<Labelled>> {
+        let one = |(e, target): (&Example, Target)| {
+            let partner = e.text_b.as_deref().map(|b| self.encoder.encode(b, None)).transpose()?;
+            Ok(Labelled { text: self.encoder.encode(&e.text_a, None)?, target, partner, part: None })
+        };
+        self.pool.install(|| pairs.par_iter().zip(targets).map(one).collect())
+    }
+
+    /// The windows of every question's context.
+    fn encode_questions(
+        &self,
+        examples: &[Example],
+        answers: &[Target],
+        scored: bool,
+    ) -> Result<Vec<Labelled>> {
+        let mut labelled = Vec::new();
+        for ((e, windows), answer) in examples.iter().zip(self.windows(examples)?).zip(answers) {
+            let question = scored.then(|| Arc::new(Question::of(e)));
+            for window in windows {
+                let target = match answer {
+                    Target::Span(start, end) => answers::rows(&window, *start..*end),
+                    other => other.clone(),
+                };
+                let part = |question| Part { question, places: window.places };
+                labelled.push(Labelled {
+                    text: window.text,
+                    target,
+                    partner: None,
+                    part: question.clone().map(part),
+                });
+            }
+        }
+        Ok(labelled)
+    }
+
+    /// What the model reads of every question. Errors: an example without a context.
+    pub(super) fn windows(&self, examples: &[Example]) -> Result<Vec<Vec<Window>>> {
+        let of = |e: &Example| match &e.text_b {
+            Some(context) => self.encoder.encode_windows(&e.text_a, context, self.stride),
+            None => Err(Error::Config("qa needs a pair: a question, and the text with its answer".into())),
+        };
+        self.pool.install(|| examples.par_iter().map(of).collect())
+    }
+
+    /// The tokens of every example, and for tags the row of each word's first.
+    pub(super) fn encode_texts(&self, examples: &[Example]) -> Result<Vec<(Encoded, Vec<Option<usize>>)>> {
+        self.pool.install(|| match self.task {
+            Task::Tag(_) => examples
+                .par_iter()
+                .map(|e| self.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
+                .collect(),
+            _ => {
+                let texts = self.encoder.encode_all(examples)?;
+                Ok(texts.into_iter().map(|text| (text, Vec::new())).collect())
+            }
+        })
+    }
+}
