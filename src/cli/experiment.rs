@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use trimtab::experiment::{self, Findings, Lab, Run, Setup};
+use trimtab::task::Kind;
 use trimtab::train::{Head, TrainConfig};
 use trimtab::{Error, Personal, Result, plots};
 
@@ -103,8 +104,10 @@ pub fn run(args: Args) -> Result<()> {
     let Material { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind())?;
-    let (config, options) =
-        (|examples| args.settings.config(examples, task.labels().len()), args.settings.options());
+    let (config, options) = (
+        |examples| args.settings.config(examples, task.labels().len(), task.kind() == Kind::Contrastive),
+        args.settings.options(),
+    );
     let model = Personal::new(&base, task.clone(), &options)?;
     config(train.len()).selection(model.graph().layers())?;
     args::make_dir(&args.out)?;
@@ -173,6 +176,10 @@ fn about(args: &Args, model: &Personal, config: &TrainConfig, examples: usize, h
         Some(n) => n.to_string(),
         None => format!("{} (more for fewer examples)", config.epochs),
     };
+    let batch = match args.settings.batch {
+        Some(n) => n.to_string(),
+        None => format!("{} (less for fewer)", config.batch),
+    };
     let lr = match args.settings.lr {
         Some(lr) => lr.to_string(),
         None => format!("{} (by the number of examples)", config.lr),
@@ -183,7 +190,7 @@ fn about(args: &Args, model: &Personal, config: &TrainConfig, examples: usize, h
     };
     format!(
         "# Which biases, how many examples\n\n{}, base `{}`, {}: {} examples of `{}`, scored on {} of `{}`; {seeds}. From {head}, \
-         learning rate {lr}, epochs {epochs}, batches of {}.\n\n```sh\n{}\n```\n",
+         learning rate {lr}, epochs {epochs}, batches of {batch}.\n\n```sh\n{}\n```\n",
         model.task().kind(),
         args.lesson.base.display(),
         model.graph().numerics().describe(),
@@ -191,7 +198,6 @@ fn about(args: &Args, model: &Personal, config: &TrainConfig, examples: usize, h
         args.lesson.data.display(),
         terminal::count(held_out),
         args.dev.display(),
-        config.batch,
         command_line()
     )
 }

@@ -7,7 +7,7 @@ use trimtab::data::Example;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
-use trimtab::train::{Criterion, Head, TrainConfig, epochs_for, lr_for};
+use trimtab::train::{Criterion, Head, TrainConfig, batch_for, epochs_for, lr_for};
 use trimtab::{Error, Options, Personal, Result, Task};
 
 /// What is learned from.
@@ -72,9 +72,9 @@ pub struct Settings {
     /// The head's learning rate, as a factor of --lr
     #[arg(long, default_value_t = 1.0, value_name = "X")]
     head_rate: f32,
-    /// Texts a step
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    batch: usize,
+    /// Texts a step [default: 4 for 100 examples, 8 for 200 to 1,300, 16 for 2,700 or more, and for contrastive and setfit]
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
     /// Longest text in tokens; longer ones are cut, for qa and mlm into several windows
     #[arg(long, default_value_t = 128, value_name = "N")]
     max_len: usize,
@@ -167,13 +167,14 @@ impl Settings {
         !matches!(self.keep, None | Some(Keep::Last))
     }
 
-    /// For so many examples of `labels` labels; 0 where there are none.
-    pub fn config(&self, examples: usize, labels: usize) -> TrainConfig {
+    /// For so many examples of `labels` labels; 0 where there are none. `by_pairs`: the texts of a batch are compared with
+    /// one another, so that it decides more than how large a step is.
+    pub fn config(&self, examples: usize, labels: usize, by_pairs: bool) -> TrainConfig {
         TrainConfig {
             epochs: self.epochs.unwrap_or_else(|| epochs_for(examples)),
             lr: self.lr.unwrap_or_else(|| lr_for(examples, labels)),
             head_rate: self.head_rate,
-            batch: self.batch,
+            batch: self.batch.unwrap_or_else(|| if by_pairs { 16 } else { batch_for(examples) }),
             head: match self.head {
                 HeadInit::Random => Head::Random,
                 HeadInit::Fitted => Head::Fitted,

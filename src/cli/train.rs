@@ -133,7 +133,7 @@ pub fn run(args: Args) -> Result<()> {
         terms: args.terms.clone(),
         layers: args.layers.clone(),
         patience: args.patience,
-        ..args.settings.config(train.len(), labels)
+        ..args.settings.config(train.len(), labels, args.setfit || task.kind() == Kind::Contrastive)
     };
     let options = args.settings.options();
     let mut model = Personal::new(&base, task, &options)?;
@@ -161,7 +161,8 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
 
-    if args.settings.lr.is_none() || args.settings.epochs.is_none() {
+    let Settings { lr, epochs, batch, .. } = &args.settings;
+    if lr.is_none() || epochs.is_none() || batch.is_none() {
         terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), model.labels().len())));
     }
     let previous = verdict::previous(&base, &args.out, &model, &options);
@@ -211,8 +212,15 @@ fn check_targets(args: &Args) -> Result<()> {
 /// What was chosen where nothing was given, and why.
 fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize) -> String {
     let mut chosen = Vec::new();
+    let mut by_size = Vec::new();
     if args.settings.epochs.is_none() && !args.setfit {
-        chosen.push(format!("{} epochs, for {} examples", config.epochs, terminal::count(examples)));
+        by_size.push(format!("{} epochs", config.epochs));
+    }
+    if args.settings.batch.is_none() {
+        by_size.push(format!("batches of {}", config.batch));
+    }
+    if !by_size.is_empty() {
+        chosen.push(format!("{}, for {} examples", by_size.join(" in "), terminal::count(examples)));
     }
     if args.settings.lr.is_none() {
         let few = examples < 10 * labels && !args.setfit;

@@ -267,6 +267,12 @@ pub fn epochs_for(examples: usize) -> usize {
     (4000 / examples.max(1)).clamp(3, 20)
 }
 
+/// Texts a step for so many examples, so that [`epochs_for`] makes some 500 steps or more of them: few large steps learn
+/// less from few examples.
+pub fn batch_for(examples: usize) -> usize {
+    examples.saturating_mul(epochs_for(examples)).div_ceil(500).clamp(4, 16)
+}
+
 /// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
 /// head learns from its own above all.
 pub fn lr_for(examples: usize, labels: usize) -> f64 {

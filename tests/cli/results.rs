@@ -25,7 +25,7 @@ fn train_json() {
     assert_eq!(report["labels"], serde_json::json!(["bad", "good"]));
     assert_eq!(report["file_bytes"], s.read("x.bias").len());
     assert_eq!(report["interrupted"], false);
-    assert_eq!(report["steps"], 2);
+    assert_eq!(report["steps"], 2 * 4, "16 lines in batches of 4");
     let epochs = report["epochs"].as_array().unwrap();
     assert_eq!(epochs.len(), 2);
     for epoch in epochs {
@@ -67,7 +67,11 @@ fn stdout_has_results_only_and_stderr_plain_lines() {
     let lines: Vec<&str> = done.stderr.lines().collect();
     assert!(lines[0].contains("examples, 2 labels"), "{}", done.stderr);
     assert!(lines[1].starts_with("memory: about "), "{}", done.stderr);
-    assert!(lines[2].starts_with("chosen: learning rate 0.006, for there are fewer"), "{}", done.stderr);
+    assert!(
+        lines[2].starts_with("chosen: batches of 4, for 16 examples; learning rate 0.006, for there"),
+        "{}",
+        done.stderr
+    );
     assert!(lines[3].starts_with("head alone: dev loss"), "{}", done.stderr);
     assert!(lines[4].starts_with("epoch 1/2") && lines[5].starts_with("epoch 2/2"), "{}", done.stderr);
     assert!(lines[4].contains("dev loss") && lines[4].contains("accuracy"), "{}", done.stderr);

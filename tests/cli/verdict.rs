@@ -69,7 +69,7 @@ fn some_lines_are_held_out_where_there_is_no_dev() {
     let s = Sandbox::new();
     let lines: String = (0..200).map(|i| format!("{}\tword {i}\n", ["good", "bad"][i % 2])).collect();
     s.write("many.tsv", format!("label\ttext\n{lines}"));
-    const RUN: &str = "train --base base --data many.tsv --out x.bias --epochs 1";
+    const RUN: &str = "train --base base --data many.tsv --out x.bias --epochs 1 --batch 16";
     let held = s.ok(RUN);
     assert!(held.stderr.contains("held out: 20 of the 200 examples"), "{}", held.stderr);
     assert!(held.stdout.contains("accuracy on 20 held-out examples"), "{}", held.stdout);

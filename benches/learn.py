@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""What training learns, against a head alone and against PyTorch, over data sets, sizes and seeds.
+
+  learn.py --exe target/release/trimtab --base minilm.q8.safetensors --data DIR --out learn.jsonl
+  learn.py ... --rows torch-bitfit torch-full --peers DIR --python EXE --model DIR --seeds 0
+  learn.py --out learn.jsonl --table
+
+DIR has a folder for each data set, with train and dev (.tsv, .conll, .json). Every run is a line of --out: its score on dev
+(of the epoch that does best there, for all rows alike) and the seconds of the whole process. What --out has already is not
+run again. --table prints what it has as Markdown: mean and deviation over the seeds, in percent.
+
+Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (learning rate 1e-3, 16 epochs,
+dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and `torch-full`, fp32 by
+bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads for each.
+"""
+import argparse
+import collections
+import json
+import os
+import statistics
+import subprocess
+import tempfile
+import time
+
+CLASSIFY = ["sst2", "cola", "mrpc", "rte", "qnli", "mnli", "sms_spam", "tweet_emotion", "clinc150", "snips_intent"]
+TASKS = {name: "classify" for name in CLASSIFY}
+TASKS |= {"stsb": "regress", "wnut17": "tag", "ewt_pos": "tag", "snips_slots": "tag", "squad": "qa"}
+MAIN = {"classify": "accuracy", "regress": "pearson", "tag": "span_f1", "qa": "f1"}
+NO_SPANS = ["ewt_pos"]
+ENDING = {"tag": "conll", "qa": "json"}
+ROWS = {
+    "head": ["--terms", "none"],
+    "default": [],
+    "paper": "--lr 1e-3 --epochs 16 --encoder-dropout 0.1".split(),
+    "exact": ["--exact"],
+    "setfit": ["--setfit"],
+}
+TORCH = {"torch-bitfit": ["--mode", "bitfit", "--lr", "1e-3"], "torch-full": ["--mode", "full", "--lr", "5e-5"]}
+
+
+def score(task, metrics):
+    """The task's main score."""
+    return metrics["accuracy" if task in NO_SPANS else MAIN[TASKS[task]]]
+
+
+def files(a, task):
+    ending = ENDING.get(TASKS[task], "tsv")
+    return [os.path.join(a.data, task, f"{part}.{ending}") for part in ("train", "dev")]
+
+
+def ours(a, task, size, seed, row, out):
+    train, dev = files(a, task)
+    command = [a.exe, "train", "--base", a.base, "--data", train, "--dev", dev, "--out", out, "--json",
+               "--task", TASKS[task], "--seed", str(seed), "--threads", str(a.threads), *ROWS[row]]
+    command += ["--limit", str(size)] if size else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    report = json.loads(done.stdout)
+    return {"score": score(task, report["held_out"]["scores"]), "train_s": report["train_s"],
+            "last": score(task, report["epochs"][-1]["dev"]), "epochs": len(report["epochs"])}
+
+
+def torch(a, task, size, seed, row):
+    train, dev = files(a, task)
+    epochs = max(3, min(20, 4000 // size)) if size else 3
+    command = [a.python, os.path.join(a.peers, "bitfit_ref.py"), "--model", a.model, "--train", train, "--dev", dev,
+               "--epochs", str(epochs), "--batch", "16", "--max-len", "128", "--pool", "mean", "--seed", str(seed),
+               "--threads", str(a.threads), *TORCH[row]]
+    command += ["--limit", str(size)] if size else []
+    command += ["--regression"] if TASKS[task] == "regress" else []
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    epochs = [json.loads(line) for line in done.stdout.splitlines()]
+    epochs = [e for e in epochs if not e.get("final")]
+    scores = [e["pearson" if TASKS[task] == "regress" else "acc"] for e in epochs]
+    return {"score": max(s for s in scores if s == s), "last": scores[-1], "train_s": epochs[-1]["train_s"],
+            "epochs": len(epochs)}
+
+
+def read(path):
+    if not os.path.exists(path):
+        return []
+    with open(path, encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def table(results):
+    cells = collections.defaultdict(list)
+    for r in results:
+        cells[r["task"], r["size"], r["row"]].append(r)
+    rows = [r for r in [*ROWS, *TORCH] if any(k[2] == r for k in cells)]
+    print(f"| data, examples | {' | '.join(rows)} |\n|---|{'---|' * len(rows)}")
+    sums = collections.defaultdict(list)
+    for task in TASKS:
+        for size in sorted({k[1] for k in cells if k[0] == task}, key=lambda s: s or 1 << 40):
+            line = []
+            for row in rows:
+                scores = [100 * r["score"] for r in cells[task, size, row]]
+                if not scores:
+                    line.append("")
+                    continue
+                deviation = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+                line.append(f"{statistics.mean(scores):.1f}{deviation}")
+            if all(cells[task, size, row] for row in rows):
+                for row in rows:
+                    sums[size, row].append(statistics.mean(100 * r["score"] for r in cells[task, size, row]))
+            print(f"| {task}, {size or 'all'} | {' | '.join(line)} |")
+    for size in sorted({s for s, _ in sums}, key=lambda s: s or 1 << 40):
+        n = len(sums[size, rows[0]])
+        means = [f"{statistics.mean(sums[size, row]):.1f}" for row in rows]
+        print(f"| mean of {n}, {size or 'all'} | {' | '.join(means)} |")
+
+
+def main():
+    ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    ap.add_argument("--exe")
+    ap.add_argument("--base")
+    ap.add_argument("--data")
+    ap.add_argument("--out", required=True)
+    ap.add_argument("--rows", nargs="+", default=["head", "default", "paper"], choices=[*ROWS, *TORCH])
+    ap.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    ap.add_argument("--sizes", nargs="+", type=int, default=[100, 500, 1000], help="0: all")
+    ap.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    ap.add_argument("--threads", type=int, default=1)
+    ap.add_argument("--peers")
+    ap.add_argument("--python")
+    ap.add_argument("--model")
+    ap.add_argument("--table", action="store_true")
+    a = ap.parse_args()
+    results = read(a.out)
+    if a.table:
+        table(results)
+        return
+    known = {(r["task"], r["size"], r["seed"], r["row"]) for r in results}
+    with tempfile.TemporaryDirectory() as folder, open(a.out, "a", encoding="utf-8") as to:
+        for seed in a.seeds:
+            for size in a.sizes:
+                for task in a.tasks:
+                    for row in a.rows:
+                        if (task, size, seed, row) in known:
+                            continue
+                        if row in TORCH and TASKS[task] not in ("classify", "regress"):
+                            continue
+                        start = time.monotonic()
+                        if row in TORCH:
+                            found = torch(a, task, size, seed, row)
+                        else:
+                            found = ours(a, task, size, seed, row, os.path.join(folder, f"{len(known)}.bias.safetensors"))
+                            known.add((task, size, seed, row))
+                        found["wall_s"] = round(time.monotonic() - start, 2)
+                        line = {"task": task, "size": size, "seed": seed, "row": row} | found
+                        print(json.dumps(line), flush=True)
+                        to.write(json.dumps(line) + "\n")
+                        to.flush()
+
+
+if __name__ == "__main__":
+    main()
