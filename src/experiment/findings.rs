@@ -116,10 +116,12 @@ impl Findings {
     /// Name of the score that tells most: the task's first, or, where it is 0 in every run (that of spans, for tags which
     /// are none), the next.
     pub fn score_name(&self) -> &'static str {
-        let names = self.kind.scores();
+        // Tables are of fractions.
+        let names: Vec<&'static str> =
+            self.kind.scores().iter().copied().filter(|name| *name != "perplexity").collect();
         let scored = || self.rows.iter().flat_map(|row| &row.runs).filter_map(|run| run.scores.as_ref());
-        let tells = |name: &&&str| scored().any(|m| m.get(name).is_some_and(|v| v != 0.0));
-        names.iter().find(tells).unwrap_or(&names[0])
+        let tells = |name: &&&'static str| scored().any(|m| m.get(name).is_some_and(|v| v != 0.0));
+        names.iter().find(tells).copied().unwrap_or(names[0])
     }
 
     /// The row of a setup, if it has a run.

@@ -239,3 +239,13 @@ fn what_is_no_plain_text_is_refused() {
     s.refuses("embed --base f --bias y.bias x.txt", USAGE, &["vectors of tokens"]);
     s.refuses("eval --base f --bias y.bias --data bytes.txt", USAGE, &["bytes.txt:3"]);
 }
+
+#[test]
+fn an_experiment_has_no_row_of_a_head() {
+    let s = sandbox();
+    let line = "experiment --base f --task mlm --data x.txt --dev x.txt --out lab --seeds 1 --epochs 1 --what subsets --json";
+    let found = s.json(line);
+    assert_eq!(found["score"], "accuracy");
+    let trained: Vec<&Value> = found["rows"].as_array().unwrap().iter().map(|row| &row["trained"]).collect();
+    assert!(trained.len() == 7 && !trained.contains(&&json!("head only")), "{trained:?}");
+}
