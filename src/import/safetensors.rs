@@ -1,7 +1,7 @@
 //! Weights of a checkpoint: `model.safetensors`, or an index and its shards, read piece by piece.
 
 use super::canonical::{Kind, Spec};
-use super::read_small;
+use super::{check_finite, read_small};
 use crate::config::Family;
 use crate::container::{Header, MAX_HEADER};
 use crate::error::{Error, Result};
@@ -242,12 +242,7 @@ impl Weights {
                 Dtype::BF16 => bytemuck::cast_slice::<_, bf16>(&halves[..n]).convert_to_f32_slice(values),
                 _ => {}
             }
-            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                let (r, c) = (row + i / place.cols, i % place.cols);
-                let at = if place.rows == 1 { format!("[{c}]") } else { format!("[{r}, {c}]") };
-                let what = format!("{} at {at}; weights must be finite", values[i]);
-                return Err(Error::tensor(&shard.path, &place.name, what));
-            }
+            check_finite(&shard.path, &place.name, values, row, place.cols, place.rows == 1)?;
             each(values, (n * width) as u64)?;
             row += rows_at_once;
         }
@@ -257,13 +252,13 @@ impl Weights {
 
 /// Fills `buffer` from `offset`, without moving a cursor that others share.
 #[cfg(unix)]
-fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, offset: u64, buffer: &mut [u8]) -> std::io::Result<()> {
     std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
 }
 
 /// Fills `buffer` from `offset`, without moving a cursor that others share.
 #[cfg(windows)]
-fn read_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
+pub(super) fn read_at(file: &File, mut offset: u64, mut buffer: &mut [u8]) -> std::io::Result<()> {
     while !buffer.is_empty() {
         match std::os::windows::fs::FileExt::seek_read(file, buffer, offset)? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),

@@ -22,8 +22,8 @@ pub use matrix::{Order, QMatrix};
 
 use crate::container::replace_file;
 use crate::error::{Error, Result};
-use crate::import::Checkpoint;
 use crate::import::canonical::{Kind, Spec};
+use crate::import::{Checkpoint, Piece};
 use crate::kernels::tiles::{self, PANEL};
 use format::{Digests, Plan, SCALE, TOKENIZER};
 use std::fs::File;
@@ -139,12 +139,23 @@ impl Writer<'_> {
         let (mut q, mut scales) = (Vec::new(), Vec::new());
         // Rows that do not yet fill a panel.
         let mut waiting = Vec::new();
-        checkpoint.read(name, &mut |values, bytes| {
-            q.resize(values.len(), 0i8);
-            for (w, q) in values.chunks_exact(cols).zip(q.chunks_exact_mut(cols)) {
-                let scale = quantize_row(w, q);
-                self.error.add(w, q, scale);
-                scales.push(scale);
+        checkpoint.read(name, &mut |piece, bytes| {
+            match piece {
+                Piece::F32(values) => {
+                    q.resize(values.len(), 0i8);
+                    for (w, q) in values.chunks_exact(cols).zip(q.chunks_exact_mut(cols)) {
+                        let scale = quantize_row(w, q);
+                        self.error.add(w, q, scale);
+                        scales.push(scale);
+                    }
+                }
+                // Quantized as we would: taken over as they are.
+                Piece::Int8 { q: rows, scale } => {
+                    q.clear();
+                    q.extend_from_slice(rows);
+                    scales.extend_from_slice(scale);
+                    rows.chunks_exact(cols).zip(scale).for_each(|(q, s)| self.error.add_exact(q, *s));
+                }
             }
             self.digests.weights(&q);
             match order {
@@ -178,7 +189,10 @@ impl Writer<'_> {
         tick: &mut dyn FnMut(u64) -> Result<()>,
     ) -> Result<()> {
         self.start(name)?;
-        checkpoint.read(name, &mut |values, bytes| {
+        checkpoint.read(name, &mut |piece, bytes| {
+            let Piece::F32(values) = piece else {
+                return Err(Error::Internal(format!("`{name}` is a vector of integers")));
+            };
             self.append(bytemuck::cast_slice(values))?;
             tick(bytes)
         })
@@ -245,6 +259,12 @@ impl SquaredError {
         let unit = f64::from(scale) * f64::from(scale);
         self.weight += unit * weight.iter().map(|x| f64::from(*x)).sum::<f64>();
         self.error += unit * error.iter().map(|x| f64::from(*x)).sum::<f64>();
+    }
+
+    /// A row that is not rounded.
+    fn add_exact(&mut self, q: &[i8], scale: f32) {
+        let squares: i64 = q.iter().map(|q| i64::from(*q) * i64::from(*q)).sum();
+        self.weight += f64::from(scale) * f64::from(scale) * squares as f64;
     }
 
     fn relative(&self) -> f64 {
