@@ -19,9 +19,11 @@
 //!
 //! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
 //! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
-//! forward and backward, [`bias_file`] keeps the result. [`Personal`] is all of it together.
+//! forward and backward, [`bias_file`] keeps the result, [`export`] hands it to other runtimes. [`Personal`] is all of it
+//! together.
 
 pub mod bias_file;
+pub mod bias_import;
 pub mod config;
 mod container;
 pub mod cores;
@@ -29,6 +31,7 @@ pub mod data;
 pub mod embeddings;
 pub mod error;
 pub mod experiment;
+pub mod export;
 pub mod graph;
 pub mod import;
 pub mod kernels;

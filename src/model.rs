@@ -206,6 +206,16 @@ impl Personal {
         self.pooling
     }
 
+    /// The base it stands on.
+    pub fn base(&self) -> &Base {
+        &self.base
+    }
+
+    /// Tokens that texts are cut to.
+    pub fn max_len(&self) -> usize {
+        self.encoder.max_len()
+    }
+
     /// The graph, for those who want its parts.
     pub fn graph(&self) -> &Graph {
         &self.graph

@@ -6,6 +6,8 @@ mod demo;
 mod embed;
 mod eval;
 mod experiment;
+mod export;
+mod import_bias;
 mod inspect;
 mod lesson;
 mod machine;
@@ -29,7 +31,7 @@ use trimtab::{Error, Result};
 ///
 /// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
 /// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
-/// use it; `embed` and `search` work on vectors of texts, with or without one. `demo` does all of it once, `bench` tells how fast this machine is, `experiment` which biases are worth training. Your data never leaves this machine.
+/// use it; `embed` and `search` work on vectors of texts, with or without one; `export` hands it to other runtimes, `import-bias` takes biases trained in PyTorch. `demo` does all of it once, `bench` tells how fast this machine is, `experiment` which biases are worth training. Your data never leaves this machine.
 #[derive(Parser)]
 #[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -46,6 +48,8 @@ enum Command {
     Predict(predict::Args),
     Embed(embed::Args),
     Search(search::Args),
+    Export(export::Args),
+    ImportBias(import_bias::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
     Demo(demo::Args),
@@ -63,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Predict(a) => predict::run(a),
         Command::Embed(a) => embed::run(a),
         Command::Search(a) => search::run(a),
+        Command::Export(a) => export::run(a),
+        Command::ImportBias(a) => import_bias::run(a),
         Command::Inspect(a) => inspect::run(a),
         Command::Bench(a) => bench::run(a),
         Command::Demo(a) => demo::run(a),

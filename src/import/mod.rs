@@ -259,7 +259,7 @@ fn check_finite(
 }
 
 /// Reads a whole file that has no business being longer than `most` bytes.
-fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
+pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
     let file = std::fs::File::open(path).map_err(Error::io(path))?;
     let mut bytes = Vec::new();
     file.take(most + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;

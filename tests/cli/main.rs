@@ -10,6 +10,7 @@ mod bench;
 mod data;
 mod disk;
 mod experiment;
+mod export;
 mod families;
 mod files;
 mod hidden_words;

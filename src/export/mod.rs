@@ -1,0 +1,92 @@
+//! A personal model for other runtimes: base, biases and head merged into what they read.
+//!
+//! - [`hf`]: a directory for Hugging Face's `transformers`, weights in f32;
+//! - [`onnx`]: one ONNX file, weights in f32 or int8;
+//! - [`peft`]: an adapter for Hugging Face's `peft`, the biases alone, over the checkpoint that the base was made from.
+
+mod directory;
+pub mod hf;
+pub mod onnx;
+mod onnx_graph;
+pub mod peft;
+mod protobuf;
+mod tokenizer;
+mod weights;
+
+use crate::config::{Config, Pooling};
+use crate::error::{Error, Result};
+use crate::import::canonical::{self, Spec};
+use crate::model::Personal;
+use crate::params::{Layout, head_module};
+use crate::quant::Base;
+use crate::task::{Kind, Task};
+
+/// What an export wrote.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Report {
+    /// Class of `transformers` that reads it, inputs and outputs of a graph, or the adapter's type.
+    pub what: String,
+    /// Bytes of the file or of all files of the directory.
+    pub bytes: u64,
+}
+
+/// A model whose biases and head are one with its base.
+struct Merged<'a> {
+    base: &'a Base,
+    task: &'a Task,
+    pooling: Pooling,
+    layout: &'a Layout,
+    theta: &'a [f32],
+    max_len: usize,
+}
+
+impl<'a> Merged<'a> {
+    /// Errors: `Error::Config` for a masked-LM's, which is a start for other tasks and answers nothing itself.
+    fn of(model: &'a Personal) -> Result<Merged<'a>> {
+        if model.task().kind() == Kind::Mlm {
+            let what = "an mlm model is a start for others: train a task with --start, and export that";
+            return Err(Error::Config(what.into()));
+        }
+        Ok(Merged {
+            base: model.base(),
+            task: model.task(),
+            pooling: model.pooling(),
+            layout: model.graph().layout(),
+            theta: model.theta(),
+            max_len: model.max_len(),
+        })
+    }
+
+    fn config(&self) -> &Config {
+        self.base.config()
+    }
+
+    /// A vector of the encoder: the model's own where it can be trained, else the base's.
+    fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        match self.layout.iter().find(|p| p.name == name) {
+            Some(p) => Ok(self.theta[p.range.clone()].to_vec()),
+            None => self.base.vector(name),
+        }
+    }
+
+    /// The encoder's tensors, and with `pooler` the pooler's.
+    fn specs(&self, pooler: bool) -> Vec<Spec> {
+        canonical::tensors(self.config(), pooler, false)
+    }
+
+    /// Weight `[outputs, hidden]` and bias `[outputs]` of the head.
+    fn head(&self) -> [&[f32]; 2] {
+        [self.layout.head_weight(), self.layout.head_bias()].map(|range| &self.theta[range])
+    }
+
+    /// The head's module in `transformers`.
+    fn head_module(&self) -> &'static str {
+        self.task.kind().head().unwrap_or(head_module(self.config().family, self.pooling))
+    }
+}
+
+fn json(value: &serde_json::Value) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| Error::Internal(format!("JSON: {e}")))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}

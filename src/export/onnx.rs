@@ -1,0 +1,400 @@
+//! One ONNX file (opset 17, standard operators): encoder, pooling and head, ready for ONNX Runtime and others.
+//!
+//! Inputs `input_ids`, `attention_mask` and, for BERT and ELECTRA, `token_type_ids`, each `[batch, sequence]` in int64;
+//! padding goes behind a text. Outputs: `logits` `[batch, labels]`, for `tag` `[batch, sequence, labels]`; for `qa`
+//! `start_logits` and `end_logits` `[batch, sequence]`; for `contrastive` `sentence_embedding` `[batch, hidden]`.
+//!
+//! - f32: the base's weights as `q · scale`, so the answers are those of `--exact`.
+//! - int8: the base's own int8 weights and scales, not rounded again. A Linear is `QuantizeLinear`, `MatMulInteger`,
+//!   `Cast`, `Mul`; a table is looked up in int8 and then scaled. Activations get a scale and a zero for each token, where
+//!   trimtab has a scale for each token and 64 columns. (`DynamicQuantizeLinear` has one for a whole batch: faster, but
+//!   four times as far off, and a text's answer would depend on the texts beside it.)
+//!
+//! In the file's metadata: `task`, `labels` (JSON), `pooling`, `max_len`, `base_name`, `base_fingerprint`.
+
+use super::onnx_graph::{Attribute, Dim, Element, Form, GraphBuilder};
+use super::{Merged, Report};
+use crate::config::{Activation, Gelu, Pooling};
+use crate::container;
+use crate::error::{Error, Result};
+use crate::import::canonical;
+use crate::model::Personal;
+use crate::params::Term;
+use crate::quant::QMatrix;
+use crate::task::Kind;
+use std::path::Path;
+
+/// How weights are stored and multiplied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weights {
+    /// f32
+    Floats,
+    /// int8, activations quantized on the fly.
+    Int8,
+}
+
+/// Longest file, in bytes: what a protobuf message can hold.
+const FILE_BYTES_MAX: u64 = i32::MAX as u64;
+/// Added to the scores of padding.
+const HIDDEN: f32 = -1e9;
+
+/// Writes the file `out`, which is replaced whole where it is there.
+///
+/// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
+pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
+    let m = Merged::of(model)?;
+    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights };
+    let outputs = g.model()?;
+    let labels =
+        serde_json::to_string(m.task.labels()).map_err(|e| Error::Internal(format!("labels: {e}")))?;
+    let metadata = [
+        ("task", m.task.kind().to_string()),
+        ("labels", labels),
+        ("pooling", m.pooling.name().to_owned()),
+        ("max_len", m.max_len.to_string()),
+        ("base_name", m.base.name().to_owned()),
+        ("base_fingerprint", m.base.fingerprint().to_owned()),
+    ];
+    let file = g.g.finish("trimtab", &metadata);
+    if file.bytes > FILE_BYTES_MAX {
+        let what =
+            format!("{} bytes: an ONNX file holds 2 GB at most; onnx-int8 takes a quarter", file.bytes);
+        return Err(Error::Config(what));
+    }
+    container::replace_file(out, |to| file.write(to).map_err(Error::io(out)))?;
+    Ok(Report { what: outputs, bytes: file.bytes })
+}
+
+/// An input of a Linear, quantized or not.
+enum Input {
+    Floats(String),
+    /// In u8, `[batch, sequence, in]`; of each token the scale `s` and `s z`, which 0 is at: `[batch, sequence, 1]`.
+    Int8 {
+        values: String,
+        scale: String,
+        shift: String,
+    },
+}
+
+/// `s_w Σ W_q` of each output.
+fn row_sums(matrix: &QMatrix) -> Vec<f32> {
+    let sum = |r: usize| matrix.row(r).map(i32::from).sum::<i32>() as f32 * matrix.scale()[r];
+    (0..matrix.rows()).map(sum).collect()
+}
+
+struct Wiring<'a> {
+    m: &'a Merged<'a>,
+    g: GraphBuilder,
+    weights: Weights,
+}
+
+impl Wiring<'_> {
+    /// The whole graph; returns the names of its outputs.
+    fn model(&mut self) -> Result<String> {
+        let (c, tokens) = (self.m.config(), [Dim::Named("batch"), Dim::Named("sequence")]);
+        for name in ["input_ids", "attention_mask"] {
+            self.g.input(name, Element::I64, &tokens);
+        }
+        if c.types_told() > 0 {
+            self.g.input("token_type_ids", Element::I64, &tokens);
+        }
+        let mut x = self.embeddings()?;
+        let mask = self.mask();
+        for layer in 0..c.layers {
+            x = self.layer(layer, &x, &mask)?;
+        }
+        self.g.scope("pooler");
+        let pooled = self.pooled(&x)?;
+        self.outputs(&pooled)
+    }
+
+    /// `[batch, sequence, hidden]`
+    fn embeddings(&mut self) -> Result<String> {
+        let c = self.m.config();
+        self.g.scope("embeddings");
+        let words = self.rows("word", "input_ids")?;
+        let shape = self.g.op("Shape", &["input_ids"], &[]);
+        let one = self.g.index(1);
+        let length = self.g.op("Gather", &[&shape, &one], &[]);
+        let first = self.g.index(c.first_position as i64);
+        let end = self.g.op("Add", &[&first, &length], &[]);
+        let places = self.g.op("Range", &[&first, &end, &one], &[]);
+        let positions = self.rows("position", &places)?;
+        // In the order of trimtab's sum.
+        let mut x = words;
+        if c.types_told() > 0 {
+            let types = self.rows("token_type", "token_type_ids")?;
+            x = self.g.op("Add", &[&x, &types], &[]);
+        } else if c.types > 0 {
+            let name = canonical::embeddings(c.family, "token_type");
+            let table = self.m.base.matrix(&name)?;
+            let mut row = vec![0.0; table.cols()];
+            table.dequantize_row(0, &mut row);
+            let row = self.g.floats(&name, &[table.cols()], &row);
+            x = self.g.op("Add", &[&x, &row], &[]);
+        }
+        x = self.g.op("Add", &[&x, &positions], &[]);
+        x = self.norm(Term::EmbLn, 0, &x)?;
+        if c.embedding.is_some() {
+            let input = self.input(x);
+            x = self.linear(Term::EmbProj, 0, &input)?;
+        }
+        Ok(x)
+    }
+
+    /// Rows of a table, in f32.
+    fn rows(&mut self, table: &str, ids: &str) -> Result<String> {
+        let name = canonical::embeddings(self.m.config().family, table);
+        let matrix = self.m.base.matrix(&name)?;
+        if self.weights == Weights::Floats {
+            let table = self.g.matrix(&name, &matrix, Form::Floats, false);
+            return Ok(self.g.op("Gather", &[&table, ids], &[]));
+        }
+        let table = self.g.matrix(&name, &matrix, Form::Int8, false);
+        let scales = self.g.floats(&format!("{name}.scale"), &[matrix.rows(), 1], matrix.scale());
+        let values = self.g.op("Gather", &[&table, ids], &[]);
+        let scale = self.g.op("Gather", &[&scales, ids], &[]);
+        let values = self.floats_of(&values);
+        Ok(self.g.op("Mul", &[&values, &scale], &[]))
+    }
+
+    fn floats_of(&mut self, values: &str) -> String {
+        self.g.op("Cast", &[values], &[("to", Attribute::Int(Element::F32 as i64))])
+    }
+
+    /// What is added to the scores, `[batch, 1, 1, sequence]`: 0 for tokens, much less for padding.
+    fn mask(&mut self) -> String {
+        let mask = self.floats_of("attention_mask");
+        let (one, hidden) = (self.g.scalar(1.0), self.g.scalar(HIDDEN));
+        let padding = self.g.op("Sub", &[&one, &mask], &[]);
+        let added = self.g.op("Mul", &[&padding, &hidden], &[]);
+        let axes = self.g.indices(&[1, 2]);
+        self.g.op("Unsqueeze", &[&added, &axes], &[])
+    }
+
+    fn layer(&mut self, layer: usize, x: &str, mask: &str) -> Result<String> {
+        self.g.scope(format!("layer.{layer}/attention"));
+        let input = self.input(x.to_owned());
+        let q = self.heads(Term::Q, layer, &input, &[0, 2, 1, 3])?;
+        let k = self.heads(Term::K, layer, &input, &[0, 2, 3, 1])?;
+        let v = self.heads(Term::V, layer, &input, &[0, 2, 1, 3])?;
+        let scores = self.g.op("MatMul", &[&q, &k], &[]);
+        let root = self.g.scalar((self.m.config().head_dim() as f32).sqrt());
+        let scores = self.g.op("Div", &[&scores, &root], &[]);
+        let scores = self.g.op("Add", &[&scores, mask], &[]);
+        let probabilities = self.g.op("Softmax", &[&scores], &[("axis", Attribute::Int(-1))]);
+        let context = self.g.op("MatMul", &[&probabilities, &v], &[]);
+        let context = self.g.op("Transpose", &[&context], &[("perm", Attribute::Ints(&[0, 2, 1, 3]))]);
+        let shape = self.g.indices(&[0, 0, self.m.config().hidden as i64]);
+        let context = self.g.op("Reshape", &[&context, &shape], &[]);
+        let context = self.input(context);
+        let y = self.linear(Term::M1, layer, &context)?;
+        let x = self.add_norm(Term::Ln1, layer, &y, x)?;
+
+        self.g.scope(format!("layer.{layer}/ffn"));
+        let input = self.input(x.clone());
+        let z = self.linear(Term::M2, layer, &input)?;
+        let y = self.gelu(&z, self.m.config().gelu);
+        let y = self.input(y);
+        let y = self.linear(Term::M3, layer, &y)?;
+        self.add_norm(Term::Ln2, layer, &y, &x)
+    }
+
+    /// A Linear's output by heads, its axes `[batch, sequence, heads, head_dim]` in another order.
+    fn heads(&mut self, term: Term, layer: usize, input: &Input, perm: &[i64]) -> Result<String> {
+        let y = self.linear(term, layer, input)?;
+        let c = self.m.config();
+        let shape = self.g.indices(&[0, 0, c.heads as i64, c.head_dim() as i64]);
+        let y = self.g.op("Reshape", &[&y, &shape], &[]);
+        Ok(self.g.op("Transpose", &[&y], &[("perm", Attribute::Ints(perm))]))
+    }
+
+    /// Quantizes what a Linear reads, where weights are int8, to u8: of each token `q = round(x / s) + z`, with `s` and `z`
+    /// so that the token's least value, its greatest and 0 are in reach.
+    fn input(&mut self, x: String) -> Input {
+        if self.weights == Weights::Floats {
+            return Input::Floats(x);
+        }
+        let zero = self.g.scalar(0.0);
+        let rows = [("axes", Attribute::Ints(&[-1]))];
+        let least = self.g.op("ReduceMin", &[&x], &rows);
+        let least = self.g.op("Min", &[&least, &zero], &[]);
+        let most = self.g.op("ReduceMax", &[&x], &rows);
+        let most = self.g.op("Max", &[&most, &zero], &[]);
+        let range = self.g.op("Sub", &[&most, &least], &[]);
+        let (levels, tiny) = (self.g.scalar(255.0), self.g.scalar(1e-30));
+        let scale = self.g.op("Div", &[&range, &levels], &[]);
+        let scale = self.g.op("Max", &[&scale, &tiny], &[]);
+        let below = self.g.op("Neg", &[&least], &[]);
+        let zero = self.g.op("Div", &[&below, &scale], &[]);
+        let zero = self.g.op("Round", &[&zero], &[]);
+        let shift = self.g.op("Mul", &[&zero, &scale], &[]);
+        // A scale for each row is a scale for each index of the first axis.
+        let all = self.g.indices(&[-1]);
+        let scales = self.g.op("Reshape", &[&scale, &all], &[]);
+        let zeros = self.g.op("Reshape", &[&zero, &all], &[]);
+        let zeros = self.g.op("Cast", &[&zeros], &[("to", Attribute::Int(Element::U8 as i64))]);
+        let flat = self.g.op("Flatten", &[&x], &[("axis", Attribute::Int(2))]);
+        let values = self.g.op("QuantizeLinear", &[&flat, &scales, &zeros], &[("axis", Attribute::Int(0))]);
+        let shape = self.g.op("Shape", &[&x], &[]);
+        let values = self.g.op("Reshape", &[&values, &shape], &[]);
+        Input::Int8 { values, scale, shift }
+    }
+
+    /// `x Wᵀ + b`; int8: `s s_w (q W_qᵀ) − s z (s_w Σ W_q) + b`.
+    fn linear(&mut self, term: Term, layer: usize, input: &Input) -> Result<String> {
+        let module = term.module(self.m.config().family, layer);
+        let name = format!("{module}.weight");
+        let matrix = self.m.base.matrix(&name)?;
+        let product = match input {
+            Input::Floats(x) => {
+                let w = self.g.matrix(&name, &matrix, Form::Floats, true);
+                self.g.op("MatMul", &[x, &w], &[])
+            }
+            Input::Int8 { values, scale, shift } => {
+                // u8 × u8, not u8 × i8: of the latter, x86 without VNNI adds pairs in 16 bits, which overflow.
+                let w = self.g.matrix(&name, &matrix, Form::Uint8, true);
+                let none = self.g.initializer("u8 0", Element::U8, &[], &[0]);
+                let middle = self.g.initializer("u8 128", Element::U8, &[], &[128]);
+                let sums = self.g.op("MatMulInteger", &[values, &w, &none, &middle], &[]);
+                let sums = self.floats_of(&sums);
+                let w_scale = self.g.floats(&format!("{name}.scale"), &[matrix.rows()], matrix.scale());
+                // One after the other: ONNX Runtime takes `sums · (scale · w_scale)` for its fused operator, which has
+                // but one `scale` for all tokens.
+                let product = self.g.op("Mul", &[&sums, &w_scale], &[]);
+                let product = self.g.op("Mul", &[&product, scale], &[]);
+                let whole = self.g.floats(&format!("{name}.sum"), &[matrix.rows()], &row_sums(&matrix));
+                let shifted = self.g.op("Mul", &[shift, &whole], &[]);
+                self.g.op("Sub", &[&product, &shifted], &[])
+            }
+        };
+        let bias = self.vector(&format!("{module}.bias"))?;
+        Ok(self.g.op("Add", &[&product, &bias], &[]))
+    }
+
+    fn vector(&mut self, name: &str) -> Result<String> {
+        let values = self.m.vector(name)?;
+        Ok(self.g.floats(name, &[values.len()], &values))
+    }
+
+    fn norm(&mut self, term: Term, layer: usize, x: &str) -> Result<String> {
+        let module = term.module(self.m.config().family, layer);
+        let gain = self.vector(&format!("{module}.weight"))?;
+        let bias = self.vector(&format!("{module}.bias"))?;
+        let eps = Attribute::Float(self.m.config().layer_norm_eps);
+        Ok(self.g.op(
+            "LayerNormalization",
+            &[x, &gain, &bias],
+            &[("axis", Attribute::Int(-1)), ("epsilon", eps)],
+        ))
+    }
+
+    fn add_norm(&mut self, term: Term, layer: usize, y: &str, x: &str) -> Result<String> {
+        let sum = self.g.op("Add", &[y, x], &[]);
+        self.norm(term, layer, &sum)
+    }
+
+    /// See [`Gelu`]; in the order of operations that ONNX Runtime knows and makes one.
+    fn gelu(&mut self, z: &str, kind: Gelu) -> String {
+        let (half, one) = (self.g.scalar(0.5), self.g.scalar(1.0));
+        let inner = match kind {
+            Gelu::Erf => {
+                let root = self.g.scalar(std::f32::consts::SQRT_2);
+                let x = self.g.op("Div", &[z, &root], &[]);
+                self.g.op("Erf", &[&x], &[])
+            }
+            Gelu::Tanh => {
+                let (three, c) = (self.g.scalar(3.0), self.g.scalar(0.044715));
+                let root = self.g.scalar((2.0 / std::f64::consts::PI).sqrt() as f32);
+                let cube = self.g.op("Pow", &[z, &three], &[]);
+                let cube = self.g.op("Mul", &[&cube, &c], &[]);
+                let sum = self.g.op("Add", &[z, &cube], &[]);
+                let x = self.g.op("Mul", &[&sum, &root], &[]);
+                self.g.op("Tanh", &[&x], &[])
+            }
+        };
+        let sum = self.g.op("Add", &[&inner, &one], &[]);
+        let product = self.g.op("Mul", &[z, &sum], &[]);
+        self.g.op("Mul", &[&product, &half], &[])
+    }
+
+    /// What the head reads: `[batch, hidden]`, or each token's.
+    fn pooled(&mut self, x: &str) -> Result<String> {
+        match self.m.pooling {
+            Pooling::Tokens => Ok(x.to_owned()),
+            Pooling::First => Ok(self.first(x)),
+            Pooling::Mean => {
+                let mask = self.floats_of("attention_mask");
+                let (last, one) = (self.g.indices(&[-1]), self.g.indices(&[1]));
+                let mask = self.g.op("Unsqueeze", &[&mask, &last], &[]);
+                let rows = self.g.op("Mul", &[x, &mask], &[]);
+                let keep = [("keepdims", Attribute::Int(0))];
+                let sum = self.g.op("ReduceSum", &[&rows, &one], &keep);
+                let count = self.g.op("ReduceSum", &[&mask, &one], &keep);
+                Ok(self.g.op("Div", &[&sum, &count], &[]))
+            }
+            Pooling::Cls => {
+                let x = self.first(x);
+                let module = Term::Pooler.module(self.m.config().family, 0);
+                let name = format!("{module}.weight");
+                let matrix = self.m.base.matrix(&name)?;
+                // In f32 as in trimtab: one row a text costs nothing.
+                let w = match self.weights {
+                    Weights::Floats => self.g.matrix(&name, &matrix, Form::Floats, true),
+                    Weights::Int8 => {
+                        let w = self.g.matrix(&name, &matrix, Form::Int8, true);
+                        let scale = self.g.floats(&format!("{name}.scale"), &[matrix.rows()], matrix.scale());
+                        self.g.op("DequantizeLinear", &[&w, &scale], &[("axis", Attribute::Int(1))])
+                    }
+                };
+                let bias = self.vector(&format!("{module}.bias"))?;
+                let y = self.g.op("MatMul", &[&x, &w], &[]);
+                let y = self.g.op("Add", &[&y, &bias], &[]);
+                Ok(match self.m.config().family.activation() {
+                    Activation::Tanh => self.g.op("Tanh", &[&y], &[]),
+                    Activation::Relu => self.g.op("Relu", &[&y], &[]),
+                    Activation::Gelu => self.gelu(&y, Gelu::Erf),
+                })
+            }
+        }
+    }
+
+    fn first(&mut self, x: &str) -> String {
+        let zero = self.g.index(0);
+        self.g.op("Gather", &[x, &zero], &[("axis", Attribute::Int(1))])
+    }
+
+    /// The head and the outputs, whose names it returns.
+    fn outputs(&mut self, pooled: &str) -> Result<String> {
+        let (outputs, hidden) = (self.m.task.outputs(), self.m.config().hidden);
+        let [batch, sequence] = [Dim::Named("batch"), Dim::Named("sequence")];
+        if outputs == 0 {
+            self.g.node("Identity", &[pooled], &["sentence_embedding"], &[]);
+            self.g.output("sentence_embedding", Element::F32, &[batch, Dim::Fixed(hidden)]);
+            return Ok("sentence_embedding".into());
+        }
+        self.g.scope("head");
+        let module = self.m.head_module();
+        let [weight, bias] = self.m.head();
+        let turned: Vec<f32> =
+            (0..hidden).flat_map(|h| (0..outputs).map(move |o| weight[o * hidden + h])).collect();
+        let w = self.g.floats(&format!("{module}.weight"), &[hidden, outputs], &turned);
+        let b = self.g.floats(&format!("{module}.bias"), &[outputs], bias);
+        let y = self.g.op("MatMul", &[pooled, &w], &[]);
+        if self.m.task.kind() == Kind::Qa {
+            let y = self.g.op("Add", &[&y, &b], &[]);
+            for (i, name) in ["start_logits", "end_logits"].into_iter().enumerate() {
+                let i = self.g.index(i as i64);
+                self.g.node("Gather", &[&y, &i], &[name], &[("axis", Attribute::Int(2))]);
+                self.g.output(name, Element::F32, &[batch, sequence]);
+            }
+            return Ok("start_logits, end_logits".into());
+        }
+        self.g.node("Add", &[&y, &b], &["logits"], &[]);
+        let by_token = [batch, sequence, Dim::Fixed(outputs)];
+        let by_text = [batch, Dim::Fixed(outputs)];
+        let dims = if self.m.pooling == Pooling::Tokens { &by_token[..] } else { &by_text };
+        self.g.output("logits", Element::F32, dims);
+        Ok("logits".into())
+    }
+}
