@@ -63,7 +63,7 @@
 //! in the median and 0.03 at most.
 
 use crate::config::Pooling;
-use crate::container::{self, Header};
+use crate::container::{self, Header, floats};
 use crate::error::{Error, Result};
 use crate::params::{Layout, Terms};
 use crate::task::{Kind, Task};
@@ -181,12 +181,10 @@ impl BiasFile {
         for (name, info) in &header.tensors {
             let start = header.data_start as usize;
             let data = &bytes[start + info.data_offsets.0..start + info.data_offsets.1];
-            // By chunks and not by a cast: nothing says that the bytes are aligned.
-            let values: Vec<f32> = match info.dtype {
-                Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-                Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-                other => return Err(Error::tensor(path, name, format!("is {other}; expected F32 or F16"))),
-            };
+            let wanted = matches!(info.dtype, Dtype::F32 | Dtype::F16);
+            let values = floats(info.dtype, data).filter(|_| wanted).ok_or_else(|| {
+                Error::tensor(path, name, format!("is {}; expected F32 or F16", info.dtype))
+            })?;
             tensors.insert(name.clone(), (info.shape.clone(), values));
         }
         let task = facts.task()?;

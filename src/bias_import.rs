@@ -6,14 +6,12 @@
 //! that is the base's to the bit.
 
 use crate::bias_file::BiasFile;
-use crate::container::Header;
+use crate::container::{Header, floats};
 use crate::error::{Error, Result};
 use crate::export::peft::{ADDED, PREFIX};
 use crate::import::canonical::{self, Kind};
 use crate::model::Personal;
 use crate::params::{Layout, Param, Role, Term, Terms};
-use half::{bf16, f16};
-use safetensors::tensor::{Dtype, TensorInfo};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -49,7 +47,7 @@ pub fn import(
     let (mut tensors, mut ignored) = (BTreeMap::new(), Vec::new());
     for (name, info) in &header.tensors {
         let start = header.data_start as usize;
-        let mut values = floats(info, &bytes[start + info.data_offsets.0..start + info.data_offsets.1])
+        let mut values = floats(info.dtype, &bytes[start + info.data_offsets.0..start + info.data_offsets.1])
             .ok_or_else(|| {
                 Error::tensor(path, name, format!("is {}; expected F32, F16 or BF16", info.dtype))
             })?;
@@ -107,15 +105,6 @@ pub fn import(
         tensors,
     };
     Ok(Imported { file, ignored })
-}
-
-fn floats(info: &TensorInfo, data: &[u8]) -> Option<Vec<f32>> {
-    Some(match info.dtype {
-        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
-        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
-        Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
-        _ => return None,
-    })
 }
 
 /// The layers from the first to the last that has a bias there, and the terms that all of these have.

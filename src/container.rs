@@ -5,6 +5,7 @@
 //! as long as its dtype and shape say; the header MUST NOT be longer than [`MAX_HEADER`].
 
 use crate::error::{Error, Result};
+use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
@@ -161,6 +162,33 @@ pub(crate) fn encode_header(
     Ok(bytes)
 }
 
+/// Values of a tensor of floats; `None` of another type. By chunks and not by a cast: nothing says that bytes are aligned.
+pub(crate) fn floats(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
+    Some(match dtype {
+        Dtype::F32 => data.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        Dtype::F16 => data.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
+        Dtype::BF16 => data.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
+        _ => return None,
+    })
+}
+
+/// The folder that `path` is in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes what stands beside its place until it is whole. What is temporary is private by default; this becomes an ordinary
+/// file or directory, of this mode where the umask lets it.
+pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".trimtab-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
 /// Replaces the file at `path` whole, or leaves it as it was: `fill` writes beside it, then sync and rename.
 pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
     // A link stays a link: what it points to is replaced. A device or a pipe is not ours to replace.
@@ -170,16 +198,8 @@ pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Resul
         let source = std::io::Error::other("is a directory or a device; name a file");
         return Err(Error::Io { path: path.to_owned(), source });
     }
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".trimtab-").suffix(".tmp");
-    // A temporary file is private by default; this one becomes an ordinary file.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let mut temp = builder.tempfile_in(folder).map_err(Error::io(path))?;
+    let folder = folder_of(path);
+    let mut temp = ordinary(0o666).suffix(".tmp").tempfile_in(folder).map_err(Error::io(path))?;
     let value = fill(temp.as_file_mut())?; // on any error the drop of `temp` removes it
     temp.as_file().sync_all().map_err(Error::io(path))?;
     temp.persist(path).map_err(|e| Error::Io { path: path.to_owned(), source: e.error })?;

@@ -39,6 +39,7 @@ pub mod model;
 pub mod ops;
 pub mod params;
 pub mod plots;
+mod protobuf;
 pub mod quant;
 pub mod task;
 pub mod text;

@@ -10,7 +10,7 @@ use trimtab::params::{Term, Terms};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{Report, TrainConfig};
+use trimtab::train::{self, Report, TrainConfig};
 use trimtab::{Error, Personal, Result, plots};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
@@ -163,7 +163,7 @@ pub fn run(args: Args) -> Result<()> {
 
     let Settings { lr, epochs, batch, .. } = &args.settings;
     if lr.is_none() || epochs.is_none() || batch.is_none() {
-        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), model.labels().len())));
+        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), labels)));
     }
     let previous = verdict::previous(&base, &args.out, &model, &options);
     let result = match args.setfit {
@@ -223,8 +223,11 @@ fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize) -> 
         chosen.push(format!("{}, for {} examples", by_size.join(" in "), terminal::count(examples)));
     }
     if args.settings.lr.is_none() {
-        let few = examples < 10 * labels && !args.setfit;
-        let why = if few { ", for there are fewer than ten examples of a label" } else { "" };
+        let why = if train::has_few_of_a_label(examples, labels) {
+            ", for there are fewer than ten examples of a label"
+        } else {
+            ""
+        };
         chosen.push(format!("learning rate {}{why}", config.lr));
     }
     chosen.join("; ")

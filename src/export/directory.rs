@@ -1,5 +1,6 @@
 //! A directory made beside its place and renamed there, so that no half of one is ever seen.
 
+use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
 use std::fs::{self, File};
 use std::io::Write;
@@ -35,16 +36,7 @@ impl<'a> Directory<'a> {
                 }
             }
         }
-        let folder = match target.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p,
-            _ => Path::new("."),
-        };
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".trimtab-").suffix(".tmp");
-        // A temporary directory is private by default; this one becomes an ordinary one.
-        #[cfg(unix)]
-        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-        let temp = builder.tempdir_in(folder).map_err(Error::io(target))?;
+        let temp = ordinary(0o777).suffix(".tmp").tempdir_in(folder_of(target)).map_err(Error::io(target))?;
         Ok(Directory { target, temp, bytes: 0 })
     }
 

@@ -47,7 +47,7 @@ pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     dir.small("config.json", &json(&config(&m, &what, pad))?)?;
     dir.small("tokenizer.json", m.base.tokenizer_bytes())?;
     dir.small("tokenizer_config.json", &json(&tokenizer_config)?)?;
-    if by_mean(&m) {
+    if m.has_head_by_mean() {
         dir.small(MODELING, modeling(m.config().family).as_bytes())?;
     }
     if m.task.kind() == Kind::Contrastive {
@@ -68,18 +68,13 @@ fn class_prefix(family: Family) -> &'static str {
     }
 }
 
-/// Whether a head reads the mean of the tokens, for which `transformers` has no class.
-fn by_mean(m: &Merged) -> bool {
-    m.pooling == Pooling::Mean && m.task.outputs() > 0
-}
-
 fn class(m: &Merged) -> String {
     let family = class_prefix(m.config().family);
     match m.task.kind() {
         Kind::Tag => format!("{family}ForTokenClassification"),
         Kind::Qa => format!("{family}ForQuestionAnswering"),
         Kind::Contrastive => format!("{family}Model"),
-        _ if by_mean(m) => "MeanForSequenceClassification".into(),
+        _ if m.has_head_by_mean() => "MeanForSequenceClassification".into(),
         _ => format!("{family}ForSequenceClassification"),
     }
 }
@@ -126,7 +121,7 @@ fn config(m: &Merged, class: &str, pad: u64) -> Value {
     if c.family == Family::Electra {
         set("embedding_size", json!(c.embedding_width()));
     }
-    if by_mean(m) {
+    if m.has_head_by_mean() {
         set("model_type", json!(format!("trimtab-mean-{}", c.family.name())));
         let file = MODELING.trim_end_matches(".py");
         let map = json!({
@@ -189,7 +184,7 @@ fn tensors(m: &Merged) -> Result<Vec<Tensor>> {
         tensors.push(Tensor { name: spec.name, shape: spec.shape, values });
     }
     if m.task.outputs() > 0 {
-        let module = if by_mean(m) { "classifier" } else { m.head_module() };
+        let module = if m.has_head_by_mean() { "classifier" } else { m.head_module() };
         let (outputs, hidden) = (m.task.outputs(), m.config().hidden);
         for (part, shape, values) in
             [("weight", vec![outputs, hidden], m.head()[0]), ("bias", vec![outputs], m.head()[1])]

@@ -9,7 +9,6 @@ pub mod hf;
 pub mod onnx;
 mod onnx_graph;
 pub mod peft;
-mod protobuf;
 mod tokenizer;
 mod weights;
 
@@ -77,6 +76,11 @@ impl<'a> Merged<'a> {
     /// Weight `[outputs, hidden]` and bias `[outputs]` of the head.
     fn head(&self) -> [&[f32]; 2] {
         [self.layout.head_weight(), self.layout.head_bias()].map(|range| &self.theta[range])
+    }
+
+    /// Whether a head reads the mean of the tokens, for which `transformers` has no class.
+    fn has_head_by_mean(&self) -> bool {
+        self.pooling == Pooling::Mean && self.task.outputs() > 0
     }
 
     /// The head's module in `transformers`.

@@ -12,7 +12,7 @@
 //!
 //! In the file's metadata: `task`, `labels` (JSON), `pooling`, `max_len`, `base_name`, `base_fingerprint`.
 
-use super::onnx_graph::{Attribute, Dim, Element, Form, GraphBuilder};
+use super::onnx_graph::{Attribute, Element, Form, GraphBuilder};
 use super::{Merged, Report};
 use crate::config::{Activation, Gelu, Pooling};
 use crate::container;
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::import::canonical;
 use crate::model::Personal;
 use crate::params::Term;
+use crate::protobuf::Dim;
 use crate::quant::QMatrix;
 use crate::task::Kind;
 use std::path::Path;

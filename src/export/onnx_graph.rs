@@ -1,6 +1,6 @@
 //! An ONNX graph built node by node, and its file, to which the weights are written one matrix at a time.
 
-use super::protobuf::Message;
+use crate::protobuf::{Dim, Message, value_info};
 use crate::quant::QMatrix;
 use std::collections::BTreeSet;
 use std::io::{BufWriter, Write};
@@ -57,15 +57,6 @@ pub(super) enum Attribute<'a> {
     Float(f32),
 }
 
-/// A dimension of an input or output.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Dim {
-    /// Told by the data.
-    Named(&'static str),
-    /// The same for all.
-    Fixed(usize),
-}
-
 /// A graph: values go by their names.
 #[derive(Default)]
 pub(super) struct GraphBuilder {
@@ -115,12 +106,12 @@ impl GraphBuilder {
 
     /// An input of the graph.
     pub fn input(&mut self, name: &str, element: Element, dims: &[Dim]) {
-        self.fields = std::mem::take(&mut self.fields).message(11, &value_info(name, element, dims));
+        self.fields = std::mem::take(&mut self.fields).message(11, &value_info(name, element as i64, dims));
     }
 
     /// An output of the graph; a node must have it.
     pub fn output(&mut self, name: &str, element: Element, dims: &[Dim]) {
-        self.fields = std::mem::take(&mut self.fields).message(12, &value_info(name, element, dims));
+        self.fields = std::mem::take(&mut self.fields).message(12, &value_info(name, element as i64, dims));
     }
 
     /// Constant values in f32.
@@ -193,18 +184,6 @@ impl GraphBuilder {
         let head = head.open(7, graph_bytes);
         Model { bytes: head.as_bytes().len() as u64 + graph_bytes, head, graph, tensors }
     }
-}
-
-fn value_info(name: &str, element: Element, dims: &[Dim]) -> Message {
-    let shape = dims.iter().fold(Message::new(), |shape, dim| {
-        let dim = match dim {
-            Dim::Fixed(n) => Message::new().int(1, *n as i64),
-            Dim::Named(name) => Message::new().text(2, name),
-        };
-        shape.message(1, &dim)
-    });
-    let tensor = Message::new().int(1, element as i64).message(2, &shape);
-    Message::new().text(1, name).message(2, &Message::new().message(1, &tensor))
 }
 
 impl Initializer {

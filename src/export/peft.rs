@@ -12,7 +12,7 @@
 use super::directory::Directory;
 use super::weights::{self, Tensor, Values};
 use super::{Merged, Report, json};
-use crate::config::{Family, Pooling};
+use crate::config::Family;
 use crate::error::{Error, Result};
 use crate::model::Personal;
 use crate::params::{Role, Term};
@@ -32,7 +32,7 @@ pub(crate) const ADDED: &str = ".beft_bias";
 /// Errors: `Error::Config` for what stands at `out`, and for a model with a head by the mean; `Error::Io`.
 pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
-    if m.pooling == Pooling::Mean && m.task.outputs() > 0 {
+    if m.has_head_by_mean() {
         let what = "this model reads the mean of the tokens, for which transformers has no class that an adapter could \
                     stand on: train with --pool cls, or export hf or onnx";
         return Err(Error::Config(what.into()));

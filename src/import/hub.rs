@@ -5,7 +5,7 @@
 
 use super::read_small;
 use super::safetensors::{plain_name, read_index};
-use crate::container::MAX_HEADER;
+use crate::container::{MAX_HEADER, folder_of, ordinary};
 use crate::error::{Error, Result};
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
@@ -277,17 +277,9 @@ fn check_empty(into: &Path) -> Result<()> {
 
 /// Copies files out of the cache beside `into`, then moves the whole directory there.
 fn copy_all(snapshot: &Path, names: &[String], into: &Path) -> Result<PathBuf> {
-    let beside = match into.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
+    let beside = folder_of(into);
     std::fs::create_dir_all(beside).map_err(Error::io(beside))?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".trimtab-pull-");
-    // A temporary directory is private by default; this one becomes an ordinary one.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let temp = builder.tempdir_in(beside).map_err(Error::io(beside))?;
+    let temp = ordinary(0o777).prefix(".trimtab-pull-").tempdir_in(beside).map_err(Error::io(beside))?;
     for name in names {
         let target = temp.path().join(name);
         if let Some(folder) = target.parent() {

@@ -276,7 +276,12 @@ pub fn batch_for(examples: usize) -> usize {
 /// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
 /// head learns from its own above all.
 pub fn lr_for(examples: usize, labels: usize) -> f64 {
-    if examples < 10 * labels { 6e-3 } else { 3e-3 }
+    if has_few_of_a_label(examples, labels) { 6e-3 } else { 3e-3 }
+}
+
+/// Whether so many examples are fewer than ten of each label; never where there are no labels.
+pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
+    examples < 10 * labels
 }
 
 /// How a run ended.

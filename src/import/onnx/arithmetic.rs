@@ -2,11 +2,9 @@
 
 use super::axes::{Axes, Digit, Part, Product, merged, whole};
 use super::meaning::*;
-use super::reader::{Reader, curve, masking, pre};
+use super::reader::{Expected, Reader, curve, masking, pre};
 use tract_core::internal::*;
 use tract_core::ops::einsum::EinSum;
-
-type Expected = Option<&'static str>;
 
 impl Reader<'_> {
     /// A product of matrices.

@@ -40,7 +40,7 @@ pub(super) struct Reader<'a> {
 }
 
 /// What was expected of a node; nothing if nobody cares.
-type Expected = Option<&'static str>;
+pub(super) type Expected = Option<&'static str>;
 
 impl<'a> Reader<'a> {
     /// Follows `model`, whose inputs are `inputs` and the tensors in `stored`.

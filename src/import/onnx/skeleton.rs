@@ -7,8 +7,9 @@
 //! something that broadcasts alike: `Expand` by its input, `ConstantOfShape` by one of its elements. And what can be
 //! computed from constants alone may not grow beyond [`MAX_FOLDED`].
 
-use super::tensor::{Dim, Files, Head, Stored, as_float, text, value_info, zero};
-use super::wire::{Bytes, Fields, Value, put_bytes, put_number};
+use super::tensor::{Files, Head, Stored, as_float, text, zero};
+use super::wire::{Bytes, Fields, Value};
+use crate::protobuf::{Dim, Message, put_bytes, put_number, value_info};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
@@ -95,7 +96,7 @@ struct Builder {
     graph: Vec<u8>,
     stored: BTreeMap<String, Stored>,
     /// The file's inputs, with their ValueInfoProto.
-    inputs: Vec<(String, Vec<u8>)>,
+    inputs: Vec<(String, Message)>,
     files: Files,
     /// What can be computed without inputs, with a bound of its elements.
     folded: HashMap<String, u64>,
@@ -155,12 +156,12 @@ impl Builder {
         if head.elements > SMALL {
             let stored = head.stored(&mut self.files)?;
             self.stored.insert(name.into(), stored);
-            put_bytes(&mut self.graph, 11, &head.as_input(name));
+            put_bytes(&mut self.graph, 11, head.as_input(name).as_bytes());
             return Ok(None);
         }
         self.folded.insert(name.into(), head.elements.max(1));
         match head.inlined(&mut self.files)? {
-            Some(inlined) => Ok(Some(inlined)),
+            Some(inlined) => Ok(Some(inlined.as_bytes().to_vec())),
             None => message(Bytes(file), Value::Len { at, len }, MAX_NODE).map(Some),
         }
     }
@@ -203,7 +204,7 @@ impl Builder {
                 op = "Constant".into();
                 inputs.clear();
                 if attributes.is_empty() {
-                    put_bytes(&mut out, 5, &value_attribute(&zero()));
+                    put_bytes(&mut out, 5, value_attribute(zero().as_bytes()).as_bytes());
                 }
             }
             _ => {}
@@ -216,12 +217,12 @@ impl Builder {
                     match self.tensor(&head, output, file, at, len)? {
                         // It is an input now, of the same name.
                         None => return Ok(()),
-                        Some(small) => put_bytes(&mut out, 5, &value_attribute(&small)),
+                        Some(small) => put_bytes(&mut out, 5, value_attribute(&small).as_bytes()),
                     }
                 }
                 // In f32, as all of the skeleton is.
                 (None, "Cast", _) => match cast_to(bytes, at, len)? {
-                    Some(to) => put_bytes(&mut out, 5, &to_attribute(as_float(to))),
+                    Some(to) => put_bytes(&mut out, 5, to_attribute(as_float(to)).as_bytes()),
                     None => put_bytes(&mut out, 5, &message(bytes, Value::Len { at, len }, MAX_NODE)?),
                 },
                 (Some(_), ..) => return Err(format!("node `{shown}`: a tensor inside {op}")),
@@ -263,7 +264,7 @@ impl Builder {
         for (name, info) in &self.inputs {
             // Old files list their initializers as inputs too.
             if !self.stored.contains_key(name) && !self.folded.contains_key(name) && seen.insert(name) {
-                put_bytes(&mut self.graph, 11, info);
+                put_bytes(&mut self.graph, 11, info.as_bytes());
             }
         }
         std::mem::take(&mut self.graph)
@@ -272,7 +273,7 @@ impl Builder {
 
 /// Name and ValueInfoProto of an input. Dimensions that are not fixed are named by their place, so that those of
 /// different inputs are the same.
-fn input(bytes: Bytes, value: Value) -> Result<(String, Vec<u8>), String> {
+fn input(bytes: Bytes, value: Value) -> Result<(String, Message), String> {
     let (mut name, mut code, mut dims) = (String::new(), 7, Vec::new());
     walk(bytes, value, &mut |field, value| {
         match field {
@@ -289,10 +290,8 @@ fn input(bytes: Bytes, value: Value) -> Result<(String, Vec<u8>), String> {
                             Ok(())
                         })?;
                         dims.push(match size {
-                            Some(n) if (1..=1 << 16).contains(&n) => Dim::Size(n),
-                            _ => Dim::Name(
-                                ["batch", "sequence"].get(dims.len()).unwrap_or(&"other").to_string(),
-                            ),
+                            Some(n) if (1..=1 << 16).contains(&n) => Dim::Fixed(n as usize),
+                            _ => Dim::Named(["batch", "sequence"].get(dims.len()).unwrap_or(&"other")),
                         });
                         if dims.len() > 8 { Err("an input of more than 8 dimensions".into()) } else { Ok(()) }
                     }),
@@ -304,7 +303,7 @@ fn input(bytes: Bytes, value: Value) -> Result<(String, Vec<u8>), String> {
         }
         Ok(())
     })?;
-    Ok((name.clone(), value_info(&name, code, &dims)))
+    Ok((name.clone(), value_info(&name, code as i64, &dims)))
 }
 
 /// Calls `each` with every field of a message.
@@ -336,12 +335,8 @@ fn check_attribute(bytes: Bytes, at: u64, len: u64) -> Result<Option<(u64, u64)>
 }
 
 /// The AttributeProto `value` of a Constant.
-fn value_attribute(tensor: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_bytes(&mut out, 1, b"value");
-    put_bytes(&mut out, 5, tensor);
-    put_number(&mut out, 20, 4);
-    out
+fn value_attribute(tensor: &[u8]) -> Message {
+    Message::new().text(1, "value").bytes(5, tensor).int(20, 4)
 }
 
 /// The element type of a Cast's attribute `to`.
@@ -359,12 +354,8 @@ fn cast_to(bytes: Bytes, at: u64, len: u64) -> Result<Option<u64>, String> {
 }
 
 /// The AttributeProto `to` of a Cast.
-fn to_attribute(code: u64) -> Vec<u8> {
-    let mut out = Vec::new();
-    put_bytes(&mut out, 1, b"to");
-    put_number(&mut out, 3, code);
-    put_number(&mut out, 20, 2);
-    out
+fn to_attribute(code: u64) -> Message {
+    Message::new().text(1, "to").int(3, code as i64).int(20, 2)
 }
 
 /// The bytes of a message that has no business being longer than `most`.

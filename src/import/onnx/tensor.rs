@@ -1,7 +1,8 @@
 //! A TensorProto: what it says of itself and where its data lies, without reading the data.
 
-use super::wire::{Bytes, Fields, Value, put_bytes, put_number, put_varint};
+use super::wire::{Bytes, Fields, Value};
 use crate::import::safetensors::read_at;
+use crate::protobuf::{Dim, Message, value_info};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use std::fs::File;
@@ -202,13 +203,13 @@ impl Head {
     }
 
     /// The ValueInfoProto of an input of this type and shape; halves as floats.
-    pub fn as_input(&self, name: &str) -> Vec<u8> {
-        let dims: Vec<Dim> = self.dims.iter().map(|d| Dim::Size(*d as u64)).collect();
-        value_info(name, as_float(self.code), &dims)
+    pub fn as_input(&self, name: &str) -> Message {
+        let dims: Vec<Dim> = self.dims.iter().map(|d| Dim::Fixed(*d)).collect();
+        value_info(name, as_float(self.code) as i64, &dims)
     }
 
     /// A TensorProto of a small tensor that cannot stay as it is: one of halves, or one whose data is elsewhere.
-    pub fn inlined(&self, files: &mut Files) -> Result<Option<Vec<u8>>, String> {
+    pub fn inlined(&self, files: &mut Files) -> Result<Option<Message>, String> {
         let halves = as_float(self.code) != self.code;
         if !self.is_external && !halves {
             return Ok(None);
@@ -219,12 +220,8 @@ impl Head {
         if halves {
             data = floats(stored.dtype, &data).into_iter().flat_map(f32::to_le_bytes).collect();
         }
-        let mut out = Vec::new();
-        self.dims.iter().for_each(|d| put_number(&mut out, 1, *d as u64));
-        put_number(&mut out, 2, as_float(self.code));
-        put_bytes(&mut out, 8, self.name.as_bytes());
-        put_bytes(&mut out, 9, &data);
-        Ok(Some(out))
+        let shape = self.dims.iter().fold(Message::new(), |t, d| t.int(1, *d as i64));
+        Ok(Some(shape.int(2, as_float(self.code) as i64).text(8, &self.name).bytes(9, &data)))
     }
 }
 
@@ -262,41 +259,9 @@ fn integers(file: &File, at: u64, len: u64, dtype: Dtype) -> Result<Vec<u8>, Str
     Ok(out)
 }
 
-/// A dimension of an input.
-pub(super) enum Dim {
-    Size(u64),
-    Name(String),
-}
-
-/// A ValueInfoProto: an input `name` of element type `code`.
-pub(super) fn value_info(name: &str, code: u64, dims: &[Dim]) -> Vec<u8> {
-    let mut shape = Vec::new();
-    for dim in dims {
-        let mut one = Vec::new();
-        match dim {
-            Dim::Size(n) => put_number(&mut one, 1, *n),
-            Dim::Name(name) => put_bytes(&mut one, 2, name.as_bytes()),
-        }
-        put_bytes(&mut shape, 1, &one);
-    }
-    let (mut tensor, mut kind, mut out) = (Vec::new(), Vec::new(), Vec::new());
-    put_number(&mut tensor, 1, code);
-    put_bytes(&mut tensor, 2, &shape);
-    put_bytes(&mut kind, 1, &tensor);
-    put_bytes(&mut out, 1, name.as_bytes());
-    put_bytes(&mut out, 2, &kind);
-    out
-}
-
 /// A TensorProto of one number 0.
-pub(super) fn zero() -> Vec<u8> {
-    let mut out = Vec::new();
-    put_number(&mut out, 1, 1);
-    put_number(&mut out, 2, 1);
-    put_varint(&mut out, 9 << 3 | 2);
-    put_varint(&mut out, 4);
-    out.extend([0; 4]);
-    out
+pub(super) fn zero() -> Message {
+    Message::new().int(1, 1).int(2, 1).bytes(9, &[0; 4])
 }
 
 /// A short text.

@@ -137,31 +137,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Appends a varint.
-pub(super) fn put_varint(out: &mut Vec<u8>, mut n: u64) {
-    while n >= 0x80 {
-        out.push(n as u8 | 0x80);
-        n >>= 7;
-    }
-    out.push(n as u8);
-}
-
-/// Appends a field that is a number.
-pub(super) fn put_number(out: &mut Vec<u8>, field: u64, n: u64) {
-    put_varint(out, field << 3);
-    put_varint(out, n);
-}
-
-/// Appends a field that is bytes.
-pub(super) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    put_varint(out, field << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protobuf::{put_bytes, put_number};
     use std::io::Write;
 
     fn file(bytes: &[u8]) -> File {

@@ -5,7 +5,7 @@
 
 /// A message, field after field.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Message(Vec<u8>);
+pub(crate) struct Message(Vec<u8>);
 
 impl Message {
     /// A message without fields.
@@ -14,40 +14,38 @@ impl Message {
     }
 
     /// Appends a whole number.
-    pub fn int(mut self, field: u32, value: i64) -> Message {
-        self.tag(field, 0);
+    pub fn int(mut self, field: u64, value: i64) -> Message {
         // Negative numbers have all ten bytes, as the format wants it.
-        self.varint(value as u64);
+        put_number(&mut self.0, field, value as u64);
         self
     }
 
     /// Appends an f32.
-    pub fn float(mut self, field: u32, value: f32) -> Message {
-        self.tag(field, 5);
+    pub fn float(mut self, field: u64, value: f32) -> Message {
+        put_varint(&mut self.0, field << 3 | 5);
         self.0.extend(value.to_le_bytes());
         self
     }
 
     /// Appends bytes.
-    pub fn bytes(mut self, field: u32, value: &[u8]) -> Message {
-        self.length(field, value.len() as u64);
-        self.0.extend(value);
+    pub fn bytes(mut self, field: u64, value: &[u8]) -> Message {
+        put_bytes(&mut self.0, field, value);
         self
     }
 
     /// Appends text.
-    pub fn text(self, field: u32, value: &str) -> Message {
+    pub fn text(self, field: u64, value: &str) -> Message {
         self.bytes(field, value.as_bytes())
     }
 
     /// Appends a message.
-    pub fn message(self, field: u32, value: &Message) -> Message {
+    pub fn message(self, field: u64, value: &Message) -> Message {
         self.bytes(field, &value.0)
     }
 
     /// Appends the number and the length of a field of `bytes` bytes, which the caller writes behind this message.
-    pub fn open(mut self, field: u32, bytes: u64) -> Message {
-        self.length(field, bytes);
+    pub fn open(mut self, field: u64, bytes: u64) -> Message {
+        put_length(&mut self.0, field, bytes);
         self
     }
 
@@ -61,23 +59,55 @@ impl Message {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+}
 
-    fn tag(&mut self, field: u32, kind: u32) {
-        self.varint(u64::from(field << 3 | kind));
-    }
+/// A dimension of an input or output of an ONNX graph.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Dim {
+    /// Told by the data.
+    Named(&'static str),
+    /// The same for all.
+    Fixed(usize),
+}
 
-    fn length(&mut self, field: u32, bytes: u64) {
-        self.tag(field, 2);
-        self.varint(bytes);
-    }
+/// ONNX's ValueInfoProto: an input or output `name`, its element type by its number in ONNX.
+pub(crate) fn value_info(name: &str, element: i64, dims: &[Dim]) -> Message {
+    let shape = dims.iter().fold(Message::new(), |shape, dim| {
+        let dim = match dim {
+            Dim::Fixed(n) => Message::new().int(1, *n as i64),
+            Dim::Named(name) => Message::new().text(2, name),
+        };
+        shape.message(1, &dim)
+    });
+    let tensor = Message::new().int(1, element).message(2, &shape);
+    Message::new().text(1, name).message(2, &Message::new().message(1, &tensor))
+}
 
-    fn varint(&mut self, mut value: u64) {
-        while value > 0x7f {
-            self.0.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.0.push(value as u8);
+/// Appends a varint.
+fn put_varint(out: &mut Vec<u8>, mut n: u64) {
+    while n >= 0x80 {
+        out.push(n as u8 | 0x80);
+        n >>= 7;
     }
+    out.push(n as u8);
+}
+
+/// Appends a field that is a number.
+pub(crate) fn put_number(out: &mut Vec<u8>, field: u64, n: u64) {
+    put_varint(out, field << 3);
+    put_varint(out, n);
+}
+
+/// Appends a field that is bytes.
+pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
+    put_length(out, field, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Appends the number and the length of a field that is so many bytes.
+fn put_length(out: &mut Vec<u8>, field: u64, bytes: u64) {
+    put_varint(out, field << 3 | 2);
+    put_varint(out, bytes);
 }
 
 #[cfg(test)]
