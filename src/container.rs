@@ -172,6 +172,14 @@ pub(crate) fn floats(dtype: Dtype, data: &[u8]) -> Option<Vec<f32>> {
     })
 }
 
+/// How the name of a file begins and ends that is not whole yet.
+const LEFT_OVER: (&str, &str) = (".trimtab-", ".tmp");
+
+/// Whether a file of this name is what somebody who was killed left half written.
+pub(crate) fn is_left_over(name: &str) -> bool {
+    name.starts_with(LEFT_OVER.0) && name.ends_with(LEFT_OVER.1)
+}
+
 /// The folder that `path` is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -181,7 +189,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// file or directory, of this mode where the umask lets it.
 pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".trimtab-");
+    builder.prefix(LEFT_OVER.0);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
@@ -199,7 +207,7 @@ pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Resul
         return Err(Error::Io { path: path.to_owned(), source });
     }
     let folder = folder_of(path);
-    let mut temp = ordinary(0o666).suffix(".tmp").tempfile_in(folder).map_err(Error::io(path))?;
+    let mut temp = ordinary(0o666).suffix(LEFT_OVER.1).tempfile_in(folder).map_err(Error::io(path))?;
     let value = fill(temp.as_file_mut())?; // on any error the drop of `temp` removes it
     temp.as_file().sync_all().map_err(Error::io(path))?;
     temp.persist(path).map_err(|e| Error::Io { path: path.to_owned(), source: e.error })?;

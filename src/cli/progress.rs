@@ -14,6 +14,7 @@ pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 /// Runs with a bar on a terminal, and a line for the head alone and for each epoch everywhere; Ctrl-C ends it.
 pub fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<Report> {
     with_bar(run, |bar, p| match p {
+        Progress::Note(text) => terminal::line(bar, text),
         Progress::Begin(None) => {}
         Progress::Begin(Some(m)) => {
             let what = if matches!(m.scores, Scores::Mlm { .. }) { "as it began" } else { "head alone" };

@@ -10,7 +10,7 @@ use trimtab::params::{Term, Terms};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{self, Report, TrainConfig};
+use trimtab::train::{self, Checkpoints, Report, TrainConfig};
 use trimtab::{Error, Personal, Result, plots};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
@@ -58,6 +58,17 @@ pub struct Args {
     /// Results do not depend on it
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<usize>,
+    /// Keep the run's state in this folder, so that --resume goes on after a power cut, to the same bytes as without one.
+    /// The last two checkpoints are kept, until --out is written
+    #[arg(long, value_name = "DIR", conflicts_with = "setfit")]
+    checkpoint: Option<PathBuf>,
+    /// Steps between two checkpoints
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "checkpoint",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    every: u64,
+    /// Go on from the newest checkpoint, with the same command; where there is none, begin anew
+    #[arg(long, requires = "checkpoint")]
+    resume: bool,
     /// Write the bias file in f16: half the size
     #[arg(long)]
     half: bool,
@@ -92,6 +103,11 @@ fn layers(s: &str) -> std::result::Result<Range<usize>, String> {
 }
 
 impl Args {
+    fn checkpoints(&self) -> Option<Checkpoints> {
+        let dir = self.checkpoint.clone()?;
+        Some(Checkpoints { dir, every: self.every.try_into().unwrap_or(usize::MAX), resume: self.resume })
+    }
+
     /// What is learned from and what is scored on, where both are in one file.
     fn hold_out(&self, examples: Vec<Example>) -> (Vec<Example>, Option<Vec<Example>>) {
         let n = examples.len();
@@ -133,6 +149,7 @@ pub fn run(args: Args) -> Result<()> {
         terms: args.terms.clone(),
         layers: args.layers.clone(),
         patience: args.patience,
+        checkpoints: args.checkpoints(),
         ..args.settings.config(train.len(), labels, args.setfit || task.kind() == Kind::Contrastive)
     };
     let options = args.settings.options();
@@ -182,6 +199,8 @@ pub fn run(args: Args) -> Result<()> {
                 save(&model)?;
                 terminal::say(format_args!("kept the best finished epoch in {}", args.out.display()));
             }
+            // Gone on from, it would diverge again.
+            config.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
             return Err(e);
         }
         Err(e) => return Err(e),
@@ -196,8 +215,15 @@ pub fn run(args: Args) -> Result<()> {
             0 => format!("what was learned in {} steps", report.steps),
             epoch => format!("epoch {epoch}"),
         };
-        let what = format!("{} holds {what}", args.out.display());
+        let go_on = match &args.checkpoint {
+            Some(dir) => format!("; --resume goes on from {}", dir.display()),
+            None => String::new(),
+        };
+        let what = format!("{} holds {what}{go_on}", args.out.display());
         return Err(Error::Interrupted(what));
+    }
+    if let Some(checkpoints) = &config.checkpoints {
+        checkpoints.remove()?;
     }
     Ok(())
 }

@@ -32,6 +32,18 @@ impl AdamW {
         AdamW { groups, m: vec![0.0; len], v: vec![0.0; len], step: 0 }
     }
 
+    /// First and second moments, and the updates they have seen.
+    pub fn state(&self) -> (&[f32], &[f32], i32) {
+        (&self.m, &self.v, self.step)
+    }
+
+    /// Goes on from such a state, of a theta of the same length.
+    pub fn restore(&mut self, m: &[f32], v: &[f32], updates: i32) {
+        self.m.copy_from_slice(m);
+        self.v.copy_from_slice(v);
+        self.step = updates;
+    }
+
     /// One update with learning rate `lr`. Values outside the groups do not move.
     pub fn update(&mut self, theta: &mut [f32], grad: &[f32], lr: f64) {
         self.step += 1;

@@ -1,11 +1,11 @@
 //! Scores of each task, with scikit-learn's and scipy's definitions.
 
 use crate::ops::loss::Target;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// How well answers agree with the truth. Scores that are undefined are 0.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Metrics {
     /// Number of examples.
     pub examples: usize,
@@ -17,7 +17,7 @@ pub struct Metrics {
 }
 
 /// The scores of a task; shares and correlations, from 0 or -1 to 1.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Scores {
     /// One label a text.

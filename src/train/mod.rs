@@ -4,6 +4,7 @@ pub mod adamw;
 pub mod answers;
 pub mod backward;
 pub mod batches;
+mod checkpoint;
 mod evaluate;
 pub mod exact;
 pub mod gradients;
@@ -18,6 +19,7 @@ mod ridge;
 mod run;
 pub mod step;
 
+pub use checkpoint::Checkpoints;
 pub(crate) use evaluate::{FEATURE_ROWS, largest};
 pub use evaluate::{Output, evaluate, forward_all};
 pub use held_out::{HeldOut, Interval};
@@ -138,6 +140,8 @@ pub struct TrainConfig {
     /// How batches are cut, which decides memory and speed, no result; `None` goes by the number of threads. See
     /// [`memory::fit`].
     pub cut: Option<Cut>,
+    /// Where the run keeps its state, so that it can go on after a power cut. Changes no result.
+    pub checkpoints: Option<Checkpoints>,
 }
 
 /// Default of [`TrainConfig::prefix_cache`].
@@ -163,6 +167,7 @@ impl Default for TrainConfig {
             keep: Criterion::Main,
             prefix_cache: PREFIX_CACHE,
             cut: None,
+            checkpoints: None,
         }
     }
 }
@@ -227,6 +232,8 @@ pub(crate) fn fit_head(
 /// What a run tells while it goes.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
+    /// What a user should know of the run's checkpoints.
+    Note(&'a str),
     /// The first step is next; the scores on dev of a fitted head alone, where there are.
     Begin(Option<&'a Metrics>),
     /// A step is done.
@@ -245,7 +252,7 @@ pub enum Progress<'a> {
 }
 
 /// One epoch's result.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Epoch {
     /// From 1.
     pub epoch: usize,

@@ -1,5 +1,6 @@
 //! The loop: batch, gradient, update; evaluate each epoch and keep the best.
 
+use super::checkpoint::{Keeper, Position, State};
 use super::metrics::Metrics;
 use super::prefix::PrefixCache;
 use super::step::{Step, Trainer};
@@ -8,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::dropout;
 use crate::ops::loss::Target;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -17,8 +19,10 @@ const PROBE_TEXTS: usize = 16;
 /// Trains `theta` in place.
 ///
 /// `names` are those of the head's outputs, for scores. `on_progress` is called after every step and epoch and may end the run with `Break`. However the run ends,
-/// `theta` holds the kept epoch's biases; those of the last good step where no epoch was finished.
-/// Errors: settings out of range; [`Error::Diverged`] for a loss or gradient that is not finite.
+/// `theta` holds the kept epoch's biases; those of the last good step where no epoch was finished. Checkpoints stay:
+/// [`super::Checkpoints::remove`] them once the biases are in their place.
+/// Errors: settings out of range; [`Error::Diverged`] for a loss or gradient that is not finite; checkpoints that cannot be
+/// gone on from, or written at the start.
 pub fn train(
     graph: &Graph,
     theta: &mut Vec<f32>,
@@ -29,122 +33,256 @@ pub fn train(
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report> {
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
-    let mut trainer = Trainer::new(graph, config, class_weights)?;
+    let trainer = Trainer::new(graph, config, class_weights)?;
+    let (keeper, found) = match &config.checkpoints {
+        Some(checkpoints) => {
+            let mut note = |text: &str| {
+                let _ = on_progress(Progress::Note(text));
+            };
+            let run = (data, dev, config);
+            let (keeper, found) = Keeper::open(checkpoints, graph, theta, run, &mut note)?;
+            (Some(keeper), found)
+        }
+        None => (None, None),
+    };
     let texts = |data: &[Labelled]| data.len() + data.iter().filter(|d| d.partner.is_some()).count();
-    let sizes = [texts(data), dev.map_or(0, texts)];
-    let [known, known_dev] = PrefixCache::sharing(config.prefix_cache, sizes);
-    let per_epoch = data.len().div_ceil(config.batch);
-    let total = per_epoch.saturating_mul(config.epochs);
-    let warmup = (config.warmup * total as f64) as usize;
-
-    let head_alone = match dev.is_some() || config.head == Head::Fitted {
-        true => fit_head(graph, theta, data, config)?,
-        false => None,
-    };
-    if let (Head::Fitted, Some(alone)) = (config.head, &head_alone) {
-        theta.copy_from_slice(alone);
-    }
-
-    let mut best: Option<(f64, f64, Vec<f32>)> = None;
-    let (trained_biases, trained_head) = trainer.trained();
-    let mut report = Report {
-        before: None,
+    let [known, known_dev] = PrefixCache::sharing(config.prefix_cache, [texts(data), dev.map_or(0, texts)]);
+    let total = data.len().div_ceil(config.batch).saturating_mul(config.epochs);
+    let mut run = Run {
+        trainer,
+        theta,
+        data,
+        dev,
+        names,
+        config,
+        total,
+        warmup: (config.warmup * total as f64) as usize,
+        known,
+        known_dev,
+        keeper,
+        at: Position::default(),
+        best: None,
         head_alone: None,
-        epochs: vec![],
-        kept: 0,
-        steps: 0,
-        trained_biases,
-        trained_head,
-        train_s: 0.0,
-        examples_per_s: 0.0,
         interrupted: false,
-        stopped: None,
     };
-    let mut texts_done = 0;
-    let mut failed = None;
-    if let (Some(alone), Some(dev)) = (&head_alone, dev) {
-        let before = trainer.evaluate(alone, dev, names, &known_dev)?;
-        if config.keep != Criterion::Last {
-            best = Some((config.keep.score(&before), before.loss, alone.clone()));
+    match found {
+        Some(state) => run.restore(state),
+        None => run.begin(graph)?,
+    }
+    // Where one cannot be written at all, better to say so now than after a power cut.
+    let state = run.state();
+    run.keeper.as_mut().map_or(Ok(()), |keeper| keeper.save(&state))?;
+    let outcome = run.go(on_progress);
+    run.finish(outcome, on_progress)
+}
+
+/// A run between two steps.
+struct Run<'a> {
+    trainer: Trainer<'a>,
+    theta: &'a mut Vec<f32>,
+    data: &'a [Labelled],
+    dev: Option<&'a [Labelled]>,
+    names: &'a [String],
+    config: &'a TrainConfig,
+    /// Steps of the whole run.
+    total: usize,
+    warmup: usize,
+    known: PrefixCache,
+    known_dev: PrefixCache,
+    keeper: Option<Keeper>,
+    at: Position,
+    /// Theta of the best epoch.
+    best: Option<Vec<f32>>,
+    head_alone: Option<Vec<f32>>,
+    interrupted: bool,
+}
+
+impl Run<'_> {
+    /// What comes before the first step.
+    fn begin(&mut self, graph: &Graph) -> Result<()> {
+        let fitted = self.config.head == Head::Fitted;
+        if self.dev.is_some() || fitted {
+            self.head_alone = fit_head(graph, self.theta, self.data, self.config)?;
         }
-        report.before = Some(before);
-    }
-    report.head_alone = head_alone;
-    if on_progress(Progress::Begin(report.before.as_ref())).is_break() {
-        report.interrupted = true;
-        return Ok(report);
-    }
-
-    'epochs: for epoch in 0..config.epochs {
-        let start = Instant::now();
-        let mut loss_sum = 0.0;
-        for indices in batches::batches(data.len(), config.batch, config.seed, epoch) {
-            let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(config.seed, epoch, i)).collect();
-            let batch: Vec<&Labelled> = indices.iter().map(|&i| &data[i]).collect();
-            let lr = config.lr * adamw::schedule(report.steps, warmup, total);
-            let step = trainer.step_known(theta, &batch, Some(&keys), Some((&known, &indices)), lr)?;
-            if !step.is_finite() {
-                let Step { loss, norm } = step;
-                let what =
-                    if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
-                failed = Some(diverged(epoch, report.steps + 1, &what));
-                break 'epochs;
+        let Some(alone) = &self.head_alone else { return Ok(()) };
+        if fitted {
+            self.theta.copy_from_slice(alone);
+        }
+        if let Some(dev) = self.dev {
+            let before = self.trainer.evaluate(alone, dev, self.names, &self.known_dev)?;
+            if self.config.keep != Criterion::Last {
+                self.at.best = Some((self.config.keep.score(&before), before.loss));
+                self.best = Some(alone.clone());
             }
+            self.at.before = Some(before);
+        }
+        Ok(())
+    }
 
-            report.steps += 1;
-            texts_done += batch.len();
-            loss_sum += step.loss * batch.len() as f64;
-            let done = Progress::Step { done: report.steps, total, loss: step.loss, texts: batch.len() };
-            if on_progress(done).is_break() {
-                report.interrupted = true;
-                report.train_s += start.elapsed().as_secs_f64();
-                if best.is_none() {
-                    let what = broken(&trainer, theta, data, &known, None)?;
-                    failed = what.map(|what| diverged(epoch, report.steps, &what));
+    /// A copy of all that another process needs to go on.
+    fn state(&mut self) -> State {
+        let (m, v, updates) = self.trainer.optimizer().state();
+        let mut tensors =
+            BTreeMap::from([("theta", self.theta.clone()), ("m", m.to_vec()), ("v", v.to_vec())]);
+        tensors.extend(self.best.clone().map(|best| ("best", best)));
+        tensors.extend(self.head_alone.clone().map(|alone| ("head_alone", alone)));
+        State { position: Position { updates, ..self.at.clone() }, tensors }
+    }
+
+    /// Goes back to where such a copy was made; it is whole.
+    fn restore(&mut self, State { position, mut tensors }: State) {
+        let mut take = |name| tensors.remove(name);
+        if let (Some(theta), Some(m), Some(v)) = (take("theta"), take("m"), take("v")) {
+            self.theta.copy_from_slice(&theta);
+            self.trainer.optimizer().restore(&m, &v, position.updates);
+        }
+        (self.best, self.head_alone) = (take("best"), take("head_alone"));
+        self.at = position;
+    }
+
+    /// Writes a checkpoint where there are any.
+    fn keep(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) {
+        if self.keeper.is_some() {
+            let state = self.state();
+            if let Some(keeper) = &mut self.keeper {
+                keeper.try_save(&state, &mut |text| {
+                    let _ = on_progress(Progress::Note(text));
+                });
+            }
+        }
+    }
+
+    /// All epochs that are left. Errors: [`Error::Diverged`].
+    fn go(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
+        if on_progress(Progress::Begin(self.at.before.as_ref())).is_break() {
+            self.interrupted = true;
+        }
+        while !self.interrupted && self.at.epoch < self.config.epochs && self.waited().is_none() {
+            self.epoch(on_progress)?;
+        }
+        Ok(())
+    }
+
+    /// Epochs since the best one, once they are as many as the patience.
+    fn waited(&self) -> Option<usize> {
+        let done = self.at.epochs.len();
+        let is_between = self.at.batches == 0 && (1..self.config.epochs).contains(&done);
+        let waited = done.saturating_sub(self.at.kept);
+        self.config.patience.filter(|p| is_between && waited >= *p).map(|_| waited)
+    }
+
+    /// What is left of an epoch, and its scores.
+    fn epoch(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
+        let epoch = self.at.epoch;
+        let batches = batches::batches(self.data.len(), self.config.batch, self.config.seed, epoch);
+        for indices in &batches[self.at.batches.min(batches.len())..] {
+            let loss = self.step(indices)?;
+            let done = Progress::Step { done: self.at.steps, total: self.total, loss, texts: indices.len() };
+            let go_on = on_progress(done).is_continue();
+            if self.keeper.as_ref().is_some_and(|keeper| keeper.is_due(self.at.steps)) {
+                self.keep(on_progress);
+            }
+            if !go_on {
+                self.interrupted = true;
+                if self.best.is_none() {
+                    self.check(None)?;
                 }
-                break 'epochs;
+                return Ok(());
             }
         }
-        report.train_s += start.elapsed().as_secs_f64();
-        let scores = dev.map(|dev| trainer.evaluate(theta, dev, names, &known_dev)).transpose()?;
-        if let Some(what) = broken(&trainer, theta, data, &known, scores.as_ref())? {
-            failed = Some(diverged(epoch, report.steps, &what));
-            break;
-        }
+        let scores = self
+            .dev
+            .map(|dev| self.trainer.evaluate(self.theta, dev, self.names, &self.known_dev))
+            .transpose()?;
+        self.check(scores.as_ref())?;
         let finished = Epoch {
             epoch: epoch + 1,
-            train_loss: loss_sum / data.len() as f64,
+            train_loss: self.at.loss_sum / self.data.len() as f64,
             dev: scores,
-            train_s: report.train_s,
+            train_s: self.at.train_s,
         };
         // Without dev the last epoch is the one to keep; on a tie the one with the lower loss.
-        let (score, loss) = finished.dev.as_ref().map_or((0.0, 0.0), |m| (config.keep.score(m), m.loss));
-        let last = config.keep == Criterion::Last || dev.is_none();
-        if !score.is_nan() && (last || best.as_ref().is_none_or(|b| (score, -loss) > (b.0, -b.1))) {
-            best = Some((score, loss, theta.clone()));
-            report.kept = epoch + 1;
+        let keep = self.config.keep;
+        let (score, loss) = finished.dev.as_ref().map_or((0.0, 0.0), |m| (keep.score(m), m.loss));
+        let last = keep == Criterion::Last || self.dev.is_none();
+        if !score.is_nan() && (last || self.at.best.is_none_or(|(s, l)| (score, -loss) > (s, -l))) {
+            (self.at.best, self.best) = (Some((score, loss)), Some(self.theta.clone()));
+            self.at.kept = epoch + 1;
         }
         let go_on = on_progress(Progress::Epoch(&finished));
-        report.epochs.push(finished);
-        if go_on.is_break() && epoch + 1 < config.epochs {
-            report.interrupted = true;
-            break;
-        }
-        if config.patience.is_some_and(|p| epoch + 1 >= report.kept.saturating_add(p))
-            && epoch + 1 < config.epochs
-        {
-            let waited = epoch + 1 - report.kept;
-            report.stopped = Some(format!("no better score on dev for {waited} epochs"));
-            break;
-        }
+        self.at.epochs.push(finished);
+        (self.at.epoch, self.at.batches, self.at.loss_sum) = (epoch + 1, 0, 0.0);
+        self.interrupted = go_on.is_break() && self.at.epoch < self.config.epochs;
+        Ok(())
     }
-    if let Some((_, _, kept)) = best {
-        *theta = kept;
+
+    /// One batch; returns its loss.
+    fn step(&mut self, indices: &[usize]) -> Result<f64> {
+        let start = Instant::now();
+        let (seed, epoch) = (self.config.seed, self.at.epoch);
+        let keys: Vec<i64> = indices.iter().map(|&i| dropout::key(seed, epoch, i)).collect();
+        let batch: Vec<&Labelled> = indices.iter().map(|&i| &self.data[i]).collect();
+        let lr = self.config.lr * adamw::schedule(self.at.steps, self.warmup, self.total);
+        let known = Some((&self.known, indices));
+        let step = self.trainer.step_known(self.theta, &batch, Some(&keys), known, lr)?;
+        let Step { loss, norm } = step;
+        if !step.is_finite() {
+            let what =
+                if loss.is_finite() { format!("gradient norm {norm}") } else { format!("loss {loss}") };
+            return Err(diverged(epoch, self.at.steps + 1, &what));
+        }
+        self.at.steps += 1;
+        self.at.batches += 1;
+        self.at.texts += batch.len();
+        self.at.loss_sum += loss * batch.len() as f64;
+        self.at.train_s += start.elapsed().as_secs_f64();
+        Ok(loss)
     }
-    report.examples_per_s = texts_done as f64 / report.train_s.max(1e-9);
-    match failed {
-        Some(error) => Err(error),
-        None => Ok(report),
+
+    /// What the last update broke, if anything: no step has looked at its result yet. Without scores on dev a few
+    /// training texts tell.
+    fn check(&self, dev: Option<&Metrics>) -> Result<()> {
+        let fail = |what: String| Err(diverged(self.at.epoch, self.at.steps, &what));
+        if let Some(v) = self.theta.iter().find(|v| !v.is_finite()) {
+            return fail(format!("a bias became {v}"));
+        }
+        let few = &self.data[..self.data.len().min(PROBE_TEXTS)];
+        let loss = match dev {
+            Some(m) => m.loss,
+            None => self.trainer.evaluate(self.theta, few, &[], &self.known)?.loss,
+        };
+        if loss.is_finite() { Ok(()) } else { fail(format!("loss {loss}")) }
+    }
+
+    /// Leaves the kept epoch in theta, and tells how it went.
+    fn finish(
+        mut self,
+        outcome: Result<()>,
+        on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+    ) -> Result<Report> {
+        if outcome.is_ok() {
+            self.keep(on_progress);
+        }
+        let stopped = self.waited().filter(|_| !self.interrupted);
+        let (trained_biases, trained_head) = self.trainer.trained();
+        if let Some(best) = self.best {
+            *self.theta = best;
+        }
+        outcome?;
+        let at = self.at;
+        Ok(Report {
+            before: at.before,
+            head_alone: self.head_alone,
+            epochs: at.epochs,
+            kept: at.kept,
+            steps: at.steps,
+            trained_biases,
+            trained_head,
+            train_s: at.train_s,
+            examples_per_s: at.texts as f64 / at.train_s.max(1e-9),
+            interrupted: self.interrupted,
+            stopped: stopped.map(|waited| format!("no better score on dev for {waited} epochs")),
+        })
     }
 }
 
@@ -159,25 +297,6 @@ fn diverged(epoch: usize, step: usize, what: &str) -> Error {
         "training diverged in epoch {} at step {step}: {what}; {kept}. Try a lower learning rate (--lr)",
         epoch + 1
     ))
-}
-
-/// What the last update broke, if anything: no step has looked at its result yet. Without scores on dev a few
-/// training texts tell.
-fn broken(
-    trainer: &Trainer,
-    theta: &[f32],
-    data: &[Labelled],
-    known: &PrefixCache,
-    dev: Option<&Metrics>,
-) -> Result<Option<String>> {
-    if let Some(v) = theta.iter().find(|v| !v.is_finite()) {
-        return Ok(Some(format!("a bias became {v}")));
-    }
-    let loss = match dev {
-        Some(m) => m.loss,
-        None => trainer.evaluate(theta, &data[..data.len().min(PROBE_TEXTS)], &[], known)?.loss,
-    };
-    Ok((!loss.is_finite()).then(|| format!("loss {loss}")))
 }
 
 /// `n / (classes · n_c)`, as scikit-learn's "balanced"; 1 for a class without examples.

@@ -78,6 +78,11 @@ impl<'g> Trainer<'g> {
         self.trained
     }
 
+    /// What the steps so far have left, apart from theta.
+    pub fn optimizer(&mut self) -> &mut AdamW {
+        &mut self.optimizer
+    }
+
     /// One step with learning rate `lr`. `keys: [batch]` are dropout keys; without them dropout is off.
     ///
     /// Where the loss or the gradient is not finite, theta and the optimizer stay as they were.

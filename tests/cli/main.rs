@@ -7,6 +7,7 @@ mod mlm;
 
 mod answers;
 mod bench;
+mod checkpoint;
 mod data;
 mod disk;
 mod experiment;
