@@ -4,6 +4,7 @@ mod encode;
 mod memory;
 mod predict;
 mod setfit;
+mod shared;
 mod unit;
 
 pub use predict::{Candidate, Prediction};
@@ -18,13 +19,14 @@ use crate::ops::Numerics;
 use crate::params::{Role, Terms};
 use crate::quant::Base;
 use crate::task::Task;
-use crate::tokenize::TextEncoder;
 use crate::train::metrics::Metrics;
 use crate::train::{self, HeldOut, Labelled, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use shared::{Texts, Wired};
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use unit::Unit;
 
 /// How a model is set up, apart from its training.
@@ -64,16 +66,18 @@ impl Default for Options {
 }
 
 /// A base with biases and a head of its own.
+///
+/// Models of one base share all else as long as any of them lives: graph, tokenizer and threads. Another one costs its biases
+/// and a fraction of a millisecond. A model is `Sync`: any number of threads may ask it, and different models train and answer
+/// side by side.
 pub struct Personal {
     base: Base,
-    graph: Graph,
-    encoder: TextEncoder,
+    wired: Arc<Wired>,
+    texts: Arc<Texts>,
     task: Task,
     pooling: Pooling,
     stride: usize,
     theta: Vec<f32>,
-    /// The base's own biases, to tell what training changed.
-    initial: Vec<f32>,
     /// All parameters as they were with a fitted head, before the biases were trained.
     head_alone: Option<Vec<f32>>,
     /// Terms and layers of the last training, as the bias file states them.
@@ -81,7 +85,7 @@ pub struct Personal {
     settings: serde_json::Value,
     metrics: serde_json::Value,
     finished_epoch: bool,
-    pool: rayon::ThreadPool,
+    pool: Arc<rayon::ThreadPool>,
 }
 
 impl Personal {
@@ -111,36 +115,17 @@ impl Personal {
             false => Numerics::Int8(kernels::select(options.kernel.as_deref())?),
         };
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
-        let mut graph = Graph::new(base, numerics, pooling, task.outputs(), rates)?;
-        if let Some(head) = task.kind().head() {
-            graph = graph.with_head(head);
-        }
-        if task == Task::Mlm {
-            graph = graph.with_mlm_head(base)?;
-        }
-        let config = base.config();
-        let encoder = TextEncoder::from_bytes(
-            base.tokenizer_bytes(),
-            base.path(),
-            max_len,
-            config.vocab,
-            config.types_told(),
-        )?;
-        let theta = graph.initial_theta(base)?;
-        let threads = options.threads.unwrap_or_else(crate::cores::performance);
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .build()
-            .map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?;
+        let wired = Wired::get(base, &task, numerics, pooling, rates)?;
+        let texts = Texts::get(base, max_len)?;
+        let pool = shared::threads(options.threads.unwrap_or_else(crate::cores::performance))?;
         Ok(Personal {
             base: base.clone(),
-            graph,
-            encoder,
+            texts,
             task,
             pooling,
             stride: options.stride.unwrap_or(max_len / 3),
-            initial: theta.clone(),
-            theta,
+            theta: wired.initial.clone(),
+            wired,
             head_alone: None,
             trained: None,
             settings: serde_json::Value::Null,
@@ -159,11 +144,13 @@ impl Personal {
         let (pooling, max_len, stride) = (Some(file.pooling), file.max_len, file.stride);
         let options = Options { pooling, max_len, stride, ..options.clone() };
         let mut model = Personal::new(base, file.task.clone(), &options)?;
-        file.apply(path, model.graph.layout(), &mut model.theta)?;
+        file.apply(path, model.wired.graph.layout(), &mut model.theta)?;
         let depth = base.config().layers;
         let claims =
             train::backward::Selection::new(file.terms.parse()?, file.layers.0..file.layers.1, depth);
-        for p in model.graph.layout().iter().filter(|p| claims.wants_role(p.role) && !p.range.is_empty()) {
+        for p in
+            model.wired.graph.layout().iter().filter(|p| claims.wants_role(p.role) && !p.range.is_empty())
+        {
             if !file.tensors.contains_key(&p.name) {
                 return Err(Error::tensor(path, &p.name, "is missing, though it was trained"));
             }
@@ -180,7 +167,7 @@ impl Personal {
     pub fn start_from(&mut self, path: &Path) -> Result<()> {
         let file = BiasFile::open(path)?;
         file.check_base(path, self.base.path(), self.base.fingerprint())?;
-        for p in self.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..))) {
+        for p in self.wired.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..))) {
             let Some((shape, values)) = file.tensors.get(&p.name) else { continue };
             if *shape != p.shape {
                 let what = format!("expected shape {:?}, found {shape:?}", p.shape);
@@ -213,12 +200,12 @@ impl Personal {
 
     /// Tokens that texts are cut to.
     pub fn max_len(&self) -> usize {
-        self.encoder.max_len()
+        self.texts.encoder.max_len()
     }
 
     /// The graph, for those who want its parts.
     pub fn graph(&self) -> &Graph {
-        &self.graph
+        &self.wired.graph
     }
 
     /// All parameters, with the layout of [`Graph::layout`].
@@ -259,7 +246,7 @@ impl Personal {
         data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
         self.init_head(config.seed);
         self.finished_epoch = false;
-        let (graph, theta, finished) = (&self.graph, &mut self.theta, &mut self.finished_epoch);
+        let (graph, theta, finished) = (&self.wired.graph, &mut self.theta, &mut self.finished_epoch);
         let names = self.task.labels();
         let mut watch = |p: Progress| {
             *finished |= matches!(p, Progress::Epoch(_));
@@ -269,7 +256,7 @@ impl Personal {
             .pool
             .install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
         self.head_alone = result.as_mut().ok().and_then(|r| r.head_alone.take());
-        let head = [self.graph.layout().head_weight(), self.graph.layout().head_bias()];
+        let head = [self.wired.graph.layout().head_weight(), self.wired.graph.layout().head_bias()];
         for theta in [Some(&mut self.theta), self.head_alone.as_mut()].into_iter().flatten() {
             let [weight, bias] = theta.get_disjoint_mut(head.clone()).expect("the layout has both apart");
             unit.leave(weight, bias);
@@ -302,18 +289,18 @@ impl Personal {
     fn init_head(&mut self, seed: u64) {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let bound = 0.02 * 3f32.sqrt();
-        for w in &mut self.theta[self.graph.layout().head_weight()] {
+        for w in &mut self.theta[self.wired.graph.layout().head_weight()] {
             // 24 random bits over [-1, 1): exact in f32 on every platform
             let unit = (rng.random::<u32>() >> 8) as f32 / (1u32 << 23) as f32 - 1.0;
             *w = unit * bound;
         }
-        self.theta[self.graph.layout().head_bias()].fill(0.0);
+        self.theta[self.wired.graph.layout().head_bias()].fill(0.0);
     }
 
     /// Scores on labelled texts.
     pub fn evaluate(&self, examples: &[Example]) -> Result<Metrics> {
         let data = self.encode(examples)?;
-        self.pool.install(|| train::evaluate(&self.graph, &self.theta, &data, self.task.labels()))
+        self.pool.install(|| train::evaluate(&self.wired.graph, &self.theta, &data, self.task.labels()))
     }
 
     /// Its answers to examples that it encoded, to compare them with another's; `None` for questions and for pairs.
@@ -323,8 +310,8 @@ impl Personal {
 
     /// Scores of what the last training began with, where that had a masked-LM head.
     pub fn evaluate_untrained(&self, data: &[Labelled]) -> Result<Option<Metrics>> {
-        let before = self.head_alone.as_ref().filter(|_| self.graph.mlm_head().is_some());
-        let evaluate = |theta: &Vec<f32>| train::evaluate(&self.graph, theta, data, &[]);
+        let before = self.head_alone.as_ref().filter(|_| self.wired.graph.mlm_head().is_some());
+        let evaluate = |theta: &Vec<f32>| train::evaluate(&self.wired.graph, theta, data, &[]);
         self.pool.install(|| before.map(evaluate).transpose())
     }
 
@@ -336,7 +323,7 @@ impl Personal {
 
     fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
         let cut = self.trained.as_ref().and_then(|config| config.cut);
-        self.pool.install(|| HeldOut::of(&self.graph, theta, data, self.task.labels(), cut))
+        self.pool.install(|| HeldOut::of(&self.wired.graph, theta, data, self.task.labels(), cut))
     }
 
     /// Whether the last training finished an epoch, so that there is something worth keeping.
@@ -346,11 +333,11 @@ impl Personal {
 
     /// Mean |b − b₀| of every bias, by parameter: the paper's figure 1.
     pub fn bias_change(&self) -> Vec<(Role, f64)> {
-        let biases = self.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..)));
+        let biases = self.wired.graph.layout().iter().filter(|p| matches!(p.role, Role::Bias(..)));
         biases
             .map(|p| {
                 let now = &self.theta[p.range.clone()];
-                let then = &self.initial[p.range.clone()];
+                let then = &self.wired.initial[p.range.clone()];
                 let sum: f64 = now.iter().zip(then).map(|(a, b)| f64::from((a - b).abs())).sum();
                 (p.role, sum / p.range.len() as f64)
             })
@@ -365,9 +352,9 @@ impl Personal {
         let depth = self.base.config().layers;
         let layers = config.layers.clone().unwrap_or(0..depth);
         let selection = train::backward::Selection::new(config.terms.clone(), layers.clone(), depth);
-        let params = self.graph.layout().iter().filter(|p| {
+        let params = self.wired.graph.layout().iter().filter(|p| {
             // a model opened from a file keeps what that file changed
-            let changed = self.theta[p.range.clone()] != self.initial[p.range.clone()];
+            let changed = self.theta[p.range.clone()] != self.wired.initial[p.range.clone()];
             !p.range.is_empty() && (selection.wants_role(p.role) || changed)
         });
         let file = BiasFile {
@@ -375,7 +362,7 @@ impl Personal {
             pooling: self.pooling,
             terms: config.terms.of(self.base.config()).to_string(),
             layers: (layers.start, layers.end),
-            max_len: self.encoder.max_len(),
+            max_len: self.texts.encoder.max_len(),
             stride: (self.task == Task::Qa).then_some(self.stride),
             base_fingerprint: self.base.fingerprint().to_owned(),
             base_name: self.base.name().to_owned(),

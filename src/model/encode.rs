@@ -47,9 +47,9 @@ impl Personal {
 
     /// Every text whole, in windows where it is longer; those without a word that could be hidden are left out.
     fn encode_plain(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
-        let (_, words) = self.encoder.words()?;
+        let (_, words) = self.texts.encoder.words()?;
         let words = Arc::new(words);
-        let windows = |text: &str| self.encoder.encode_parts(text);
+        let windows = |text: &str| self.texts.encoder.encode_parts(text);
         let texts: Vec<&str> = examples
             .iter()
             .flat_map(|e| [Some(&e.text_a[..]), e.text_b.as_deref()].into_iter().flatten())
@@ -69,8 +69,8 @@ impl Personal {
     /// The two texts of each example by themselves.
     fn encode_pairs(&self, pairs: &[Example], targets: Vec<Target>) -> Result<Vec<Labelled>> {
         let one = |(e, target): (&Example, Target)| {
-            let partner = e.text_b.as_deref().map(|b| self.encoder.encode(b, None)).transpose()?;
-            Ok(Labelled { text: self.encoder.encode(&e.text_a, None)?, target, partner, part: None })
+            let partner = e.text_b.as_deref().map(|b| self.texts.encoder.encode(b, None)).transpose()?;
+            Ok(Labelled { text: self.texts.encoder.encode(&e.text_a, None)?, target, partner, part: None })
         };
         self.pool.install(|| pairs.par_iter().zip(targets).map(one).collect())
     }
@@ -105,7 +105,7 @@ impl Personal {
     /// What the model reads of every question. Errors: an example without a context.
     pub(super) fn windows(&self, examples: &[Example]) -> Result<Vec<Vec<Window>>> {
         let of = |e: &Example| match &e.text_b {
-            Some(context) => self.encoder.encode_windows(&e.text_a, context, self.stride),
+            Some(context) => self.texts.encoder.encode_windows(&e.text_a, context, self.stride),
             None => Err(Error::Config("qa needs a pair: a question, and the text with its answer".into())),
         };
         self.pool.install(|| examples.par_iter().map(of).collect())
@@ -116,10 +116,10 @@ impl Personal {
         self.pool.install(|| match self.task {
             Task::Tag(_) => examples
                 .par_iter()
-                .map(|e| self.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
+                .map(|e| self.texts.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
                 .collect(),
             _ => {
-                let texts = self.encoder.encode_all(examples)?;
+                let texts = self.texts.encoder.encode_all(examples)?;
                 Ok(texts.into_iter().map(|text| (text, Vec::new())).collect())
             }
         })

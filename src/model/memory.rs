@@ -22,7 +22,7 @@ impl Personal {
     ) -> Result<Prediction> {
         // Two i32 a token, of about four bytes of text, and the vectors' own sizes. Of a context every token is there, some
         // twice, and where it stands.
-        let encoded = |text: usize| 8 * (text / 4 + 8).min(self.encoder.max_len()) + 160;
+        let encoded = |text: usize| 8 * (text / 4 + 8).min(self.texts.encoder.max_len()) + 160;
         let pairs = self.task == Task::Contrastive;
         let bytes = |e: &Example| {
             let (a, b) = (e.text_a.len(), e.text_b.as_ref().map_or(0, String::len));
@@ -32,7 +32,7 @@ impl Personal {
                 // All of the text, in windows, which are copied where they are scored.
                 Task::Mlm => {
                     let tokens = (a + b) / 4 + 8;
-                    16 * tokens + 200 * (1 + tokens / self.encoder.max_len())
+                    16 * tokens + 200 * (1 + tokens / self.texts.encoder.max_len())
                 }
                 _ => encoded(a + b),
             }
@@ -41,11 +41,11 @@ impl Personal {
         // units and, while training, their gradients.
         let texts = if pairs { 2 } else { 1 };
         let vectors = config.batch.saturating_mul(32).max(dev.map_or(0, <[Example]>::len) * 16);
-        let vectors = vectors.saturating_mul((texts - 1) * 2 * self.graph.hidden());
+        let vectors = vectors.saturating_mul((texts - 1) * 2 * self.wired.graph.hidden());
         // For each thread some rows of logits, in f32 and quantized, a row of probabilities, and what the product back from
         // so many columns packs: a strip of 64, and the rows. The last term is what runs were measured to take beyond that.
         let per_word = 6 * (masked_lm::ROWS + 1) + 2 * (masked_lm::ROWS + 64) + 512;
-        let logits = self.graph.mlm_head().map_or(0, |head| per_word * head.vocab() * self.threads());
+        let logits = self.wired.graph.mlm_head().map_or(0, |head| per_word * head.vocab() * self.threads());
         let config = &TrainConfig { batch: config.batch.saturating_mul(texts), ..config.clone() };
         let rows = |e: &Example| match self.task {
             Task::Tag(_) => e.text_a.split_whitespace().count(),
@@ -56,10 +56,10 @@ impl Personal {
         let setting = memory::Setting {
             fitted_rows: if fitted { train.iter().map(rows).sum::<usize>().min(FEATURE_ROWS) } else { 0 },
             base: &self.base,
-            graph: &self.graph,
+            graph: &self.wired.graph,
             config,
             threads: self.threads(),
-            longest: self.encoder.max_len(),
+            longest: self.texts.encoder.max_len(),
             data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>()
                 + vectors
                 + logits,

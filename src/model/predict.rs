@@ -126,7 +126,7 @@ impl Personal {
         if self.task == Task::Qa {
             return self.answer_all(examples);
         }
-        if let Some(head) = self.graph.mlm_head() {
+        if let Some(head) = self.wired.graph.mlm_head() {
             return self.fill_all(head, examples);
         }
         let texts = self.encode_texts(examples)?;
@@ -137,15 +137,15 @@ impl Personal {
 
     /// The likeliest words behind each mask of each text. Errors: a text without a mask.
     fn fill_all(&self, head: &MaskedLm, examples: &[Example]) -> Result<Vec<Prediction>> {
-        let (mask, words) = self.encoder.words()?;
+        let (mask, words) = self.texts.encoder.words()?;
         let masked = |e: &Example| {
-            let text = self.encoder.encode(&e.text_a, e.text_b.as_deref())?;
+            let text = self.texts.encoder.encode(&e.text_a, e.text_b.as_deref())?;
             let rows = text.ids.iter().enumerate().filter(|(_, id)| **id == words.mask());
             let rows: Vec<usize> = rows.map(|(row, _)| row).collect();
             match rows.is_empty() {
                 true => Err(Error::Config(format!(
                     "there is no {mask} among the first {} tokens of `{}`; write it in the place of a word",
-                    self.encoder.max_len(),
+                    self.texts.encoder.max_len(),
                     data::shorten(&e.text_a, 60)
                 ))),
                 false => Ok((text, rows)),
@@ -154,9 +154,9 @@ impl Personal {
         let texts: Vec<(Encoded, Vec<usize>)> =
             self.pool.install(|| examples.par_iter().map(masked).collect::<Result<_>>())?;
         let filled =
-            self.pool.install(|| masked::fill(&self.graph, head, &self.theta, &texts, CANDIDATES))?;
+            self.pool.install(|| masked::fill(&self.wired.graph, head, &self.theta, &texts, CANDIDATES))?;
         let candidate = |(word, probability): (usize, f64)| {
-            Ok(Candidate { word: self.encoder.decode(word)?, probability })
+            Ok(Candidate { word: self.texts.encoder.decode(word)?, probability })
         };
         let candidates = |mask: Vec<_>| mask.into_iter().map(candidate).collect::<Result<Vec<_>>>();
         filled
@@ -192,7 +192,7 @@ impl Personal {
 
     fn forward<'a>(&self, texts: impl Iterator<Item = &'a Encoded>) -> Result<Vec<Output>> {
         let texts: Vec<&Encoded> = texts.collect();
-        self.pool.install(|| train::forward_all(&self.graph, &self.theta, &texts))
+        self.pool.install(|| train::forward_all(&self.wired.graph, &self.theta, &texts))
     }
 
     /// `logits: [labels]`, or `[tokens, labels]` with the rows where the words of the example begin.

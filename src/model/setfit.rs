@@ -46,16 +46,16 @@ impl Personal {
         let labels = data::label_ids(train, self.task.labels(), Path::new("the examples"))?;
         let texts: Vec<Encoded> = self.encode_texts(train)?.into_iter().map(|(text, _)| text).collect();
         let pairs = pairs(&texts, &labels, config.seed);
-        let rates = DropoutRates { head: 0.0, encoder: self.graph.emb_ln.dropout.p };
-        let tuner = Graph::new(&self.base, self.graph.numerics().clone(), self.pooling, 0, rates)?;
+        let rates = DropoutRates { head: 0.0, encoder: self.wired.graph.emb_ln.dropout.p };
+        let tuner = Graph::new(&self.base, self.wired.graph.numerics().clone(), self.pooling, 0, rates)?;
         // The head comes last in a layout: what stands before it is the same in both.
-        let biases = 0..self.graph.layout().head_weight().start;
+        let biases = 0..self.wired.graph.layout().head_weight().start;
         let mut theta = self.theta[biases.clone()].to_vec();
         // What the encoder as it came gives a head: below, one is fitted to the tuned encoder.
         let alone = match dev {
             Some(_) => {
                 let data = self.encoded(train, false)?;
-                self.pool.install(|| train::fit_head(&self.graph, &self.theta, &data, config))?
+                self.pool.install(|| train::fit_head(&self.wired.graph, &self.theta, &data, config))?
             }
             None => None,
         };

@@ -139,6 +139,11 @@ impl Base {
         Ok(())
     }
 
+    /// Whether it is a clone of `other`, of one opening of a file.
+    pub fn is(&self, other: &Base) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Sizes and choices of the encoder.
     pub fn config(&self) -> &Config {
         &self.0.config
