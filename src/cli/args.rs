@@ -58,7 +58,7 @@ pub struct Data {
     #[arg(long, value_name = "NAME")]
     text_b_column: Option<String>,
     /// Format of the data [default: by the file's ending]
-    #[arg(long, value_name = "tsv|csv|jsonl|conll|squad|text")]
+    #[arg(long, value_name = "tsv|csv|jsonl|conll|squad|text|store")]
     format: Option<data::Format>,
 }
 

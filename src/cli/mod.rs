@@ -5,10 +5,16 @@ mod bench;
 mod demo;
 mod embed;
 mod eval;
+#[cfg(feature = "store")]
+mod examples;
 mod experiment;
 mod export;
+#[cfg(feature = "store")]
+mod forget;
 mod import_bias;
 mod inspect;
+#[cfg(feature = "store")]
+mod learn;
 mod lesson;
 mod machine;
 mod predict;
@@ -31,7 +37,7 @@ use trimtab::{Error, Result};
 ///
 /// The usual way: `pull` (or any Hugging Face directory) gives a checkpoint, `quantize` freezes it into one
 /// base file, `train` learns from labelled lines and writes a bias file of some 100 KB, `eval` and `predict`
-/// use it; `embed` and `search` work on vectors of texts, with or without one; `export` hands it to other runtimes, `import-bias` takes biases trained in PyTorch. `demo` does all of it once, `bench` tells how fast this machine is, `experiment` which biases are worth training. Your data never leaves this machine.
+/// use it; `learn`, `forget` and `examples` keep the labelled lines meanwhile; `embed` and `search` work on vectors of texts, with or without one; `export` hands it to other runtimes, `import-bias` takes biases trained in PyTorch. `demo` does all of it once, `bench` tells how fast this machine is, `experiment` which biases are worth training. Your data never leaves this machine.
 #[derive(Parser)]
 #[command(name = "trimtab", version, max_term_width = 100, arg_required_else_help = true)]
 struct Cli {
@@ -44,6 +50,12 @@ enum Command {
     Pull(pull::Args),
     Quantize(quantize::Args),
     Train(Box<train::Args>),
+    #[cfg(feature = "store")]
+    Learn(learn::Args),
+    #[cfg(feature = "store")]
+    Forget(forget::Args),
+    #[cfg(feature = "store")]
+    Examples(examples::Args),
     Eval(eval::Args),
     Predict(predict::Args),
     Embed(embed::Args),
@@ -63,6 +75,12 @@ pub fn main() -> ExitCode {
         Command::Pull(a) => pull::run(a),
         Command::Quantize(a) => quantize::run(a),
         Command::Train(a) => train::run(*a),
+        #[cfg(feature = "store")]
+        Command::Learn(a) => learn::run(a),
+        #[cfg(feature = "store")]
+        Command::Forget(a) => forget::run(a),
+        #[cfg(feature = "store")]
+        Command::Examples(a) => examples::run(a),
         Command::Eval(a) => eval::run(a),
         Command::Predict(a) => predict::run(a),
         Command::Embed(a) => embed::run(a),

@@ -5,9 +5,13 @@ mod csv_file;
 mod lines;
 mod read;
 mod squad;
+#[cfg(feature = "store")]
+mod store;
 
 pub use lines::Lines;
 pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
+#[cfg(feature = "store")]
+pub use store::{Forget, Learned, Store};
 
 use crate::error::{Error, Result};
 use rand::SeedableRng;

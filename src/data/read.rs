@@ -25,6 +25,8 @@ pub enum Format {
     Squad,
     /// A text a line, and no labels; blank lines are none.
     Text,
+    /// A [`Store`](super::Store) of examples; its columns are what they are.
+    Store,
 }
 
 impl FromStr for Format {
@@ -38,8 +40,9 @@ impl FromStr for Format {
             "conll" | "bio" | "iob" => Ok(Format::Conll),
             "squad" | "json" => Ok(Format::Squad),
             "text" | "txt" => Ok(Format::Text),
+            "store" => Ok(Format::Store),
             _ => Err(Error::Config(format!(
-                "unknown format `{s}`; known: tsv, csv, jsonl, conll, squad, text"
+                "unknown format `{s}`; known: tsv, csv, jsonl, conll, squad, text, store"
             ))),
         }
     }
@@ -52,7 +55,7 @@ impl Format {
         extension.parse().map_err(|_| {
             let what = format!(
                 "cannot tell the format from the extension `{extension}`; known: .tsv, .csv, .jsonl, .ndjson, \
-                 .json-lines, .conll, .json, .txt; say which it is with --format"
+                 .json-lines, .conll, .json, .txt, .store; say which it is with --format"
             );
             Error::data(path, None, what)
         })
@@ -87,6 +90,8 @@ pub struct Columns {
     pub text_b: Option<String>,
 }
 
+const NO_STORE: &str = "a store is a file, and read where trimtab is built with the feature `store`";
+
 const LABEL: &[&str] = &["label"];
 const TEXT_A: &[&str] = &["text_a", "text", "sentence"];
 const TEXT_B: &[&str] = &["text_b"];
@@ -101,6 +106,10 @@ pub fn read_examples(path: &Path, columns: &Columns, want: Wanted) -> Result<Vec
 
 /// As [`read_examples`], in a given format.
 pub fn read_file(path: &Path, format: Format, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
+    #[cfg(feature = "store")]
+    if format == Format::Store {
+        return super::store::read(path, want);
+    }
     let file = File::open(path).map_err(Error::io(path))?;
     read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want)
 }
@@ -119,6 +128,7 @@ pub fn read_from(
         return Err(Error::data(path, None, "--task qa reads SQuAD's .json files, and no other task does"));
     }
     let examples = match format {
+        Format::Store => return Err(Error::data(path, None, NO_STORE)),
         Format::Squad => squad::read(reader, path, want)?,
         Format::Tsv => {
             let mut lines = Lines::new(reader, path);

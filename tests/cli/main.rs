@@ -21,6 +21,8 @@ mod results;
 mod sameness;
 mod sandbox;
 mod settings;
+#[cfg(feature = "store")]
+mod store;
 mod tasks;
 mod vectors;
 mod verdict;

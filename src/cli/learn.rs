@@ -1,0 +1,90 @@
+//! `trimtab learn`: examples into a store.
+
+use super::{args, print, terminal};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use trimtab::data::{self, Example, Format, Store, Wanted};
+use trimtab::{Error, Result};
+
+/// Keep labelled texts in a store, to train on whenever there are enough
+///
+/// They are on disk when the command ends. Each text is kept once: again with another label corrects it. The store is one
+/// SQLite file, for its owner alone to read; `train --data me.store` learns from it, `forget` removes from it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The store, by custom NAME.store; made if it is not there
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+    /// Label of the texts
+    #[arg(long, value_name = "LABEL", required_unless_present_any = ["data", "cap"])]
+    label: Option<String>,
+    /// Take the examples of a file instead
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "texts"])]
+    data: Option<PathBuf>,
+    #[command(flatten)]
+    columns: args::Data,
+    /// Keep at most so many examples from now on; beyond, the oldest of the most frequent label goes [default: 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    cap: Option<u64>,
+    /// Print the result as one JSON object
+    #[arg(long)]
+    json: bool,
+    /// Texts, a tab between the two of a pair; with --label and without any, lines are read from stdin
+    #[arg(value_name = "TEXT")]
+    texts: Vec<String>,
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let examples = match (&args.data, &args.label) {
+        (Some(path), _) => args.columns.read(path, Wanted::Name)?,
+        (None, Some(label)) if args.texts.is_empty() => of_stdin(label)?,
+        (None, Some(label)) => args.texts.iter().map(|text| example(text, label)).collect(),
+        (None, None) => Vec::new(),
+    };
+    let mut store = Store::open(&args.store)?;
+    let mut dropped = 0;
+    if let Some(cap) = args.cap {
+        dropped = store.set_cap(usize::try_from(cap).unwrap_or(usize::MAX))?;
+    }
+    let mut learned = store.learn(&examples)?;
+    learned.dropped += dropped;
+    let labels = store.labels()?;
+    let total: usize = labels.iter().map(|(_, n)| n).sum();
+    if args.json {
+        let mut object = serde_json::to_value(learned).expect("plain data");
+        object["examples"] = total.into();
+        object["labels"] = labels.len().into();
+        return print(&object.to_string());
+    }
+    let parts = [
+        (learned.new, "new"),
+        (learned.corrected, "corrected"),
+        (learned.known, "known already"),
+        (learned.dropped, "dropped (--cap)"),
+    ];
+    let parts: Vec<String> = parts
+        .into_iter()
+        .filter(|(n, what)| *n > 0 || *what == "new")
+        .map(|(n, what)| format!("{} {what}", terminal::count(n)))
+        .collect();
+    let (total, file) = (terminal::count(total), args.store.display());
+    print(&format!("{}; {total} examples of {} labels in {file}", parts.join(", "), labels.len()))
+}
+
+fn example(text: &str, label: &str) -> Example {
+    let (a, b) = match text.split_once('\t') {
+        Some((a, b)) => (a, Some(b.to_owned())),
+        None => (text, None),
+    };
+    Example { text_a: a.to_owned(), text_b: b, label: Some(label.to_owned()), ..Example::default() }
+}
+
+/// A text a line.
+fn of_stdin(label: &str) -> Result<Vec<Example>> {
+    let path = Path::new("standard input");
+    let mut bytes = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut bytes);
+    read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
+    let texts = data::read_from(&bytes[..], path, Format::Text, &data::Columns::default(), Wanted::Nothing)?;
+    Ok(texts.into_iter().map(|e| Example { line: e.line, ..example(&e.text_a, label) }).collect())
+}
