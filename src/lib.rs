@@ -20,7 +20,7 @@
 //! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
 //! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
 //! forward and backward, [`bias_file`] keeps the result, [`export`] hands it to other runtimes. [`Personal`] is all of it
-//! together.
+//! together. `onnx_model` answers with other people's ONNX classifiers, as they are.
 
 pub mod bias_file;
 pub mod bias_import;
@@ -36,6 +36,8 @@ pub mod graph;
 pub mod import;
 pub mod kernels;
 pub mod model;
+#[cfg(feature = "onnx")]
+pub mod onnx_model;
 pub mod ops;
 pub mod params;
 pub mod plots;

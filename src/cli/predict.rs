@@ -3,8 +3,10 @@
 use super::{args, print, stream, terminal};
 use std::path::{Path, PathBuf};
 use trimtab::data::{self, Columns, Example, Wanted};
+#[cfg(feature = "onnx")]
+use trimtab::onnx_model::{OnnxModel, OnnxOptions};
 use trimtab::quant::Base;
-use trimtab::{Candidate, Error, Personal, Prediction, Result};
+use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
@@ -13,10 +15,31 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result};
 /// `word<TAB>tag` a line and a blank line behind each text; with a qa model, which takes `question<TAB>context`,
 /// `answer<TAB>probability<TAB>question`; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
 /// five likeliest words, `word probability, ...<TAB>text`. Lines on stdin are answered as they come.
+///
+/// With --onnx an ONNX classifier answers that was trained elsewhere, as it is.
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(flatten)]
-    model: args::Model,
+    /// Base file, made by `quantize`
+    #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
+    base: Option<PathBuf>,
+    /// Bias file, made by `train`
+    #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
+    bias: Option<PathBuf>,
+    /// An ONNX classifier instead of base and bias: token ids to one row of logits for each text
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "bias", "exact"])]
+    onnx: Option<PathBuf>,
+    /// Its tokenizer.json [default: beside the ONNX file or one folder up]
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    tokenizer: Option<PathBuf>,
+    /// Its config.json, whose `id2label` names the outputs [default: beside the ONNX file or one folder up, if there]
+    #[arg(long, value_name = "FILE", requires = "onnx")]
+    config: Option<PathBuf>,
+    /// Names of its outputs, in their order, between commas
+    #[arg(long, value_name = "LABELS", requires = "onnx", value_delimiter = ',')]
+    labels: Option<Vec<String>>,
+    /// Longest text in tokens for an ONNX classifier; longer ones are cut [default: 128]
+    #[arg(long, value_name = "N", requires = "onnx")]
+    max_len: Option<usize>,
     #[command(flatten)]
     run: args::Run,
     /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
@@ -31,14 +54,72 @@ pub struct Args {
     text: Vec<String>,
 }
 
-pub fn run(args: Args) -> Result<()> {
-    let base = Base::open(&args.model.base)?;
-    let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
+/// Who answers.
+enum Model {
+    Personal(Box<Personal>),
+    #[cfg(feature = "onnx")]
+    Onnx(Box<OnnxModel>),
+}
+
+impl Model {
+    fn open(args: &Args) -> Result<Model> {
+        if let Some(file) = &args.onnx {
+            return open_onnx(file, args);
+        }
+        let (Some(base), Some(bias)) = (&args.base, &args.bias) else {
+            return Err(Error::Config("name --base and --bias, or --onnx".into()));
+        };
+        open_personal(base, bias, &args.run).map(|model| Model::Personal(Box::new(model)))
+    }
+
+    fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
+        match self {
+            Model::Personal(model) => model.predict_all(examples),
+            #[cfg(feature = "onnx")]
+            Model::Onnx(model) => model.predict_all(examples),
+        }
+    }
+
+    fn task(&self) -> &Task {
+        match self {
+            Model::Personal(model) => model.task(),
+            #[cfg(feature = "onnx")]
+            Model::Onnx(model) => model.task(),
+        }
+    }
+}
+
+#[cfg(feature = "onnx")]
+fn open_onnx(file: &Path, args: &Args) -> Result<Model> {
+    let options = OnnxOptions {
+        tokenizer: args.tokenizer.clone(),
+        config: args.config.clone(),
+        labels: args.labels.clone(),
+        max_len: args.max_len.unwrap_or(OnnxOptions::default().max_len),
+        threads: args.run.options().threads,
+    };
+    OnnxModel::open(file, &options).map(|model| Model::Onnx(Box::new(model)))
+}
+
+#[cfg(not(feature = "onnx"))]
+fn open_onnx(file: &Path, _: &Args) -> Result<Model> {
+    let what = "ONNX files are not read by this build; build it with the feature `onnx`".into();
+    Err(Error::Unsupported { path: file.to_owned(), what })
+}
+
+fn open_personal(base: &Path, bias: &Path, run: &args::Run) -> Result<Personal> {
+    let base = Base::open(base)?;
+    let model = Personal::open(&base, bias, &run.options())?;
     if model.graph().labels() == 0 && model.graph().mlm_head().is_none() {
         let what =
             "a contrastive model has no head and predicts nothing; use `trimtab embed` or `trimtab search`";
         return Err(Error::Config(what.into()));
     }
+    Ok(model)
+}
+
+pub fn run(args: Args) -> Result<()> {
+    let model = Model::open(&args)?;
     if let Some(path) = &args.data {
         let examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
         return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, args.json));
@@ -49,7 +130,7 @@ pub fn run(args: Args) -> Result<()> {
     stream::lines(Path::new("-"), |texts| answer_texts(&model, texts, args.json))
 }
 
-fn answer_texts(model: &Personal, texts: &[String], json: bool) -> Result<()> {
+fn answer_texts(model: &Model, texts: &[String], json: bool) -> Result<()> {
     let examples: Vec<Example> = texts
         .iter()
         .map(|text| {
@@ -60,22 +141,21 @@ fn answer_texts(model: &Personal, texts: &[String], json: bool) -> Result<()> {
     answer(model, &examples, json)
 }
 
-fn answer(model: &Personal, examples: &[Example], json: bool) -> Result<()> {
+fn answer(model: &Model, examples: &[Example], json: bool) -> Result<()> {
     let answers = model.predict_all(examples)?;
     let lines: Vec<String> =
-        examples.iter().zip(&answers).map(|(e, p)| line(model, e, p, json)).collect::<Result<_>>()?;
+        examples.iter().zip(&answers).map(|(e, p)| line(model.task(), e, p, json)).collect::<Result<_>>()?;
     print(&lines.join("\n"))
 }
 
-fn line(model: &Personal, e: &Example, p: &Prediction, json: bool) -> Result<String> {
+fn line(task: &Task, e: &Example, p: &Prediction, json: bool) -> Result<String> {
     if !p.is_finite() {
-        return Err(Error::Diverged("the model's answer is not a number: its bias file is broken".into()));
+        return Err(Error::Diverged("the model's answer is not a number: its file is broken".into()));
     }
     if json {
         let mut object = serde_json::to_value(p).expect("plain data");
-        if let (Some(probabilities), false) = (object.get_mut("probabilities"), model.graph().reads_tokens())
-        {
-            let named = model.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
+        if let (Some(probabilities), false) = (object.get_mut("probabilities"), task.kind().reads_tokens()) {
+            let named = task.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
             *probabilities = named.collect::<serde_json::Map<_, _>>().into();
         }
         if let Some(asked) = &e.asked {

@@ -11,7 +11,7 @@ mod hf_config;
 #[cfg(feature = "hub")]
 pub mod hub;
 #[cfg(feature = "onnx")]
-mod onnx;
+pub(crate) mod onnx;
 mod safetensors;
 
 use crate::config::{Config, MlmHead, Pooling};
@@ -23,7 +23,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Longest `config.json` read, in bytes.
-const MAX_CONFIG: u64 = 1 << 20;
+pub(crate) const MAX_CONFIG: u64 = 1 << 20;
 /// Longest `tokenizer.json` read, in bytes; the multilingual ones have about 17 MB.
 const MAX_TOKENIZER: u64 = 64 << 20;
 
@@ -269,7 +269,7 @@ pub(crate) fn read_small(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read_tokenizer(path: &Path) -> Result<Vec<u8>> {
     if !path.exists() {
         return Err(Error::format(
             path,

@@ -76,6 +76,27 @@ pub enum Prediction {
 }
 
 impl Prediction {
+    /// What `logits` (one a label, or the number) say of a whole text; none for a task of another kind.
+    pub(crate) fn of_text(task: &Task, logits: &[f32]) -> Option<Prediction> {
+        Some(match task {
+            Task::Classify(labels) => Prediction::Label {
+                label: labels[train::largest(logits)].clone(),
+                probabilities: loss::softmax(logits),
+            },
+            Task::Multilabel(labels) => Prediction::Labels {
+                labels: labels
+                    .iter()
+                    .zip(logits)
+                    .filter(|(_, y)| **y > 0.0)
+                    .map(|(l, _)| l.clone())
+                    .collect(),
+                probabilities: logits.iter().map(|y| loss::sigmoid(*y)).collect(),
+            },
+            Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
+            Task::Tag(_) | Task::Contrastive | Task::Qa | Task::Mlm => return None,
+        })
+    }
+
     /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where there are neither.
     pub fn probabilities(&self) -> &[f64] {
         match self {
@@ -199,20 +220,11 @@ impl Personal {
     ///
     /// Errors: there is no head.
     fn prediction(&self, logits: &[f32], example: &Example, starts: &[Option<usize>]) -> Result<Prediction> {
+        if let Some(prediction) = Prediction::of_text(&self.task, logits) {
+            return Ok(prediction);
+        }
         Ok(match &self.task {
-            Task::Classify(labels) => Prediction::Label {
-                label: labels[train::largest(logits)].clone(),
-                probabilities: loss::softmax(logits),
-            },
-            Task::Multilabel(labels) => Prediction::Labels {
-                labels: labels
-                    .iter()
-                    .zip(logits)
-                    .filter(|(_, y)| **y > 0.0)
-                    .map(|(l, _)| l.clone())
-                    .collect(),
-                probabilities: logits.iter().map(|y| loss::sigmoid(*y)).collect(),
-            },
+            Task::Classify(_) | Task::Multilabel(_) | Task::Regress => unreachable!("of one text"),
             Task::Tag(labels) => {
                 let outside = labels.iter().position(|l| l == "O").unwrap_or(0);
                 let tag = |start: &Option<usize>| match start {
@@ -227,7 +239,6 @@ impl Personal {
                 let words = example.text_a.split_whitespace().map(str::to_owned).collect();
                 Prediction::Tags { words, tags, probabilities }
             }
-            Task::Regress => Prediction::Value { value: f64::from(logits[0]) },
             Task::Qa | Task::Mlm => unreachable!("questions are answered by windows, masks by another head"),
             Task::Contrastive => {
                 let what = "a contrastive model has no head and predicts nothing; use `embed` or `search`";

@@ -209,3 +209,43 @@ fn exact_is_near_int8_but_not_it() {
     s.ok("eval --base base --bias me.bias --data dev.tsv --exact");
     s.ok("train --base base --data train.tsv --out x.bias --epochs 1 --exact");
 }
+
+/// An ONNX classifier answers as the model it was exported of, with the labels that its file tells.
+#[cfg(feature = "onnx")]
+#[test]
+fn an_onnx_file_answers_by_itself() {
+    let s = Sandbox::new();
+    s.ok("export --base base --bias me.bias --format onnx --output me.onnx");
+    let texts = "a very good movie\nbad\n\nbad\ta pair of texts\n";
+    let tokenizer = format!("{}/tokenizer.json", crate::sandbox::TINY);
+    std::fs::copy(&tokenizer, s.path("tokenizer.json")).unwrap();
+    let ask = |line: &str| {
+        s.write("input", texts);
+        let stdin = std::fs::File::open(s.path("input")).unwrap();
+        let done = Done::of(s.command(line).stdin(stdin).output().unwrap());
+        assert_eq!((done.code, done.stderr.as_str()), (Some(0), ""), "{line}");
+        done.stdout
+    };
+    let probabilities = |lines: String| -> Vec<(String, f64)> {
+        let all = lines.lines().flat_map(|line| {
+            let answer: Value = serde_json::from_str(line).unwrap();
+            answer["probabilities"].as_object().unwrap().clone()
+        });
+        all.map(|(label, p)| (label, p.as_f64().unwrap())).collect()
+    };
+    let exact = probabilities(ask(&format!("{PREDICT} --exact --json")));
+    let onnx = probabilities(ask("predict --onnx me.onnx --json"));
+    assert_eq!(exact.len(), onnx.len());
+    for ((label, p), (other, q)) in exact.iter().zip(&onnx) {
+        assert!(label == other && (p - q).abs() < 1e-4, "{label} {p}, {other} {q}");
+    }
+    let plain = ask("predict --onnx me.onnx --threads 1");
+    assert_eq!(plain, ask("predict --onnx me.onnx --tokenizer tokenizer.json --threads 2"));
+    let renamed = ask("predict --onnx me.onnx --labels x,y");
+    assert_eq!(renamed, plain.replace("bad\t0", "x\t0").replace("good\t0", "y\t0"));
+    s.refuses("predict --onnx me.onnx --labels x,y,z hi", USAGE, &["me.onnx", "3 labels", "2 outputs"]);
+    s.refuses("predict --onnx base hi --labels x,y", USAGE, &["base"]);
+    s.refuses("predict --onnx me.onnx --exact hi", USAGE, &["--exact"]);
+    s.refuses("predict --base base hi", USAGE, &["--bias"]);
+    s.refuses("predict --labels x,y hi", USAGE, &["--onnx"]);
+}

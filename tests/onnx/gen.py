@@ -3,7 +3,8 @@
     python gen.py OUT_DIR
 
 Needs torch 2.9, transformers 4.57, onnx and onnxruntime; the dynamo exporter needs onnxscript too. Seeds are fixed, but
-other versions export other graphs. expected.json gets the mean hidden state of one text, as ONNX Runtime computes it.
+other versions export other graphs. expected.json gets the mean hidden state of one text, as ONNX Runtime computes it, and
+answers.json what it computes of [batch, n], a pooler's vector or logits.
 """
 
 import json
@@ -20,7 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 warnings.filterwarnings("ignore")
 out = sys.argv[1]
 os.makedirs(out, exist_ok=True)
-means = {}
+means, answers = {}, {}
 SIZES = dict(
     vocab_size=110, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48,
     max_position_embeddings=24, type_vocab_size=2,
@@ -75,7 +76,11 @@ def check(name):
     # [CLS] a e j p w [SEP] for the tests' tokenizer.
     ids = [[2, 5, 9, 14, 20, 27, 3]] * 2
     feed = {"input_ids": ids, "attention_mask": [[1] * 7] * 2, "token_type_ids": [[0] * 7] * 2}
-    hidden = session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})[0][0]
+    outputs = session.run(None, {i.name: feed[i.name] for i in session.get_inputs()})
+    rows = [y[0] for y in outputs if y.ndim == 2]
+    if rows:
+        answers[name] = [round(float(x), 5) for x in rows[0]]
+    hidden = outputs[0][0]
     if hidden.ndim == 2:
         means[name] = [round(float(x), 4) for x in hidden.mean(0)]
     print(name, size)
@@ -107,3 +112,5 @@ export("dynamo-eager-18", bert(), 18, dynamo=True)
 export("dynamo-sdpa-20", bert(attn="sdpa"), 20, dynamo=True)
 with open(os.path.join(out, "expected.json"), "w") as f:
     json.dump(means, f, indent=0)
+with open(os.path.join(out, "answers.json"), "w") as f:
+    json.dump(answers, f, indent=0)

@@ -15,14 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const STACK: usize = 256 << 20;
 
 /// Parses a ModelProto; fails with what tract says.
+pub(super) fn read(model: Vec<u8>) -> Result<TypedModel, String> {
+    guarded(move || parse(&model))
+}
+
+/// Lets tract work on a file; fails with what it says.
 ///
 /// tract is not written for hostile files: it may panic, or go on for ever. So it runs on a thread of its own, which is
 /// left behind if it does not come back.
-pub(super) fn read(model: Vec<u8>) -> Result<TypedModel, String> {
+pub(super) fn guarded<T: Send + 'static>(
+    work: impl FnOnce() -> TractResult<T> + Send + 'static,
+) -> Result<T, String> {
     let (send, receive) = mpsc::channel();
     let work = move || {
-        let result = panic::catch_unwind(AssertUnwindSafe(|| parse(&model)));
-        let _ = send.send(result.unwrap_or_else(|_| Err("tract panics on it".into())));
+        let _ = send.send(caught(work));
     };
     std::thread::Builder::new()
         .name(THREAD.into())
@@ -32,10 +38,20 @@ pub(super) fn read(model: Vec<u8>) -> Result<TypedModel, String> {
     receive.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(format!("tract needs more than {PATIENCE:?}")))
 }
 
-const THREAD: &str = "trimtab-onnx";
+/// What tract gives or says, or that it panics; on a thread called [`THREAD`] without a word on stderr.
+pub(super) fn caught<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
+    let result = panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| "tract panics on it".to_owned())?;
+    // The chain ends with what names the node; its own text is of the outermost step.
+    result.map_err(|e| {
+        e.chain().map(|c| c.to_string()).collect::<Vec<_>>().join(": ").chars().take(500).collect()
+    })
+}
+
+/// Name of threads whose panics are errors.
+pub(super) const THREAD: &str = "trimtab-onnx";
 
 /// Keeps the panics of our thread from stderr: they are reported as errors.
-fn quiet<T>(work: T) -> T {
+pub(super) fn quiet<T>(work: T) -> T {
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
@@ -48,15 +64,11 @@ fn quiet<T>(work: T) -> T {
     work
 }
 
-fn parse(model: &[u8]) -> Result<TypedModel, String> {
-    let model = tract_onnx::onnx()
+fn parse(model: &[u8]) -> TractResult<TypedModel> {
+    tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true)
-        .model_for_read(&mut { model })
-        .and_then(|model| model.into_typed())
-        .and_then(|model| model.into_decluttered());
-    // The chain ends with what names the node; its own text is of the outermost step.
-    model.map_err(|e| {
-        e.chain().map(|c| c.to_string()).collect::<Vec<_>>().join(": ").chars().take(500).collect()
-    })
+        .model_for_read(&mut { model })?
+        .into_typed()?
+        .into_decluttered()
 }

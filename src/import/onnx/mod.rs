@@ -15,6 +15,7 @@ mod encoder;
 mod graph;
 mod meaning;
 mod reader;
+mod run;
 mod skeleton;
 mod tensor;
 mod weights;
@@ -25,6 +26,7 @@ use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
 use crate::import::hf_config::read_config;
 use crate::import::{MAX_CONFIG, read_small};
+pub(crate) use run::Runnable;
 use std::fs::File;
 use std::path::Path;
 pub(super) use weights::Weights;
@@ -45,8 +47,9 @@ impl Onnx {
     pub fn open(path: &Path, config: Option<&Path>) -> Result<Onnx> {
         let unsupported = |what| Error::Unsupported { path: path.to_owned(), what };
         let file = File::open(path).map_err(Error::io(path))?;
-        let skeleton = skeleton::Skeleton::read(path, file).map_err(|e| Error::format(path, e))?;
-        let skeleton::Skeleton { model, stored, inputs, files } = skeleton;
+        let skeleton = skeleton::Skeleton::read(path, file, skeleton::Purpose::Match)
+            .map_err(|e| Error::format(path, e))?;
+        let skeleton::Skeleton { model, stored, inputs, files, .. } = skeleton;
         let graph = graph::read(model).map_err(&unsupported)?;
         let reader = reader::Reader::read(&graph, &stored, &files, &inputs).map_err(&unsupported)?;
         let encoder = encoder::find(&reader, &stored).map_err(&unsupported)?;

@@ -6,8 +6,11 @@
 //! of BERT exports pass. Two of them would let a few bytes ask for any amount of memory and are replaced by
 //! something that broadcasts alike: `Expand` by its input, `ConstantOfShape` by one of its elements. And what can be
 //! computed from constants alone may not grow beyond [`MAX_FOLDED`].
+//!
+//! A model that is not matched but run ([`Purpose::Run`]) keeps these two, for what broadcasts alike need not sum up alike.
+//! What they make of numbers in the file is bounded here, what they make of others by [`run`](super::run).
 
-use super::tensor::{Files, Head, Stored, as_float, text, zero};
+use super::tensor::{Files, Head, Stored, as_float, entry, text, zero};
 use super::wire::{Bytes, Fields, Value};
 use crate::protobuf::{Dim, Message, put_bytes, put_number, value_info};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -24,6 +27,33 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_NODES: usize = 20_000;
 /// Most elements of what is computed from constants alone.
 const MAX_FOLDED: u64 = 1 << 20;
+
+/// What a skeleton is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be matched against an encoder.
+    Match,
+    /// To be run, with its weights put back.
+    Run,
+}
+
+/// Operators that pass where a model is run, beside the others.
+const RUN_OPERATORS: [&str; 12] = [
+    "Ceil",
+    "Elu",
+    "Floor",
+    "LeakyRelu",
+    "Range",
+    "ReduceMin",
+    "ReduceProd",
+    "Round",
+    "Sign",
+    "Softplus",
+    "Sum",
+    "Tile",
+];
+/// Those whose output may be of any size, whatever their inputs' sizes.
+pub(super) const GROWING: [&str; 4] = ["ConstantOfShape", "Expand", "Range", "Tile"];
 
 /// Operators that pass.
 #[rustfmt::skip]
@@ -45,25 +75,29 @@ pub(super) struct Skeleton {
     /// Names of the model's own inputs.
     pub inputs: Vec<String>,
     pub files: Files,
+    /// What the file says of itself.
+    pub metadata: Vec<(String, String)>,
 }
 
 impl Skeleton {
     /// Reads an ONNX file; fails with what is wrong.
-    pub fn read(path: &Path, file: File) -> Result<Skeleton, String> {
+    pub fn read(path: &Path, file: File, purpose: Purpose) -> Result<Skeleton, String> {
         let len = file.metadata().map_err(|e| e.to_string())?.len();
         let file = file.try_clone().map(|again| (file, again)).map_err(|e| e.to_string())?;
         let mut builder = Builder {
+            purpose,
             graph: Vec::new(),
             stored: BTreeMap::new(),
             inputs: Vec::new(),
             files: Files(vec![(path.to_owned(), file.1)]),
             folded: HashMap::new(),
+            volumes: HashMap::new(),
             nodes: 0,
         };
         let file = &file.0;
         let bytes = Bytes(file);
         let mut model = Vec::new();
-        let (mut graphs, mut opsets) = (0, 0);
+        let (mut graphs, mut opsets, mut metadata) = (0, 0, Vec::new());
         let mut fields = Fields::new(bytes, 0, len);
         while let Some((field, value)) = fields.next()? {
             match field {
@@ -77,6 +111,7 @@ impl Skeleton {
                     opsets += 1;
                     put_bytes(&mut model, 8, &message(bytes, value, 1024)?);
                 }
+                14 if purpose == Purpose::Run && metadata.len() < 64 => metadata.push(entry(bytes, value)?),
                 25 => return Err("functions of its own are not read; export without them".into()),
                 _ => {}
             }
@@ -87,11 +122,12 @@ impl Skeleton {
         put_bytes(&mut model, 7, &builder.finish());
         let Builder { stored, inputs, files, .. } = builder;
         let inputs = inputs.into_iter().map(|(name, _)| name).filter(|n| !stored.contains_key(n)).collect();
-        Ok(Skeleton { model, stored, inputs, files })
+        Ok(Skeleton { model, stored, inputs, files, metadata })
     }
 }
 
 struct Builder {
+    purpose: Purpose,
     /// Fields of the GraphProto so far.
     graph: Vec<u8>,
     stored: BTreeMap<String, Stored>,
@@ -100,6 +136,8 @@ struct Builder {
     files: Files,
     /// What can be computed without inputs, with a bound of its elements.
     folded: HashMap<String, u64>,
+    /// Tensors that may be shapes, with the number of elements of what has that shape.
+    volumes: HashMap<String, u64>,
     nodes: usize,
 }
 
@@ -160,6 +198,11 @@ impl Builder {
             return Ok(None);
         }
         self.folded.insert(name.into(), head.elements.max(1));
+        if self.purpose == Purpose::Run
+            && let Some(volume) = head.volume(&mut self.files)
+        {
+            self.volumes.insert(name.into(), volume);
+        }
         match head.inlined(&mut self.files)? {
             Some(inlined) => Ok(Some(inlined.as_bytes().to_vec())),
             None => message(Bytes(file), Value::Len { at, len }, MAX_NODE).map(Some),
@@ -187,7 +230,10 @@ impl Builder {
             }
         }
         let shown = if name.is_empty() { outputs.first().cloned().unwrap_or_default() } else { name.clone() };
-        if !matches!(domain.as_str(), "" | "ai.onnx") || OPERATORS.binary_search(&op.as_str()).is_err() {
+        let runs = self.purpose == Purpose::Run;
+        let passes =
+            OPERATORS.binary_search(&op.as_str()).is_ok() || runs && RUN_OPERATORS.contains(&&op[..]);
+        if !matches!(domain.as_str(), "" | "ai.onnx") || !passes {
             let of = if domain.is_empty() { "ONNX" } else { &domain };
             return Err(format!(
                 "node `{shown}`: operator {op} of {of} is not read; expected an encoder as PyTorch or Optimum export \
@@ -196,6 +242,11 @@ impl Builder {
         }
         let mut out = Vec::new();
         match op.as_str() {
+            // tract's own default is no f32.
+            "ConstantOfShape" if runs && attributes.is_empty() => {
+                put_bytes(&mut out, 5, value_attribute(zero().as_bytes()).as_bytes());
+            }
+            _ if runs => {}
             "Expand" => {
                 op = "Identity".into();
                 inputs.truncate(1);
@@ -225,6 +276,9 @@ impl Builder {
                     Some(to) => put_bytes(&mut out, 5, to_attribute(as_float(to)).as_bytes()),
                     None => put_bytes(&mut out, 5, &message(bytes, Value::Len { at, len }, MAX_NODE)?),
                 },
+                (Some(_), "ConstantOfShape", _) if runs => {
+                    put_bytes(&mut out, 5, &message(bytes, Value::Len { at, len }, MAX_NODE)?);
+                }
                 (Some(_), ..) => return Err(format!("node `{shown}`: a tensor inside {op}")),
                 _ => put_bytes(&mut out, 5, &message(bytes, Value::Len { at, len }, MAX_NODE)?),
             }
@@ -241,7 +295,17 @@ impl Builder {
     /// Bounds what the node gives, if it can be computed without inputs.
     fn fold(&mut self, name: &str, op: &str, inputs: &[String], outputs: &[String]) -> Result<(), String> {
         let bound = |name: &String| if name.is_empty() { Some(1) } else { self.folded.get(name).copied() };
+        let runs = self.purpose == Purpose::Run;
         let elements = match op {
+            // Of the inputs, whose lengths are not known before a text is. `run` looks after what comes of it.
+            "Shape" if runs => None,
+            "ConstantOfShape" if runs => inputs.first().and_then(|shape| self.volumes.get(shape).copied()),
+            "Expand" if runs => {
+                // Sizes of both may be in the result.
+                let volume = inputs.get(1).and_then(|shape| self.volumes.get(shape).copied());
+                inputs.first().and_then(bound).zip(volume).map(|(n, volume)| n.saturating_mul(volume))
+            }
+            "Range" | "Tile" if runs => None,
             "Shape" => Some(8),
             "Concat" => inputs.iter().map(bound).try_fold(0u64, |sum, n| n.and_then(|n| sum.checked_add(n))),
             "Cast" | "Identity" | "Reshape" | "Slice" | "Squeeze" | "Transpose" | "Unsqueeze" => {

@@ -202,6 +202,20 @@ impl Head {
         Ok(Stored { dtype, dims: self.dims.clone(), file, at, inline })
     }
 
+    /// Number of elements of what has this tensor's numbers for its shape; none if it can be no shape.
+    pub fn volume(&self, files: &mut Files) -> Option<u64> {
+        let stored = self.stored(files).ok().filter(|s| s.dtype == Dtype::I64)?;
+        let mut data = vec![0; stored.len().checked_mul(8).filter(|n| *n as u64 <= MAX_INLINE)?];
+        stored.read(files, 0, &mut data).ok()?;
+        // Of -1 and 0 too: the size that is meant is that of something else.
+        Some(
+            data.as_chunks()
+                .0
+                .iter()
+                .fold(1, |n: u64, d| n.saturating_mul(i64::from_le_bytes(*d).max(1) as u64)),
+        )
+    }
+
     /// The ValueInfoProto of an input of this type and shape; halves as floats.
     pub fn as_input(&self, name: &str) -> Message {
         let dims: Vec<Dim> = self.dims.iter().map(|d| Dim::Fixed(*d)).collect();
@@ -276,7 +290,7 @@ pub(super) fn text(bytes: Bytes, value: Value) -> Result<String, String> {
 }
 
 /// Key and value of a StringStringEntryProto.
-fn entry(bytes: Bytes, value: Value) -> Result<(String, String), String> {
+pub(super) fn entry(bytes: Bytes, value: Value) -> Result<(String, String), String> {
     let (at, len) = value.place()?;
     let mut fields = Fields::new(bytes, at, len);
     let (mut key, mut text_of) = (String::new(), String::new());
