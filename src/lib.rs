@@ -33,6 +33,7 @@ pub mod error;
 pub mod experiment;
 pub mod export;
 pub mod graph;
+mod guard;
 pub mod import;
 pub mod kernels;
 pub mod model;

@@ -76,7 +76,8 @@ impl OnnxModel {
         // What ids the model has is for it to say.
         let encoder = TextEncoder::from_bytes(&json, &tokenizer, model.seq_max, i32::MAX as usize, types)?;
         let threads = options.threads.unwrap_or_else(crate::cores::performance);
-        let pool = Runnable::threads(threads)?;
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        let pool = pool.map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?;
         let pad = if model.pads() { pad(&json, &config) } else { 0 };
         Ok(OnnxModel { model, encoder, task, pad, pool })
     }

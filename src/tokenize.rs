@@ -2,6 +2,7 @@
 
 use crate::data::Example;
 use crate::error::{Error, Result};
+use crate::guard;
 use crate::ops::masking::Words;
 use rayon::prelude::*;
 use std::path::{Path, PathBuf};
@@ -56,8 +57,17 @@ enum Inner {
     Any(Box<Tokenizer>),
 }
 
+/// What the tokenizers crate gives or says, or that it panics, as it does on some broken files.
+fn caught<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> tokenizers::Result<T> {
+    guard::caught(work).unwrap_or_else(|| Err("the tokenizers library panics on it".into()))
+}
+
 impl Inner {
     fn from_bytes(json: &[u8]) -> tokenizers::Result<Inner> {
+        caught(|| Inner::parse(json))
+    }
+
+    fn parse(json: &[u8]) -> tokenizers::Result<Inner> {
         if let Ok(mut t) = serde_json::from_slice::<WordPieceTokenizer>(json) {
             t.with_padding(None).with_truncation(None)?;
             return Ok(Inner::WordPiece(Box::new(t)));
@@ -85,18 +95,18 @@ impl Inner {
 
     /// The tokens of a text alone, all of them and without special tokens.
     fn tokens(&self, text: &str) -> tokenizers::Result<Encoding> {
-        match self {
+        caught(|| match self {
             Inner::WordPiece(t) => t.encode_fast(text, false),
             Inner::Any(t) => t.encode_fast(text, false),
-        }
+        })
     }
 
     /// As [`Inner::tokens`], with the bytes of the text that each token stands for.
     fn placed_tokens(&self, text: &str) -> tokenizers::Result<Encoding> {
-        match self {
+        caught(|| match self {
             Inner::WordPiece(t) => t.encode(text, false),
             Inner::Any(t) => t.encode(text, false),
-        }
+        })
     }
 
     /// The special tokens.
@@ -109,10 +119,10 @@ impl Inner {
     }
 
     fn decode(&self, id: u32) -> tokenizers::Result<String> {
-        match self {
+        caught(|| match self {
             Inner::WordPiece(t) => t.decode(&[id], false),
             Inner::Any(t) => t.decode(&[id], false),
-        }
+        })
     }
 
     /// The tokens of words, without special tokens.
@@ -129,18 +139,18 @@ impl Inner {
         }
         // `encode_fast` does not tell which word a piece is of.
         let words = InputSequence::PreTokenized(words.into());
-        match self {
+        caught(|| match self {
             Inner::WordPiece(t) => t.encode(words, false),
             Inner::Any(t) => t.encode(words, false),
-        }
+        })
     }
 
     /// Puts the special tokens around what [`Inner::tokens`] gave.
     fn join(&self, a: Encoding, b: Option<Encoding>) -> tokenizers::Result<Encoding> {
-        match self {
+        caught(|| match self {
             Inner::WordPiece(t) => t.post_process(a, b, true),
             Inner::Any(t) => t.post_process(a, b, true),
-        }
+        })
     }
 }
 

@@ -30,3 +30,13 @@ fn ids_and_types_equal_the_golden_ones() {
         assert!(ids[i][n..].iter().all(|&id| id == 0), "{a}");
     }
 }
+
+/// What fuzzing found in the tokenizers library: it panics on these.
+#[test]
+fn broken_tokenizers_are_errors() {
+    let open = |json: &str| TextEncoder::from_bytes(json.as_bytes(), Path::new("t.json"), 16, 32, 2);
+    for json in [r#"{"version":"1.0","decoder":l"#, r#"{"decoder":"#] {
+        let error = open(json).err().expect("it is broken").to_string();
+        assert!(error.starts_with("t.json: not a tokenizer"), "{error}");
+    }
+}

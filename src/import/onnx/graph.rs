@@ -3,7 +3,7 @@
 //! LayerNorm, fused or not, has become `x − mean(x)`, `RmsNorm`, a product and a sum; every product of matrices an
 //! `EinSum`, with transposes folded into its axes; shape arithmetic has gone into `Reshape` and `AddAxis`.
 
-use std::panic::{self, AssertUnwindSafe};
+use crate::guard;
 use std::sync::mpsc;
 use std::time::Duration;
 use tract_core::internal::*;
@@ -31,37 +31,20 @@ pub(super) fn guarded<T: Send + 'static>(
         let _ = send.send(caught(work));
     };
     std::thread::Builder::new()
-        .name(THREAD.into())
+        .name("trimtab-onnx".into())
         .stack_size(STACK)
-        .spawn(quiet(work))
+        .spawn(work)
         .map_err(|e| format!("no thread to read it: {e}"))?;
     receive.recv_timeout(PATIENCE).unwrap_or_else(|_| Err(format!("tract needs more than {PATIENCE:?}")))
 }
 
-/// What tract gives or says, or that it panics; on a thread called [`THREAD`] without a word on stderr.
+/// What tract gives or says, or that it panics.
 pub(super) fn caught<T>(work: impl FnOnce() -> TractResult<T>) -> Result<T, String> {
-    let result = panic::catch_unwind(AssertUnwindSafe(work)).map_err(|_| "tract panics on it".to_owned())?;
+    let result = guard::caught(work).ok_or("tract panics on it")?;
     // The chain ends with what names the node; its own text is of the outermost step.
     result.map_err(|e| {
         e.chain().map(|c| c.to_string()).collect::<Vec<_>>().join(": ").chars().take(500).collect()
     })
-}
-
-/// Name of threads whose panics are errors.
-pub(super) const THREAD: &str = "trimtab-onnx";
-
-/// Keeps the panics of our thread from stderr: they are reported as errors.
-pub(super) fn quiet<T>(work: T) -> T {
-    static ONCE: std::sync::Once = std::sync::Once::new();
-    ONCE.call_once(|| {
-        let before = panic::take_hook();
-        panic::set_hook(Box::new(move |info| {
-            if std::thread::current().name() != Some(THREAD) {
-                before(info);
-            }
-        }));
-    });
-    work
 }
 
 fn parse(model: &[u8]) -> TractResult<TypedModel> {

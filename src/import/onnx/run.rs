@@ -4,7 +4,7 @@
 //! large ones of constants, which tract computes as soon as it sees them; and before anything else is computed, the size of
 //! every tensor is worked out for the longest text.
 
-use super::graph::{self, THREAD};
+use super::graph;
 use super::skeleton::{GROWING, Purpose, Skeleton};
 use super::tensor::{Dtype, Files, Stored, floats};
 use crate::error::{Error, Result};
@@ -112,12 +112,6 @@ impl Runnable {
             true => Ok(answer),
             false => Err(Error::format(&self.path, format!("{} numbers for a text", answer.len()))),
         }
-    }
-
-    /// Threads on which [`Runnable::run`] reports tract's panics as errors and prints nothing.
-    pub fn threads(threads: usize) -> Result<rayon::ThreadPool> {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| THREAD.into());
-        pool.build().map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))
     }
 }
 
