@@ -39,4 +39,12 @@ fn broken_tokenizers_are_errors() {
         let error = open(json).err().expect("it is broken").to_string();
         assert!(error.starts_with("t.json: not a tokenizer"), "{error}");
     }
+    // A template with a token that it does not tell the id of.
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/tiny-bert/tokenizer.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    json["post_processor"]["special_tokens"].as_object_mut().unwrap().remove("[SEP]").unwrap();
+    let encoder =
+        TextEncoder::from_bytes(json.to_string().as_bytes(), Path::new("t.json"), 16, 167, 2).unwrap();
+    let error = encoder.encode("good", None).unwrap_err().to_string();
+    assert!(error.starts_with("t.json: tokenizing failed"), "{error}");
 }
