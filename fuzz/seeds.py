@@ -88,6 +88,8 @@ def export(name, made, opset, inputs=ALL, dynamo=False, int8=None):
         if int8 is not None:
             quantize_dynamic(path, path, **int8)
         put("onnx", name, shortened(path))
+        if name == "classifier":
+            put("onnx_model", name, shortened(path))
 
 
 def tokenizer():

@@ -197,6 +197,23 @@ fn damaged_files_never_panic() {
     );
 }
 
+/// What fuzzing found: tract counted up to an axis for minutes.
+#[test]
+fn an_axis_far_out_is_refused_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let mut bytes = fs::read(fixture("ts-sdpa-14")).unwrap();
+    // `axis` of -1 is ten bytes, of which the fifth is made less.
+    let axis: Vec<u8> = [&b"\x0a\x04axis\x18"[..], &[0xff; 9], &[1]].concat();
+    let at = bytes.windows(axis.len()).position(|window| window == axis).expect("an axis of -1");
+    bytes[at + 7 + 4] = 0xf7;
+    let damaged = temp.path().join("axis.onnx");
+    fs::write(&damaged, bytes).unwrap();
+    let start = std::time::Instant::now();
+    let error = error_of(&damaged, temp.path()).to_string();
+    assert!(error.contains("`axis` is 2147483649; at most 8 is read"), "{error}");
+    assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
+}
+
 /// The folders of the real models: ONNX, and safetensors.
 fn minilm() -> Option<(PathBuf, PathBuf)> {
     let onnx = std::env::var_os("TRIMTAB_ONNX").map(|dir| PathBuf::from(dir).join("minilm"))?;

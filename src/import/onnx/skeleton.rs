@@ -384,17 +384,36 @@ fn walk(
     Ok(())
 }
 
-/// Where the tensor of an AttributeProto lies, if it has one; fails on a graph.
+/// Where the tensor of an AttributeProto lies, if it has one; fails on a graph, and on a number that is no axis or size: tract
+/// counts up to some of them.
 fn check_attribute(bytes: Bytes, at: u64, len: u64) -> Result<Option<(u64, u64)>, String> {
-    let mut tensor = None;
+    let (mut tensor, mut name, mut largest) = (None, String::new(), 0);
+    let mut number = |n: u64| largest = (n as i64).unsigned_abs().max(largest);
     walk(bytes, Value::Len { at, len }, &mut |field, value| {
-        match field {
-            5 => tensor = Some(value.place()?),
-            6 | 10 | 11 | 22 | 23 => return Err("a graph or a list of tensors inside a node".into()),
+        match (field, value) {
+            (1, value) => name = text(bytes, value)?,
+            (3 | 8, Value::Varint(n)) => number(n),
+            (8, Value::Len { at, len }) => {
+                let mut packed = Fields::new(bytes, at, len);
+                while !packed.is_done() {
+                    number(packed.varint()?);
+                }
+            }
+            (5, value) => tensor = Some(value.place()?),
+            (6 | 10 | 11 | 22 | 23, _) => return Err("a graph or a list of tensors inside a node".into()),
             _ => {}
         }
         Ok(())
     })?;
+    let most = match name.as_str() {
+        "axis" | "axes" | "perm" => 8,
+        // Constants may be any number.
+        "value_int" | "value_ints" => u64::MAX,
+        _ => 1 << 16,
+    };
+    if largest > most {
+        return Err(format!("attribute `{name}` is {largest}; at most {most} is read"));
+    }
     Ok(tensor)
 }
 
