@@ -7,7 +7,7 @@ use trimtab::data::Example;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
-use trimtab::train::{Criterion, Head, TrainConfig, batch_for, epochs_for, lr_for};
+use trimtab::train::{Criterion, Head, TrainConfig};
 use trimtab::{Error, Options, Personal, Result, Task};
 
 /// What is learned from.
@@ -170,11 +170,12 @@ impl Settings {
     /// For so many examples of `labels` labels; 0 where there are none. `by_pairs`: the texts of a batch are compared with
     /// one another, so that it decides more than how large a step is.
     pub fn config(&self, examples: usize, labels: usize, by_pairs: bool) -> TrainConfig {
+        let chosen = TrainConfig::chosen(examples, labels, by_pairs);
         TrainConfig {
-            epochs: self.epochs.unwrap_or_else(|| epochs_for(examples)),
-            lr: self.lr.unwrap_or_else(|| lr_for(examples, labels)),
+            epochs: self.epochs.unwrap_or(chosen.epochs),
+            lr: self.lr.unwrap_or(chosen.lr),
             head_rate: self.head_rate,
-            batch: self.batch.unwrap_or_else(|| if by_pairs { 16 } else { batch_for(examples) }),
+            batch: self.batch.unwrap_or(chosen.batch),
             head: match self.head {
                 HeadInit::Random => Head::Random,
                 HeadInit::Fitted => Head::Fitted,
@@ -185,7 +186,7 @@ impl Settings {
             class_weights: self.class_weights,
             keep: self.criterion(),
             prefix_cache: self.prefix_cache,
-            ..TrainConfig::default()
+            ..chosen
         }
     }
 

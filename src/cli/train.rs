@@ -5,7 +5,7 @@ use super::verdict::{self, Verdict};
 use super::{args, print, progress, terminal};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use trimtab::data::{self, Example};
+use trimtab::data::Example;
 use trimtab::params::{Term, Terms};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
@@ -85,11 +85,6 @@ pub struct Args {
     json: bool,
 }
 
-/// Share of the examples that is set aside to score on.
-const HOLD_OUT: f64 = 0.1;
-/// Fewest examples of which some are set aside unasked: the score of less than 20 would say little.
-const HOLD_OUT_FROM: usize = 200;
-
 fn share(s: &str) -> std::result::Result<f64, String> {
     match s.parse() {
         Ok(share) if (0.0..1.0).contains(&share) => Ok(share),
@@ -110,19 +105,10 @@ impl Args {
 
     /// What is learned from and what is scored on, where both are in one file.
     fn hold_out(&self, examples: Vec<Example>) -> (Vec<Example>, Option<Vec<Example>>) {
-        let n = examples.len();
-        let share = self.hold_out.unwrap_or(if n < HOLD_OUT_FROM { 0.0 } else { HOLD_OUT });
-        if share == 0.0 || n < 2 {
-            return (examples, None);
-        }
-        let neighbours = matches!(self.lesson.task, Kind::Qa | Kind::Mlm);
-        let (learned, scored) = data::hold_out(examples.clone(), share, self.seed, neighbours);
-        if self.lesson.task.of(&learned, &self.lesson.data).is_err() {
-            // Of so rare an answer none was left to learn from.
-            return (examples, None);
-        }
+        let all = terminal::count(examples.len());
+        let (learned, scored) = train::hold_out(self.lesson.task, examples, self.hold_out, self.seed);
+        let Some(scored) = scored else { return (learned, None) };
         let scored_on = terminal::count(scored.len());
-        let all = terminal::count(n);
         terminal::say(format_args!(
             "held out: {scored_on} of the {all} examples, to score on (--hold-out 0 learns from all)"
         ));

@@ -5,6 +5,7 @@ pub mod answers;
 pub mod backward;
 pub mod batches;
 mod checkpoint;
+mod chosen;
 mod evaluate;
 pub mod exact;
 pub mod gradients;
@@ -20,6 +21,7 @@ mod run;
 pub mod step;
 
 pub use checkpoint::Checkpoints;
+pub use chosen::{batch_for, epochs_for, has_few_of_a_label, hold_out, lr_for};
 pub(crate) use evaluate::{FEATURE_ROWS, largest};
 pub use evaluate::{Output, evaluate, forward_all};
 pub use held_out::{HeldOut, Interval};
@@ -262,28 +264,6 @@ pub struct Epoch {
     pub dev: Option<Metrics>,
     /// Seconds spent training, without evaluation.
     pub train_s: f64,
-}
-
-/// Passes over so many examples that give both the few and the many enough steps.
-pub fn epochs_for(examples: usize) -> usize {
-    (4000 / examples.max(1)).clamp(3, 20)
-}
-
-/// Texts a step for so many examples, so that [`epochs_for`] makes some 500 steps or more of them: few large steps learn
-/// less from few examples.
-pub fn batch_for(examples: usize) -> usize {
-    examples.saturating_mul(epochs_for(examples)).div_ceil(500).clamp(4, 16)
-}
-
-/// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
-/// head learns from its own above all.
-pub fn lr_for(examples: usize, labels: usize) -> f64 {
-    if has_few_of_a_label(examples, labels) { 6e-3 } else { 3e-3 }
-}
-
-/// Whether so many examples are fewer than ten of each label; never where there are no labels.
-pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
-    examples < 10 * labels
 }
 
 /// How a run ended.

@@ -1,0 +1,120 @@
+//! What a run without settings chooses by its examples, on the command line and in the C library alike.
+
+use super::TrainConfig;
+use crate::data::{self, Example};
+use crate::task::{Kind, Task};
+use std::path::Path;
+
+/// Share of the examples that is set aside to score on.
+const HOLD_OUT: f64 = 0.1;
+/// Fewest examples of which some are set aside unasked: the score of less than 20 would say little.
+const HOLD_OUT_FROM: usize = 200;
+/// Pairs a step where the texts of a batch are compared with one another, so that it decides more than how large a step is.
+const PAIRS: usize = 16;
+
+/// Passes over so many examples that give both the few and the many enough steps.
+pub fn epochs_for(examples: usize) -> usize {
+    (4000 / examples.max(1)).clamp(3, 20)
+}
+
+/// Texts a step for so many examples, so that [`epochs_for`] makes some 500 steps or more of them: few large steps learn
+/// less from few examples.
+pub fn batch_for(examples: usize) -> usize {
+    examples.saturating_mul(epochs_for(examples)).div_ceil(500).clamp(4, 16)
+}
+
+/// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
+/// head learns from its own above all.
+pub fn lr_for(examples: usize, labels: usize) -> f64 {
+    if has_few_of_a_label(examples, labels) { 6e-3 } else { 3e-3 }
+}
+
+/// Whether so many examples are fewer than ten of each label; never where there are no labels.
+pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
+    examples < 10 * labels
+}
+
+impl TrainConfig {
+    /// Epochs, batch and learning rate for so many examples of `labels` labels; 0 where there are none. `by_pairs`: the
+    /// texts of a batch are compared with one another, as contrastive and the SetFit recipe do.
+    pub fn chosen(examples: usize, labels: usize, by_pairs: bool) -> TrainConfig {
+        TrainConfig {
+            epochs: epochs_for(examples),
+            lr: lr_for(examples, labels),
+            batch: if by_pairs { PAIRS } else { batch_for(examples) },
+            ..TrainConfig::default()
+        }
+    }
+
+    /// The same for a task.
+    pub fn chosen_for(task: &Task, examples: usize) -> TrainConfig {
+        TrainConfig::chosen(examples, task.labels().len(), task.kind() == Kind::Contrastive)
+    }
+}
+
+/// What is learned from, and what is scored on, where both come from the same examples: `share` of them, by custom a
+/// tenth of 200 or more.
+///
+/// `None` where nothing is set aside: so few examples, a share of 0, or none left to learn some answer from.
+pub fn hold_out(
+    kind: Kind,
+    examples: Vec<Example>,
+    share: Option<f64>,
+    seed: u64,
+) -> (Vec<Example>, Option<Vec<Example>>) {
+    let n = examples.len();
+    let share = share.unwrap_or(if n < HOLD_OUT_FROM { 0.0 } else { HOLD_OUT });
+    if share == 0.0 || n < 2 {
+        return (examples, None);
+    }
+    let neighbours = matches!(kind, Kind::Qa | Kind::Mlm);
+    let (learned, scored) = data::hold_out(examples.clone(), share, seed, neighbours);
+    match kind.of(&learned, Path::new("the examples")) {
+        Ok(_) => (learned, Some(scored)),
+        Err(_) => (examples, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples(n: usize, label: impl Fn(usize) -> &'static str) -> Vec<Example> {
+        let one = |i: usize| Example {
+            text_a: i.to_string(),
+            label: Some(label(i).into()),
+            line: i + 2,
+            ..Example::default()
+        };
+        (0..n).map(one).collect()
+    }
+
+    #[test]
+    fn every_tenth_of_many_is_set_aside() {
+        let of = |n, share| {
+            let (learned, scored) = hold_out(Kind::Classify, examples(n, |i| ["a", "b"][i % 2]), share, 0);
+            (learned.len(), scored.map(|s| s.len()))
+        };
+        assert_eq!(of(199, None), (199, None));
+        assert_eq!(of(200, None), (180, Some(20)));
+        assert_eq!(of(200, Some(0.0)), (200, None));
+        assert_eq!(of(20, Some(0.25)), (15, Some(5)));
+    }
+
+    #[test]
+    fn nothing_is_set_aside_where_an_answer_would_be_lost() {
+        // Whichever it is: with one of two left there is nothing to tell apart.
+        let (learned, scored) = hold_out(Kind::Classify, examples(2, |i| ["a", "b"][i]), Some(0.5), 0);
+        assert_eq!((learned.len(), scored), (2, None));
+    }
+
+    #[test]
+    fn pairs_have_their_own_batch() {
+        assert_eq!(TrainConfig::chosen_for(&Task::Contrastive, 100).batch, PAIRS);
+        let few = TrainConfig::chosen_for(&Task::classify(["a", "b", "c"]), 29);
+        assert_eq!((few.batch, few.epochs, few.lr), (4, 20, 6e-3));
+        let more = TrainConfig::chosen_for(&Task::classify(["a", "b", "c"]), 1000);
+        assert_eq!((more.batch, more.epochs, more.lr), (8, 4, 3e-3));
+        assert_eq!(TrainConfig::chosen_for(&Task::Regress, 5).lr, 3e-3);
+    }
+}
