@@ -20,10 +20,12 @@
 //! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
 //! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
 //! forward and backward, [`bias_file`] keeps the result, [`export`] hands it to other runtimes. [`Personal`] is all of it
-//! together. `onnx_model` answers with other people's ONNX classifiers, as they are.
+//! together; with the feature `capi` there is a C library around it. `onnx_model` answers with other people's ONNX
+//! classifiers, as they are.
 
 pub mod bias_file;
 pub mod bias_import;
+pub mod capi;
 pub mod config;
 mod container;
 pub mod cores;

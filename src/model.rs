@@ -218,6 +218,17 @@ impl Personal {
         self.pool.current_num_threads()
     }
 
+    /// Runs with as many threads of its own. A long run on the threads that models share would keep the answers of others
+    /// waiting: for ever, where it waits for one of them.
+    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // its one user
+    pub(crate) fn with_own_threads<R>(&mut self, run: impl FnOnce(&mut Personal) -> R) -> Result<R> {
+        let own = Arc::new(shared::new_threads(self.threads())?);
+        let common = std::mem::replace(&mut self.pool, own);
+        let result = run(self);
+        self.pool = common;
+        Ok(result)
+    }
+
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
     /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units

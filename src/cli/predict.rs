@@ -153,11 +153,7 @@ fn line(task: &Task, e: &Example, p: &Prediction, json: bool) -> Result<String> 
         return Err(Error::Diverged("the model's answer is not a number: its file is broken".into()));
     }
     if json {
-        let mut object = serde_json::to_value(p).expect("plain data");
-        if let (Some(probabilities), false) = (object.get_mut("probabilities"), task.kind().reads_tokens()) {
-            let named = task.labels().iter().cloned().zip(p.probabilities().iter().map(|&v| v.into()));
-            *probabilities = named.collect::<serde_json::Map<_, _>>().into();
-        }
+        let mut object = p.json(task.labels());
         if let Some(asked) = &e.asked {
             object["id"] = asked.id.clone().into();
         }

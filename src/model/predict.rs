@@ -107,6 +107,16 @@ impl Prediction {
         }
     }
 
+    /// As a JSON object; the probabilities of labels by their names, which are `labels`, the model's.
+    pub fn json(&self, labels: &[String]) -> serde_json::Value {
+        let mut object = serde_json::to_value(self).expect("plain data");
+        if let Prediction::Label { probabilities, .. } | Prediction::Labels { probabilities, .. } = self {
+            let named = labels.iter().cloned().zip(probabilities.iter().map(|&v| v.into()));
+            object["probabilities"] = named.collect::<serde_json::Map<_, _>>().into();
+        }
+        object
+    }
+
     /// Whether it is made of numbers: a broken bias file gives others.
     pub fn is_finite(&self) -> bool {
         match self {

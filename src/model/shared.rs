@@ -111,13 +111,13 @@ impl Texts {
 /// So many threads, for all models that want as many. Errors: the system has none left.
 pub(super) fn threads(n: usize) -> Result<Arc<ThreadPool>> {
     // rayon takes 0 for as many as there are cores.
-    THREADS.get(
-        |pool| pool.current_num_threads() == n,
-        || {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(n)
-                .build()
-                .map_err(|e| Error::Config(format!("cannot start {n} threads: {e}")))
-        },
-    )
+    THREADS.get(|pool| pool.current_num_threads() == n, || new_threads(n))
+}
+
+/// So many threads for one alone. Errors: the system has none left.
+pub(super) fn new_threads(n: usize) -> Result<ThreadPool> {
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(n)
+        .build()
+        .map_err(|e| Error::Config(format!("cannot start {n} threads: {e}")))
 }

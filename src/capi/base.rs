@@ -1,0 +1,40 @@
+//! The base.
+
+use super::border::{free, given, guard, out, text, told, trimtab_status};
+use crate::quant::Base;
+use std::ffi::c_char;
+
+/// The frozen part of a model, mapped from its file; made by `trimtab quantize`.
+///
+/// Any number of models share one; each keeps what it needs of it, so a base may be freed before they are.
+pub struct trimtab_base(pub(super) Base);
+
+/// Opens a base file, which is mapped and must not be changed while it is in use.
+///
+/// `base` gets the handle, to be freed by `trimtab_base_free`, or NULL where this fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn trimtab_base_open(
+    path: *const c_char,
+    base: *mut *mut trimtab_base,
+) -> trimtab_status {
+    guard(|| {
+        // SAFETY: a text, and a place for a handle (the header's rule)
+        let (base, path) = unsafe { (out(base, "base")?, text(path, "path")?) };
+        base.set(trimtab_base(Base::open(path)?));
+        Ok(())
+    })
+}
+
+/// Floats of a text's vector, for `trimtab_model_embed`; 0 for NULL.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn trimtab_base_width(base: *const trimtab_base) -> usize {
+    // SAFETY: a handle or NULL (the header's rule)
+    told(0, || unsafe { given(base, "base") }.map_or(0, |base| base.0.config().hidden))
+}
+
+/// Frees a base; NULL does nothing. Models that were made of it stay.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn trimtab_base_free(base: *mut trimtab_base) {
+    // SAFETY: a handle that nobody uses any more, or NULL (the header's rule)
+    unsafe { free(base) }
+}
