@@ -28,12 +28,12 @@ fn library() -> PathBuf {
     cargo.args(["--no-default-features", "--features", &features, "--message-format", "json"]);
     let output = run(cargo.current_dir(ROOT));
     let messages = String::from_utf8(output.stdout).unwrap();
-    let archives = messages.lines().filter_map(|line| {
+    let mut archives = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let files = message["filenames"].as_array()?.clone();
         files.iter().filter_map(|f| f.as_str()).find(|f| f.ends_with("libtrimtab.a")).map(PathBuf::from)
     });
-    archives.last().expect("cargo names the archive it built")
+    archives.next_back().expect("cargo names the archive it built")
 }
 
 /// The C compiler: `TRIMTAB_CC`, for another CPU, or `cc`.
