@@ -18,10 +18,13 @@ fn library() -> PathBuf {
     if let Some(library) = std::env::var_os("TRIMTAB_LIBRARY") {
         return library.into();
     }
-    let features = ["cli", "hub", "onnx"]
-        .into_iter()
-        .zip([cfg!(feature = "cli"), cfg!(feature = "hub"), cfg!(feature = "onnx")])
-        .filter_map(|(name, on)| on.then_some(name));
+    let features = [
+        ("cli", cfg!(feature = "cli")),
+        ("hub", cfg!(feature = "hub")),
+        ("onnx", cfg!(feature = "onnx")),
+        ("store", cfg!(feature = "store")),
+    ];
+    let features = features.into_iter().filter_map(|(name, on)| on.then_some(name));
     let features = features.chain(["capi"]).collect::<Vec<_>>().join(",");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["rustc", "--lib", "--crate-type", "staticlib", "--locked", "--profile", "dev"]);
