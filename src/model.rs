@@ -218,21 +218,11 @@ impl Personal {
         self.pool.current_num_threads()
     }
 
-    /// Runs with as many threads of its own. A long run on the threads that models share would keep the answers of others
-    /// waiting: for ever, where it waits for one of them.
-    #[cfg_attr(not(feature = "capi"), allow(dead_code))] // its one user
-    pub(crate) fn with_own_threads<R>(&mut self, run: impl FnOnce(&mut Personal) -> R) -> Result<R> {
-        let own = Arc::new(shared::new_threads(self.threads())?);
-        let common = std::mem::replace(&mut self.pool, own);
-        let result = run(self);
-        self.pool = common;
-        Ok(result)
-    }
-
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
     /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units
-    /// of their standard deviation, and so are their losses. See [`train::train`] for how it ends.
+    /// of their standard deviation, and so are their losses. It runs on threads of its own: on those that models share it
+    /// would keep the answers of others waiting. See [`train::train`] for how it ends.
     pub fn train(
         &mut self,
         train: &[Example],
@@ -263,9 +253,9 @@ impl Personal {
             *finished |= matches!(p, Progress::Epoch(_));
             on_progress(p)
         };
-        let mut result = self
-            .pool
-            .install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
+        let threads = shared::new_threads(self.pool.current_num_threads())?;
+        let mut result =
+            threads.install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
         self.head_alone = result.as_mut().ok().and_then(|r| r.head_alone.take());
         let head = [self.wired.graph.layout().head_weight(), self.wired.graph.layout().head_bias()];
         for theta in [Some(&mut self.theta), self.head_alone.as_mut()].into_iter().flatten() {

@@ -313,8 +313,7 @@ impl<'a> Lesson<'a> {
             }
             tell(&at)
         };
-        let train = |new: &mut Personal| new.train(&self.train, self.dev.as_deref(), &config, watch);
-        let report = new.with_own_threads(train)??;
+        let report = new.train(&self.train, self.dev.as_deref(), &config, watch)?;
         Ok((new, report))
     }
 }

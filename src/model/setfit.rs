@@ -4,7 +4,7 @@
 //! to cosine 1 and the others to 0, once over all pairs; then the head learns on the vectors that come of it, which no
 //! longer change.
 
-use super::Personal;
+use super::{Personal, shared};
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
@@ -66,8 +66,7 @@ impl Personal {
             keep: Criterion::Last,
             ..config.clone()
         };
-        let tuned = self
-            .pool
+        let tuned = shared::new_threads(self.threads())?
             .install(|| train::train(&tuner, &mut theta, &pairs, None, &[], &once, &mut on_progress))?;
         if tuned.interrupted {
             return Err(Error::Interrupted("there is no head yet; nothing was written".into()));

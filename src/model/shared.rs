@@ -114,7 +114,7 @@ pub(super) fn threads(n: usize) -> Result<Arc<ThreadPool>> {
     THREADS.get(|pool| pool.current_num_threads() == n, || new_threads(n))
 }
 
-/// So many threads for one alone. Errors: the system has none left.
+/// So many threads for one run alone. Errors: the system has none left.
 pub(super) fn new_threads(n: usize) -> Result<ThreadPool> {
     rayon::ThreadPoolBuilder::new()
         .num_threads(n)
