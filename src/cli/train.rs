@@ -191,7 +191,13 @@ pub fn run(args: Args) -> Result<()> {
         }
         Err(e) => return Err(e),
     };
-    save(&model)?;
+    let saved = save(&model);
+    // What was learned is in a file, under whichever name: the next run, on more examples, begins anew.
+    let in_place = matches!(saved, Ok(_) | Err(Error::NotBetter(_)));
+    if let Some(checkpoints) = config.checkpoints.as_ref().filter(|_| in_place && !report.interrupted) {
+        checkpoints.remove()?;
+    }
+    saved?;
     if let Some(dir) = &args.plots {
         write_plots(dir, &model, &report)?;
     }
@@ -207,9 +213,6 @@ pub fn run(args: Args) -> Result<()> {
         };
         let what = format!("{} holds {what}{go_on}", args.out.display());
         return Err(Error::Interrupted(what));
-    }
-    if let Some(checkpoints) = &config.checkpoints {
-        checkpoints.remove()?;
     }
     Ok(())
 }

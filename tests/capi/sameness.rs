@@ -1,7 +1,7 @@
 //! The C library and the command line make the same bias file, byte for byte, and answer the same.
 
 use crate::handles::{Base, Examples, Model, c, chosen, path};
-use crate::sandbox::{Sandbox, examples, tsv};
+use crate::sandbox::{Sandbox, emulated, examples, tsv};
 use serde_json::Value;
 use trimtab::capi::trimtab_train_options;
 
@@ -28,6 +28,9 @@ fn bias_files_by_default() {
     let s = Sandbox::new();
     s.write("many.tsv", tsv(&many()));
     same(&s, "classify", "train.tsv", "", &chosen());
+    if emulated() {
+        return;
+    }
     same(&s, "classify", "many.tsv", "", &chosen());
     same(&s, "classify", "many.tsv", "--seed 7", &trimtab_train_options { seed: 7, ..chosen() });
 }

@@ -131,6 +131,11 @@ impl Sandbox {
     }
 }
 
+/// Whether an emulator runs all this, a hundred times as slowly: what knows no CPU is then tried less often.
+pub fn emulated() -> bool {
+    std::env::var("TRIMTAB_RUNNER").is_ok_and(|runner| !runner.is_empty())
+}
+
 /// The binary, behind the program that `TRIMTAB_RUNNER` names: an emulator, where it was built for another CPU.
 fn command_words() -> Vec<String> {
     let runner = std::env::var("TRIMTAB_RUNNER").ok().filter(|r| !r.is_empty());

@@ -1,6 +1,6 @@
 //! `learn`, `forget`, `examples`, and training on what they keep.
 
-use crate::sandbox::{Done, IO, Sandbox, USAGE};
+use crate::sandbox::{Done, IO, Sandbox, USAGE, emulated};
 use std::io::Write;
 use std::process::Stdio;
 use std::time::Duration;
@@ -109,7 +109,8 @@ fn refusals() {
 #[cfg(unix)]
 #[test]
 fn killed_while_learning() {
-    let calls: u32 = std::env::var("TRIMTAB_LEARNS").map_or(60, |n| n.parse().expect("a number"));
+    let calls: u32 = std::env::var("TRIMTAB_LEARNS")
+        .map_or(if emulated() { 10 } else { 60 }, |n| n.parse().expect("a number"));
     let s = Sandbox::new();
     let (mut random, mut killed) = (9u64, 0);
     for i in 0..calls {

@@ -25,6 +25,8 @@ fn a_better_file_stays_without_force() {
     );
     assert_eq!(badly.stdout, "");
     assert_eq!(s.read("mine.bias"), first);
+    s.run(&format!("{BADLY} --checkpoint ck")).failed(BADLY, NOT_BETTER, &["mine.new.bias"]);
+    assert!(!s.path("ck").exists(), "it is over all the same");
     let score = |file| {
         s.json(&format!("eval --base base --bias {file} --data train.tsv --json"))["accuracy"].as_f64()
     };
