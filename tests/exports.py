@@ -3,6 +3,7 @@
     pip install numpy onnxruntime tokenizers
     python tests/exports.py TRIMTAB                                        tiny models of every family and task
     python tests/exports.py TRIMTAB --base B --bias M --data dev.tsv       one model on real lines
+                            [--from MODEL.onnx]                            and the file that B was made from, patched
 
 TRIMTAB is the binary. With --torch (pip install torch transformers, and peft for its adapters; CHECKPOINT is what the
 base was made from) the other formats are checked too. Ends with an error where a figure is outside its bound:
@@ -10,6 +11,7 @@ base was made from) the other formats are checked too. Ends with an error where 
     f32 exports against `predict --exact`: every label the same, probabilities within EXACT
     int8 exports against `predict --exact`: labels as of AGREE, probabilities within APART on average
     both against `predict`, whose own rounding is added: labels as of AGREE_INT8, probabilities within APART
+    patched files, whose weights are not rounded, against `predict --exact`: AGREE_INT8 and APART
 
 Of several labels the probability is that of the one that trimtab answers.
 """
@@ -25,6 +27,9 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import BertProcessing
 
 GOLDEN = Path(__file__).parent / "golden"
 AGREE = 0.995  # labels; of a few lines one may differ
@@ -184,8 +189,8 @@ def in_peft(folder, hf, checkpoint, task, labels):
     return in_torch(peft.PeftModel.from_pretrained(model, folder).eval(), hf, task)
 
 
-def check(trimtab, work, name, base, bias, task, texts, torch, checkpoint):
-    """Every format of one model. Returns whether all is good."""
+def check(trimtab, work, name, base, bias, task, texts, torch=False, checkpoint=None, source=None):
+    """Every format of one model, whose base was made from `source`. Returns whether all is good."""
     facts = json.loads(trimtab("inspect", bias, "--json"))
     labels = facts["labels"]
     exact = predicted(trimtab, base, bias, task, texts, "--exact")
@@ -202,6 +207,13 @@ def check(trimtab, work, name, base, bias, task, texts, torch, checkpoint):
         bounds = (1, EXACT, EXACT) if form == "onnx" else (AGREE, APART)
         good &= compare(f"{name} {form}", task, exact, found, "--exact", *bounds)
         good &= compare(f"{name} {form}", task, int8, found, "int8", AGREE_INT8, APART)
+    if source:
+        path = work / f"{name}-patched.onnx"
+        trimtab("export", "--base", base, "--bias", bias, "--format", "onnx", "--from", source, "--output", path)
+        runner = session(path)
+        inputs = {i.name for i in runner.get_inputs()}
+        run = lambda all: runner.run(None, {n: v for n, v in all.items() if n in inputs})[0]
+        good &= compare(f"{name} patched", task, exact, answers(run, hf, task, texts, labels), "--exact", AGREE_INT8, APART)
     if torch:
         run, model = in_transformers(hf, task)
         found = answers(run, hf, task, texts, labels)
@@ -252,12 +264,42 @@ def tiny(trimtab, work, torch):
     return good
 
 
+def patched(trimtab, work):
+    """The files of tests/onnx, with biases and heads of ours."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *sorted({*WORDS, *"a was very good bad movie and we love it day me".split()})]
+    tokenizer = Tokenizer(WordPiece({w: i for i, w in enumerate(words)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.save(str(work / "patched-tokenizer.json"))
+    good = True
+    texts = [f"{word} was a {'very ' * (i % 5)}good day" for i, word in enumerate(WORDS)]
+    for fixture, task, pool in [
+        ("ts-eager-13", "classify", "cls"),
+        ("ts-eager-17", "tag", "auto"),
+        ("ts-sdpa-14", "contrastive", "mean"),
+        ("ts-classifier", "regress", "mean"),
+        ("dynamo-eager-18", "multilabel", "cls"),
+        ("dynamo-sdpa-20", "classify", "mean"),
+        ("distilbert", "classify", "mean"),
+        ("electra", "classify", "mean"),
+    ]:
+        source = GOLDEN.parent / "onnx" / f"{fixture}.onnx"
+        trimtab("quantize", source, "--tokenizer", "patched-tokenizer.json", "--output", "patched.q8")
+        file, text = tiny_data(task)
+        (work / file).write_text(text)
+        settings = ["--task", task, "--pool", pool, "--epochs", 3, "--lr", 0.01, "--hold-out", 0]
+        trimtab("train", "--base", "patched.q8", "--data", file, "--out", f"{fixture}.bias", *settings)
+        good &= check(trimtab, work, fixture, "patched.q8", f"{fixture}.bias", task, texts, source=source.resolve())
+    return good
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trimtab")
     parser.add_argument("--base")
     parser.add_argument("--bias")
     parser.add_argument("--data")
+    parser.add_argument("--from", dest="source", type=Path)
     parser.add_argument("--torch", action="store_true")
     parser.add_argument("--checkpoint")
     args = parser.parse_args()
@@ -265,7 +307,7 @@ def main():
         work = Path(folder)
         trimtab = Command(args.trimtab, work)
         if not args.data:
-            good = tiny(trimtab, work, args.torch)
+            good = tiny(trimtab, work, args.torch) & patched(trimtab, work)
         else:
             with open(args.data, newline="") as file:
                 rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
@@ -273,7 +315,7 @@ def main():
             texts = [f"{t}\t{r['text_b']}" if r.get("text_b") else t for t, r in zip(texts, rows)]
             base, bias = Path(args.base).resolve(), Path(args.bias).resolve()
             task = json.loads(trimtab("inspect", bias, "--json"))["task"]
-            good = check(trimtab, work, bias.name.split(".")[0], base, bias, task, texts, args.torch, args.checkpoint)
+            good = check(trimtab, work, bias.name.split(".")[0], base, bias, task, texts, args.torch, args.checkpoint, args.source and args.source.resolve())
     sys.exit(0 if good else "an export answers otherwise than trimtab")
 
 

@@ -3,7 +3,9 @@
 use super::{args, print, terminal};
 use clap::ValueEnum;
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+#[cfg(feature = "onnx")]
+use trimtab::export::onnx_patch;
 use trimtab::export::{hf, onnx, peft};
 use trimtab::quant::Base;
 use trimtab::{Error, Options, Personal, Result};
@@ -17,6 +19,7 @@ use trimtab::{Error, Options, Personal, Result};
 /// peft: an adapter of type BEFT (peft 0.21) over the checkpoint that the base was made from; not for a head by
 /// the mean of the tokens.
 /// hf and onnx answer as `predict --exact` does, onnx-int8 within its own rounding.
+/// onnx --from FILE: that file, which the base was made from, with the new biases and the head; weights as they are there.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -27,6 +30,10 @@ pub struct Args {
     /// File to write for onnx, by custom NAME.onnx; else a directory, not there yet or empty
     #[arg(short, long, value_name = "PATH")]
     output: PathBuf,
+    /// ONNX file that the base was made from, of which onnx then keeps weights and nodes, whatever their precision
+    #[cfg(feature = "onnx")]
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
     /// Replace the earlier export that --output has
     #[arg(long)]
     force: bool,
@@ -43,11 +50,26 @@ enum Format {
     Peft,
 }
 
+impl Args {
+    /// The ONNX file to go by.
+    fn from(&self) -> Option<&Path> {
+        #[cfg(feature = "onnx")]
+        return self.from.as_deref();
+        #[cfg(not(feature = "onnx"))]
+        None
+    }
+}
+
 pub fn run(args: Args) -> Result<()> {
+    if args.from().is_some() && args.format != Format::Onnx {
+        return Err(Error::Config("--from goes with --format onnx".into()));
+    }
     let out = &args.output;
     let file = matches!(args.format, Format::Onnx | Format::OnnxInt8);
     if file {
-        args::check_out(out, &[&args.model.base, &args.model.bias])?;
+        let mut inputs = vec![args.model.base.as_path(), &args.model.bias];
+        inputs.extend(args.from());
+        args::check_out(out, &inputs)?;
         if out.exists() && !args.force {
             let what = format!("{} is there; name another file, or use --force to replace it", out.display());
             return Err(Error::Config(what));
@@ -59,7 +81,11 @@ pub fn run(args: Args) -> Result<()> {
     let model = Personal::open(&base, &args.model.bias, &options)?;
     let report = match args.format {
         Format::Hf => hf::export(&model, out, args.force)?,
-        Format::Onnx => onnx::export(&model, onnx::Weights::Floats, out)?,
+        Format::Onnx => match args.from() {
+            #[cfg(feature = "onnx")]
+            Some(from) => onnx_patch::export(&model, from, out)?,
+            _ => onnx::export(&model, onnx::Weights::Floats, out)?,
+        },
         Format::OnnxInt8 => onnx::export(&model, onnx::Weights::Int8, out)?,
         Format::Peft => peft::export(&model, out, args.force)?,
     };

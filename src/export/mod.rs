@@ -2,12 +2,15 @@
 //!
 //! - [`hf`]: a directory for Hugging Face's `transformers`, weights in f32;
 //! - [`onnx`]: one ONNX file, weights in f32 or int8;
+//! - `onnx_patch`: the ONNX file that the base was made from, with other biases (behind the feature `onnx`);
 //! - [`peft`]: an adapter for Hugging Face's `peft`, the biases alone, over the checkpoint that the base was made from.
 
 mod directory;
 pub mod hf;
 pub mod onnx;
 mod onnx_graph;
+#[cfg(feature = "onnx")]
+pub mod onnx_patch;
 pub mod peft;
 mod tokenizer;
 mod weights;

@@ -44,26 +44,35 @@ const HIDDEN: f32 = -1e9;
 /// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
 pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
     let m = Merged::of(model)?;
-    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights };
+    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask" };
     let outputs = g.model()?;
+    let file = g.g.finish("trimtab", &metadata(&m)?);
+    check_length(file.bytes)?;
+    container::replace_file(out, |to| file.write(to).map_err(Error::io(out)))?;
+    Ok(Report { what: outputs, bytes: file.bytes })
+}
+
+/// What a file says of itself.
+pub(super) fn metadata(m: &Merged) -> Result<[(&'static str, String); 6]> {
     let labels =
         serde_json::to_string(m.task.labels()).map_err(|e| Error::Internal(format!("labels: {e}")))?;
-    let metadata = [
+    Ok([
         ("task", m.task.kind().to_string()),
         ("labels", labels),
         ("pooling", m.pooling.name().to_owned()),
         ("max_len", m.max_len.to_string()),
         ("base_name", m.base.name().to_owned()),
         ("base_fingerprint", m.base.fingerprint().to_owned()),
-    ];
-    let file = g.g.finish("trimtab", &metadata);
-    if file.bytes > FILE_BYTES_MAX {
-        let what =
-            format!("{} bytes: an ONNX file holds 2 GB at most; onnx-int8 takes a quarter", file.bytes);
-        return Err(Error::Config(what));
+    ])
+}
+
+/// Fails on more bytes than a protobuf message can hold.
+pub(super) fn check_length(bytes: u64) -> Result<()> {
+    if bytes <= FILE_BYTES_MAX {
+        return Ok(());
     }
-    container::replace_file(out, |to| file.write(to).map_err(Error::io(out)))?;
-    Ok(Report { what: outputs, bytes: file.bytes })
+    let what = format!("{bytes} bytes: an ONNX file holds 2 GB at most; onnx-int8 takes a quarter");
+    Err(Error::Config(what))
 }
 
 /// An input of a Linear, quantized or not.
@@ -83,10 +92,12 @@ fn row_sums(matrix: &QMatrix) -> Vec<f32> {
     (0..matrix.rows()).map(sum).collect()
 }
 
-struct Wiring<'a> {
-    m: &'a Merged<'a>,
-    g: GraphBuilder,
-    weights: Weights,
+pub(super) struct Wiring<'a> {
+    pub m: &'a Merged<'a>,
+    pub g: GraphBuilder,
+    pub weights: Weights,
+    /// Name of the input that tells tokens from padding.
+    pub mask: &'a str,
 }
 
 impl Wiring<'_> {
@@ -159,13 +170,13 @@ impl Wiring<'_> {
         Ok(self.g.op("Mul", &[&values, &scale], &[]))
     }
 
-    fn floats_of(&mut self, values: &str) -> String {
+    pub(super) fn floats_of(&mut self, values: &str) -> String {
         self.g.op("Cast", &[values], &[("to", Attribute::Int(Element::F32 as i64))])
     }
 
     /// What is added to the scores, `[batch, 1, 1, sequence]`: 0 for tokens, much less for padding.
     fn mask(&mut self) -> String {
-        let mask = self.floats_of("attention_mask");
+        let mask = self.floats_of(self.mask);
         let (one, hidden) = (self.g.scalar(1.0), self.g.scalar(HIDDEN));
         let padding = self.g.op("Sub", &[&one, &mask], &[]);
         let added = self.g.op("Mul", &[&padding, &hidden], &[]);
@@ -320,12 +331,12 @@ impl Wiring<'_> {
     }
 
     /// What the head reads: `[batch, hidden]`, or each token's.
-    fn pooled(&mut self, x: &str) -> Result<String> {
+    pub(super) fn pooled(&mut self, x: &str) -> Result<String> {
         match self.m.pooling {
             Pooling::Tokens => Ok(x.to_owned()),
             Pooling::First => Ok(self.first(x)),
             Pooling::Mean => {
-                let mask = self.floats_of("attention_mask");
+                let mask = self.floats_of(self.mask);
                 let (last, one) = (self.g.indices(&[-1]), self.g.indices(&[1]));
                 let mask = self.g.op("Unsqueeze", &[&mask, &last], &[]);
                 let rows = self.g.op("Mul", &[x, &mask], &[]);
@@ -351,12 +362,16 @@ impl Wiring<'_> {
                 let bias = self.vector(&format!("{module}.bias"))?;
                 let y = self.g.op("MatMul", &[&x, &w], &[]);
                 let y = self.g.op("Add", &[&y, &bias], &[]);
-                Ok(match self.m.config().family.activation() {
-                    Activation::Tanh => self.g.op("Tanh", &[&y], &[]),
-                    Activation::Relu => self.g.op("Relu", &[&y], &[]),
-                    Activation::Gelu => self.gelu(&y, Gelu::Erf),
-                })
+                Ok(self.pooler_activation(&y))
             }
+        }
+    }
+
+    pub(super) fn pooler_activation(&mut self, y: &str) -> String {
+        match self.m.config().family.activation() {
+            Activation::Tanh => self.g.op("Tanh", &[y], &[]),
+            Activation::Relu => self.g.op("Relu", &[y], &[]),
+            Activation::Gelu => self.gelu(y, Gelu::Erf),
         }
     }
 
@@ -366,7 +381,7 @@ impl Wiring<'_> {
     }
 
     /// The head and the outputs, whose names it returns.
-    fn outputs(&mut self, pooled: &str) -> Result<String> {
+    pub(super) fn outputs(&mut self, pooled: &str) -> Result<String> {
         let (outputs, hidden) = (self.m.task.outputs(), self.m.config().hidden);
         let [batch, sequence] = [Dim::Named("batch"), Dim::Named("sequence")];
         if outputs == 0 {

@@ -17,6 +17,8 @@ pub(super) enum Element {
     U8 = 2,
     I8 = 3,
     I64 = 7,
+    F16 = 10,
+    Bf16 = 16,
 }
 
 /// How a matrix becomes a tensor.
@@ -64,11 +66,18 @@ pub(super) struct GraphBuilder {
     fields: Message,
     initializers: Vec<Initializer>,
     constants: BTreeSet<String>,
+    /// What the names of constants and values begin with, where the graph is a part of another.
+    prefix: &'static str,
     scope: String,
     nodes: usize,
 }
 
 impl GraphBuilder {
+    /// A part of another graph: its names begin with `prefix`, but for the outputs'.
+    pub fn within(prefix: &'static str) -> GraphBuilder {
+        GraphBuilder { prefix, ..GraphBuilder::default() }
+    }
+
     /// What the names of the next nodes begin with, such as `layer.0`.
     pub fn scope(&mut self, name: impl Into<String>) {
         self.scope = name.into();
@@ -76,7 +85,7 @@ impl GraphBuilder {
 
     /// A node with one output, whose name it returns.
     pub fn op(&mut self, op: &str, inputs: &[&str], attributes: &[(&str, Attribute)]) -> String {
-        let name = format!("{}/{op}_{}", self.scope, self.nodes);
+        let name = format!("{}{}/{op}_{}", self.prefix, self.scope, self.nodes);
         self.node(op, inputs, &[&name], attributes);
         name
     }
@@ -90,7 +99,7 @@ impl GraphBuilder {
         for output in outputs {
             node = node.text(2, output);
         }
-        node = node.text(3, &format!("{}/{op}_{}.node", self.scope, self.nodes)).text(4, op);
+        node = node.text(3, &format!("{}{}/{op}_{}.node", self.prefix, self.scope, self.nodes)).text(4, op);
         for (name, value) in attributes {
             let attribute = Message::new().text(1, name);
             let attribute = match value {
@@ -159,30 +168,70 @@ impl GraphBuilder {
     }
 
     fn push(&mut self, name: &str, element: Element, dims: &[usize], data: impl FnOnce() -> Data) -> String {
-        if self.constants.insert(name.to_owned()) {
-            let initializer =
-                Initializer { name: name.to_owned(), element, dims: dims.to_vec(), data: data() };
+        let name = format!("{}{name}", self.prefix);
+        if self.constants.insert(name.clone()) {
+            let initializer = Initializer { name: name.clone(), element, dims: dims.to_vec(), data: data() };
             self.initializers.push(initializer);
         }
-        name.to_owned()
+        name
+    }
+
+    /// A constant of the graph that this is a part of, by the name it has there.
+    pub fn patch(&mut self, name: &str, element: Element, dims: &[usize], bytes: Vec<u8>) {
+        let data = Data::Bytes(bytes);
+        self.initializers.push(Initializer { name: name.to_owned(), element, dims: dims.to_vec(), data });
+    }
+
+    /// What was built, to be written into another graph.
+    pub fn part(self) -> Built {
+        let tensors = self.initializers.into_iter().map(|i| (i.header(), i)).collect();
+        Built { graph: self.fields, tensors }
     }
 
     /// The model to be written, with `metadata`.
     pub fn finish(self, name: &str, metadata: &[(&str, String)]) -> Model {
-        let graph = self.fields.text(2, name);
-        let tensors: Vec<(Message, Initializer)> =
-            self.initializers.into_iter().map(|i| (i.header(), i)).collect();
-        let bytes = |(header, i): &(Message, Initializer)| header.as_bytes().len() as u64 + i.bytes();
-        let graph_bytes = graph.as_bytes().len() as u64 + tensors.iter().map(bytes).sum::<u64>();
+        let mut built = self.part();
+        built.graph = built.graph.text(2, name);
+        let graph_bytes = built.bytes();
         let mut head =
             Message::new().int(1, IR_VERSION).text(2, "trimtab").text(3, env!("CARGO_PKG_VERSION"));
         head = head.message(8, &Message::new().text(1, "").int(2, OPSET));
-        for (key, value) in metadata {
-            head = head.message(14, &Message::new().text(1, key).text(2, value));
-        }
+        head = head.followed_by(&entries(metadata));
         // Fields may stand in any order, so the long one is last.
         let head = head.open(7, graph_bytes);
-        Model { bytes: head.as_bytes().len() as u64 + graph_bytes, head, graph, tensors }
+        Model { bytes: head.as_bytes().len() as u64 + graph_bytes, head, built }
+    }
+}
+
+/// Fields of ModelProto that hold its metadata.
+pub(super) fn entries(metadata: &[(&str, String)]) -> Message {
+    let entry = |m: Message, (key, value): &(&str, String)| {
+        m.message(14, &Message::new().text(1, key).text(2, value))
+    };
+    metadata.iter().fold(Message::new(), entry)
+}
+
+/// Fields of a GraphProto, its matrices still where they were.
+pub(super) struct Built {
+    graph: Message,
+    tensors: Vec<(Message, Initializer)>,
+}
+
+impl Built {
+    /// Length of them all.
+    pub fn bytes(&self) -> u64 {
+        let bytes = |(header, i): &(Message, Initializer)| header.as_bytes().len() as u64 + i.bytes();
+        self.graph.as_bytes().len() as u64 + self.tensors.iter().map(bytes).sum::<u64>()
+    }
+
+    /// Writes them.
+    pub fn write(&self, to: &mut dyn Write) -> std::io::Result<()> {
+        to.write_all(self.graph.as_bytes())?;
+        for (header, initializer) in &self.tensors {
+            to.write_all(header.as_bytes())?;
+            initializer.write(to)?;
+        }
+        Ok(())
     }
 }
 
@@ -247,8 +296,7 @@ fn write_values(
 /// A whole ONNX file, its matrices still where they were.
 pub(super) struct Model {
     head: Message,
-    graph: Message,
-    tensors: Vec<(Message, Initializer)>,
+    built: Built,
     /// Length of the file.
     pub bytes: u64,
 }
@@ -258,11 +306,7 @@ impl Model {
     pub fn write(&self, to: &mut dyn Write) -> std::io::Result<()> {
         let mut to = BufWriter::new(to);
         to.write_all(self.head.as_bytes())?;
-        to.write_all(self.graph.as_bytes())?;
-        for (header, initializer) in &self.tensors {
-            to.write_all(header.as_bytes())?;
-            initializer.write(&mut to)?;
-        }
+        self.built.write(&mut to)?;
         to.flush()
     }
 }

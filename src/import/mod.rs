@@ -140,7 +140,7 @@ impl Checkpoint {
             let tokenizer = tokenizer.map(Path::to_owned).or_else(|| beside("tokenizer.json"));
             let tokenizer = read_tokenizer(&tokenizer.unwrap_or_else(|| dir.join("tokenizer.json")))?;
             let config = config.map(Path::to_owned).or_else(|| beside("config.json"));
-            let onnx::Onnx { config, has_pooler, specs, weights } =
+            let onnx::Onnx { config, has_pooler, specs, weights, .. } =
                 onnx::Onnx::open(file, config.as_deref())?;
             let pooling = pooling(&beside(POOLING).unwrap_or_else(|| dir.join(POOLING)), has_pooler)?;
             // `model.onnx` says nothing; the folder does, or the one above that is called `onnx`.

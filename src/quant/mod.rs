@@ -219,7 +219,7 @@ impl Writer<'_> {
 }
 
 /// Quantizes one row and returns its scale; `w` is finite, `q` as long.
-fn quantize_row(w: &[f32], q: &mut [i8]) -> f32 {
+pub(crate) fn quantize_row(w: &[f32], q: &mut [i8]) -> f32 {
     let max = w.iter().fold(0f32, |m, x| m.max(x.abs()));
     let scale = match max / 127.0 {
         // All zero, or so small that the quotient underflows: then every w / 1 rounds to 0.

@@ -11,8 +11,9 @@ use crate::quant::Base;
 const MIB: f64 = (1u64 << 20) as f64;
 /// Fewest tokens of a micro-batch that runs beside others; below that, threads do better inside one.
 const ROWS_BESIDE: usize = 128;
-/// Pages of the program and its libraries that only training reads.
-const PROGRAM_BYTES: usize = 2 << 20;
+/// Pages of the program and its libraries that only training reads, and what the heap does not give back: the same run
+/// differs by some 2 MiB.
+const PROGRAM_BYTES: usize = 4 << 20;
 /// Process before training where the system does not tell: tokenizer, data, graph.
 const PROCESS_BYTES: usize = 24 << 20;
 /// Stack, queues and heap of a thread.

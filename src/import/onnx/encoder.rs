@@ -21,6 +21,8 @@ pub(super) enum Source {
 pub(super) struct Encoder {
     pub config: Config,
     pub has_pooler: bool,
+    /// Name of the input that tells tokens from padding.
+    pub mask: String,
     /// By canonical name.
     pub sources: BTreeMap<String, Source>,
 }
@@ -187,7 +189,9 @@ fn assemble(reader: &Reader, stored: &BTreeMap<String, Stored>) -> Result<Encode
     if let Some((l, _)) = pooler {
         parts.linear(Term::Pooler, 0, linear(*l))?;
     }
-    Ok(Encoder { config, has_pooler: pooler.is_some(), sources: parts.sources.into_iter().collect() })
+    let mask = reader.inputs[layers[0].attention.mask.trailing_zeros() as usize].to_owned();
+    let sources = parts.sources.into_iter().collect();
+    Ok(Encoder { config, has_pooler: pooler.is_some(), mask, sources })
 }
 
 /// Of a layer: Linears of query, key, value, attention output and the feed-forward layer.

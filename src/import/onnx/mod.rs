@@ -14,6 +14,7 @@ mod axes;
 mod encoder;
 mod graph;
 mod meaning;
+mod origin;
 mod reader;
 mod run;
 mod skeleton;
@@ -26,15 +27,20 @@ use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
 use crate::import::hf_config::read_config;
 use crate::import::{MAX_CONFIG, read_small};
+pub(crate) use origin::{Kind, Origin, Part};
 pub(crate) use run::Runnable;
 use std::fs::File;
 use std::path::Path;
+pub(crate) use tensor::Dtype;
+pub(crate) use weights::Vector;
 pub(super) use weights::Weights;
 
 /// An encoder in an ONNX file.
 pub(super) struct Onnx {
     pub config: Config,
     pub has_pooler: bool,
+    /// Name of the input that tells tokens from padding.
+    pub mask: String,
     pub specs: Vec<Spec>,
     pub weights: Weights,
 }
@@ -54,7 +60,7 @@ impl Onnx {
         let reader = reader::Reader::read(&graph, &stored, &files, &inputs).map_err(&unsupported)?;
         let encoder = encoder::find(&reader, &stored).map_err(&unsupported)?;
         drop(reader);
-        let (found, has_pooler) = (encoder.config.clone(), encoder.has_pooler);
+        let (found, has_pooler, mask) = (encoder.config.clone(), encoder.has_pooler, encoder.mask.clone());
         found.validate(path)?;
         if let Some(path) = config {
             agree(path, &read_config(path, &read_small(path, MAX_CONFIG)?)?, &found)?;
@@ -62,7 +68,7 @@ impl Onnx {
         let config = found;
         let specs = canonical::tensors(&config, has_pooler, false);
         let weights = Weights::new(encoder, stored, files, &specs)?;
-        Ok(Onnx { config, has_pooler, specs, weights })
+        Ok(Onnx { config, has_pooler, mask, specs, weights })
     }
 }
 

@@ -26,7 +26,8 @@ pub(super) struct Reader<'a> {
     stored: &'a BTreeMap<String, Stored>,
     files: &'a Files,
     sizes: SymbolValues,
-    inputs: Vec<&'a str>,
+    /// Names of the model's inputs.
+    pub inputs: Vec<&'a str>,
     values: Vec<TVec<Value>>,
     pub linears: Vec<Linear>,
     pub norms: Vec<Norm>,

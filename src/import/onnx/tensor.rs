@@ -18,7 +18,7 @@ const MAX_INLINE: u64 = 1 << 16;
 
 /// Element types of ONNX that are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dtype {
+pub(crate) enum Dtype {
     F32,
     F16,
     Bf16,
@@ -159,6 +159,11 @@ impl Head {
             head.elements = head.elements.checked_mul(d).filter(|n| *n < 1 << 40).ok_or_else(bad)?;
         }
         Ok(head)
+    }
+
+    /// Whether its data is in another file.
+    pub fn is_external(&self) -> bool {
+        self.is_external
     }
 
     /// Where its data lies; checked to be as long as type and shape ask for.

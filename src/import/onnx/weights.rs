@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::import::canonical::{Kind, Spec};
 use crate::import::{Piece, check_finite};
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 
 /// Bytes of f32 handed out at a time, unless one row is longer.
@@ -18,6 +19,16 @@ pub(in crate::import) struct Weights {
     files: Files,
     stored: BTreeMap<String, Stored>,
     sources: BTreeMap<String, Source>,
+}
+
+/// A bias or gain in a file.
+pub(crate) struct Vector<'a> {
+    pub canonical: &'a str,
+    /// Its name in the file.
+    pub name: &'a str,
+    pub dtype: Dtype,
+    /// All 1 but the last.
+    pub dims: &'a [usize],
 }
 
 /// The scheme of a quantized matrix, with a scale and a zero point for each output, or one for all.
@@ -70,6 +81,22 @@ impl Weights {
     /// The model's file.
     pub fn path(&self) -> &Path {
         &self.files.0[0].0
+    }
+
+    /// The file itself.
+    pub(super) fn file(&self) -> &File {
+        &self.files.0[0].1
+    }
+
+    /// Biases and gains, as the file has them.
+    pub(super) fn vectors(&self) -> impl Iterator<Item = Vector<'_>> {
+        self.sources.iter().filter_map(|(canonical, source)| match source {
+            Source::Vector(name) => {
+                let stored = &self.stored[name];
+                Some(Vector { canonical, name, dtype: stored.dtype, dims: &stored.dims })
+            }
+            Source::Matrix(_) => None,
+        })
     }
 
     /// Bytes of all tensors as they are stored.
