@@ -17,7 +17,9 @@ pub(super) enum Element {
     U8 = 2,
     I8 = 3,
     I64 = 7,
+    #[cfg(feature = "onnx")]
     F16 = 10,
+    #[cfg(feature = "onnx")]
     Bf16 = 16,
 }
 
@@ -74,6 +76,7 @@ pub(super) struct GraphBuilder {
 
 impl GraphBuilder {
     /// A part of another graph: its names begin with `prefix`, but for the outputs'.
+    #[cfg(feature = "onnx")]
     pub fn within(prefix: &'static str) -> GraphBuilder {
         GraphBuilder { prefix, ..GraphBuilder::default() }
     }
@@ -177,6 +180,7 @@ impl GraphBuilder {
     }
 
     /// A constant of the graph that this is a part of, by the name it has there.
+    #[cfg(feature = "onnx")]
     pub fn patch(&mut self, name: &str, element: Element, dims: &[usize], bytes: Vec<u8>) {
         let data = Data::Bytes(bytes);
         self.initializers.push(Initializer { name: name.to_owned(), element, dims: dims.to_vec(), data });
