@@ -414,3 +414,15 @@ impl Wiring<'_> {
         Ok("logits".into())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_file_is_longer_than_a_protobuf_message() {
+        check_length((1 << 31) - 1).unwrap();
+        let error = check_length(1 << 31).unwrap_err().to_string();
+        assert!(error.contains("2 GB at most") && error.contains("onnx-int8"), "{error}");
+    }
+}

@@ -45,30 +45,29 @@ pub fn export(model: &Personal, from: &Path, out: &Path) -> Result<Report> {
     let mut w =
         Wiring { m: &m, g: GraphBuilder::within(PREFIX), weights: Weights::Floats, mask: &origin.mask };
     let patches = patches(&m, &origin)?;
-    for v in origin.vectors() {
-        if let Some(values) = patches.get(v.name) {
-            let (element, bytes) = stored(v.dtype, values);
-            w.g.patch(v.name, element, v.dims, bytes);
-        }
+    let vectors: BTreeMap<&str, Vector> = origin.vectors().map(|v| (v.name, v)).collect();
+    for (name, values) in &patches {
+        let (element, bytes) = stored(vectors[name.as_str()].dtype, values);
+        w.g.patch(name, element, vectors[name.as_str()].dims, bytes);
     }
-    let hidden = behind(&m, &origin, Term::Ln2, m.config().layers - 1)?;
-    let mut wanted = vec![hidden.as_str()];
-    let pooler;
+    let through_pooler = m.pooling == Pooling::Cls;
+    let read = match through_pooler {
+        true => behind(&m, &origin, Term::Pooler, 0)?,
+        false => behind(&m, &origin, Term::Ln2, m.config().layers - 1)?,
+    };
     w.g.scope("pooler");
-    let pooled = if m.pooling == Pooling::Cls {
-        pooler = behind(&m, &origin, Term::Pooler, 0)?;
-        wanted = vec![pooler.as_str()];
-        let y = w.floats_of(&pooler);
-        // The file may still have the axis of the one token.
-        let rows = w.g.indices(&[-1, m.config().hidden as i64]);
-        let y = w.g.op("Reshape", &[&y, &rows], &[]);
-        w.pooler_activation(&y)
-    } else {
-        let hidden = w.floats_of(&hidden);
-        w.pooled(&hidden)?
+    let floats = w.floats_of(&read);
+    let pooled = match through_pooler {
+        true => {
+            // The file may still have the axis of the one token.
+            let rows = w.g.indices(&[-1, m.config().hidden as i64]);
+            let y = w.g.op("Reshape", &[&floats, &rows], &[]);
+            w.pooler_activation(&y)
+        }
+        false => w.pooled(&floats)?,
     };
     let outputs = w.outputs(&pooled)?;
-    let live = Live::of(&origin.graph, &wanted);
+    let live = Live::of(&origin.graph, &read);
     if let Some(taken) =
         live.names.iter().find(|n| n.starts_with(PREFIX) || outputs.split(", ").any(|o| o == **n))
     {
@@ -197,14 +196,14 @@ fn behind(m: &Merged, origin: &Origin, term: Term, layer: usize) -> Result<Strin
     }
 }
 
-/// What leads to some values of a graph.
+/// What leads to a value of a graph.
 struct Live<'a> {
     names: HashSet<&'a str>,
 }
 
 impl<'a> Live<'a> {
-    fn of(graph: &'a [Part], wanted: &[&'a str]) -> Live<'a> {
-        let mut names: HashSet<&str> = wanted.iter().copied().collect();
+    fn of(graph: &'a [Part], wanted: &'a str) -> Live<'a> {
+        let mut names = HashSet::from([wanted]);
         // Nodes come behind those that they read from.
         for part in graph.iter().rev() {
             if let Kind::Node { inputs, outputs, .. } = &part.kind
