@@ -254,6 +254,14 @@ const char *trimtab_version(void);
 // `base` gets the handle, to be freed by `trimtab_base_free`, or NULL where this fails.
 trimtab_status trimtab_base_open(const char *path, trimtab_base **base);
 
+// A base from the `length` bytes of its file, which are copied: for an app whose base lies in an archive. A file that can
+// be mapped takes less memory (`trimtab_base_open`).
+//
+// `base` gets the handle, to be freed by `trimtab_base_free`, or NULL where this fails.
+trimtab_status trimtab_base_of_bytes(const uint8_t *bytes,
+                                     size_t length,
+                                     trimtab_base **base);
+
 // Floats of a text's vector, for `trimtab_model_embed`; 0 for NULL.
 size_t trimtab_base_width(const trimtab_base *base);
 

@@ -26,6 +26,16 @@ public final class Base: @unchecked Sendable {
         self.handle = handle!
     }
 
+    /// Copies a file's bytes. What can be mapped takes less memory.
+    public init(bytes: Data) throws {
+        var handle: OpaquePointer?
+        try TrimtabError.check(
+            bytes.withUnsafeBytes {
+                trimtab_base_of_bytes($0.bindMemory(to: UInt8.self).baseAddress, bytes.count, &handle)
+            })
+        self.handle = handle!
+    }
+
     deinit { trimtab_base_free(handle) }
 
     /// Floats of a text's vector.

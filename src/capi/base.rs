@@ -1,6 +1,6 @@
 //! The base.
 
-use super::border::{free, given, guard, out, text, told, trimtab_status};
+use super::border::{all, free, given, guard, out, text, told, trimtab_status};
 use crate::quant::Base;
 use std::ffi::c_char;
 
@@ -21,6 +21,24 @@ pub unsafe extern "C" fn trimtab_base_open(
         // SAFETY: a text, and a place for a handle (the header's rule)
         let (base, path) = unsafe { (out(base, "base")?, text(path, "path")?) };
         base.set(trimtab_base(Base::open(path)?));
+        Ok(())
+    })
+}
+
+/// A base from the `length` bytes of its file, which are copied: for an app whose base lies in an archive. A file that can
+/// be mapped takes less memory (`trimtab_base_open`).
+///
+/// `base` gets the handle, to be freed by `trimtab_base_free`, or NULL where this fails.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn trimtab_base_of_bytes(
+    bytes: *const u8,
+    length: usize,
+    base: *mut *mut trimtab_base,
+) -> trimtab_status {
+    guard(|| {
+        // SAFETY: so many bytes or NULL, and a place for a handle (the header's rule)
+        let (base, bytes) = unsafe { (out(base, "base")?, all(bytes, length, "bytes")?) };
+        base.set(trimtab_base(Base::from_bytes(bytes)?));
         Ok(())
     })
 }

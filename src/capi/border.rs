@@ -107,6 +107,18 @@ pub(super) unsafe fn given<'a, T>(pointer: *const T, name: &str) -> Result<&'a T
     unsafe { pointer.as_ref() }.ok_or_else(|| null(name))
 }
 
+/// `length` bytes that are not NULL.
+///
+/// # Safety
+/// `pointer` is NULL or points to so many bytes, which nobody changes or frees during `'a`.
+pub(super) unsafe fn all<'a>(pointer: *const u8, length: usize, name: &str) -> Result<&'a [u8]> {
+    if pointer.is_null() {
+        return Err(null(name));
+    }
+    // SAFETY: not NULL, so they are there and stay
+    Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
+}
+
 /// A text that is not NULL.
 ///
 /// # Safety

@@ -23,7 +23,9 @@ mod prediction;
 
 mod scores;
 
-pub use base::{trimtab_base, trimtab_base_free, trimtab_base_open, trimtab_base_width};
+pub use base::{
+    trimtab_base, trimtab_base_free, trimtab_base_of_bytes, trimtab_base_open, trimtab_base_width,
+};
 pub use border::{trimtab_last_error, trimtab_status, trimtab_version};
 pub use examples::{
     trimtab_examples, trimtab_examples_add, trimtab_examples_clear, trimtab_examples_count,

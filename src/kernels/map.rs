@@ -1,11 +1,11 @@
-//! A file's bytes in the address space: how a base is read without copying it.
+//! A file's bytes in the address space: how a base is read without copying it. Or bytes of whatever source, copied once.
 
 use crate::error::{Error, Result};
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use std::fs::File;
 use std::path::Path;
 
-/// A read-only memory map of a whole file.
+/// A read-only memory map of a whole file, or of as many bytes.
 pub struct FileMap(Mmap);
 
 impl FileMap {
@@ -21,6 +21,16 @@ impl FileMap {
         // breaks this as it would break any program that maps its files (dynamic libraries, for one).
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
         Ok(FileMap(map))
+    }
+
+    /// A copy of bytes that are in no file of their own; errors speak of `name`.
+    pub fn of_bytes(name: &Path, bytes: &[u8]) -> Result<FileMap> {
+        if bytes.is_empty() {
+            return Err(Error::format(name, "there are no bytes"));
+        }
+        let mut map = MmapMut::map_anon(bytes.len()).map_err(Error::io(name))?;
+        map.copy_from_slice(bytes);
+        map.make_read_only().map(FileMap).map_err(Error::io(name))
     }
 
     /// The bytes, aligned to a page.
@@ -43,5 +53,7 @@ mod tests {
         assert!(matches!(FileMap::open(&path), Err(Error::Format { .. })));
         std::fs::write(&path, b"bytes").unwrap();
         assert_eq!(FileMap::open(&path).unwrap().bytes(), b"bytes");
+        assert_eq!(FileMap::of_bytes(&path, b"others").unwrap().bytes(), b"others");
+        assert!(matches!(FileMap::of_bytes(&path, b""), Err(Error::Format { .. })));
     }
 }

@@ -54,7 +54,20 @@ impl Base {
             let what = "a directory, not a base; `trimtab quantize` makes a base of a model's directory";
             return Err(Error::format(path, what));
         }
-        let map = Arc::new(FileMap::open(path)?);
+        Base::of_map(path, FileMap::open(path)?)
+    }
+
+    /// A base from the bytes of its file, which are copied: of an archive, say, as an app's assets are. Errors call it
+    /// `(bytes)`.
+    ///
+    /// Fails as [`Base::open`] does.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Base> {
+        let name = Path::new("(bytes)");
+        Base::of_map(name, FileMap::of_bytes(name, bytes)?)
+    }
+
+    fn of_map(path: &Path, map: FileMap) -> Result<Base> {
+        let map = Arc::new(map);
         let header = Header::of_bytes(path, map.bytes())?;
         let meta = Meta::read(path, &header)?;
         let mut matrices = HashMap::new();
@@ -179,7 +192,7 @@ impl Base {
         &self.0.name
     }
 
-    /// Where it was opened.
+    /// Where it was opened; `(bytes)` where it came of bytes.
     pub fn path(&self) -> &Path {
         &self.0.path
     }

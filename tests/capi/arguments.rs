@@ -38,6 +38,8 @@ fn null_for_every_pointer() {
         argument(trimtab_base_open(null(), &mut base_out), "path is NULL");
         assert!(base_out.is_null());
         argument(trimtab_base_open(file, null_mut()), "base is NULL");
+        argument(trimtab_base_of_bytes(null(), 8, &mut base_out), "bytes is NULL");
+        argument(trimtab_base_of_bytes(file.cast(), 1, null_mut()), "base is NULL");
         argument(trimtab_examples_new(null_mut()), "examples is NULL");
         argument(trimtab_examples_add(null_mut(), word, word, word), "examples is NULL");
         argument(trimtab_examples_add(examples.0, null(), word, word), "text is NULL");
@@ -158,6 +160,12 @@ fn files_that_do_not_fit() {
         // SAFETY: a text and a place for a handle
         refused(unsafe { trimtab_base_open(file.as_ptr(), &mut out) }, wanted, word);
         assert!(out.is_null());
+    }
+    let whole = s.read("base");
+    for bytes in [&whole[..0], &whole[..100], &whole[..whole.len() - 1], b"no base"] {
+        let (status, message) = Base::of_bytes(bytes).map(drop).unwrap_err();
+        assert_eq!(status, trimtab_status::Format, "{message}");
+        assert!(message.contains("(bytes)"), "{message}");
     }
     let of = |file: &str| Model::try_open(&base, &s.path(file)).map(drop).unwrap_err();
     assert_eq!(of("nowhere").0, trimtab_status::Io);

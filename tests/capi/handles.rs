@@ -41,6 +41,12 @@ impl Base {
         told(unsafe { trimtab_base_open(file.as_ptr(), &mut base) }).unwrap();
         Base(base)
     }
+
+    pub fn of_bytes(bytes: &[u8]) -> Result<Base, (trimtab_status, String)> {
+        let mut base = null_mut();
+        // SAFETY: so many bytes, and a place for a handle
+        told(unsafe { trimtab_base_of_bytes(bytes.as_ptr(), bytes.len(), &mut base) }).map(|()| Base(base))
+    }
 }
 
 impl Drop for Base {

@@ -99,7 +99,7 @@ fn bias_files_of_every_setting() {
 fn bias_files_by_other_ways() {
     let s = Sandbox::new();
     s.ok("train --base base --data train.tsv --dev dev.tsv --out cli.bias");
-    let base = Base::open(&s.path("base"));
+    let (base, copy) = (Base::open(&s.path("base")), Base::of_bytes(&s.read("base")).unwrap());
     let some = Examples::new();
     examples().iter().for_each(|(label, text)| some.add(text, None, Some(label)));
     assert_eq!(some.count(), 16);
@@ -108,6 +108,7 @@ fn bias_files_by_other_ways() {
         Model::new(&base, "classify", &["bad", "good"]),
         Model::new(&base, "classify", &[]),
         Model::open(&base, &s.path("me.bias")),
+        Model::new(&copy, "classify", &[]),
     ] {
         for time in 0..2 {
             model.train(&some, Some(&dev), &chosen(), |_| trimtab::capi::trimtab_reply::Continue).unwrap();

@@ -38,7 +38,13 @@ abstract class Handle internal constructor(private var pointer: Long) : AutoClos
 }
 
 /** The frozen part of a model, shared by any number of models. May be closed before they are. */
-class Base(path: String) : Handle(Native.baseOpen(path.utf8())) {
+class Base private constructor(pointer: Long) : Handle(pointer) {
+    /** Maps a file. */
+    constructor(path: String) : this(Native.baseOpen(path.utf8()))
+
+    /** Copies a file's bytes, of an asset say. What can be mapped takes less memory. */
+    constructor(bytes: ByteArray) : this(Native.baseOfBytes(bytes))
+
     /** Floats of a text's vector. */
     val width: Int get() = call { Native.baseWidth(it) }
 
@@ -216,6 +222,7 @@ internal object Native {
     }
 
     @JvmStatic external fun baseOpen(path: ByteArray): Long
+    @JvmStatic external fun baseOfBytes(bytes: ByteArray): Long
     @JvmStatic external fun baseWidth(base: Long): Int
     @JvmStatic external fun baseFree(base: Long)
     @JvmStatic external fun examplesNew(): Long

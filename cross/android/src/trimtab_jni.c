@@ -70,6 +70,17 @@ NATIVE(jlong, baseOpen)(JNIEnv *env, jclass class, jbyteArray path) {
     return (jlong)(intptr_t)base;
 }
 
+NATIVE(jlong, baseOfBytes)(JNIEnv *env, jclass class, jbyteArray bytes) {
+    (void)class;
+    trimtab_base *base = NULL;
+    jbyte *all = (*env)->GetByteArrayElements(env, bytes, NULL);
+    if (all == NULL)
+        return 0; /* an OutOfMemoryError is on its way */
+    failed(env, trimtab_base_of_bytes((const uint8_t *)all, (size_t)(*env)->GetArrayLength(env, bytes), &base));
+    (*env)->ReleaseByteArrayElements(env, bytes, all, JNI_ABORT);
+    return (jlong)(intptr_t)base;
+}
+
 NATIVE(jint, baseWidth)(JNIEnv *env, jclass class, jlong base) {
     (void)env, (void)class;
     return (jint)trimtab_base_width(HANDLE(trimtab_base, base));

@@ -26,7 +26,9 @@ private val one = few.copy(epochs = 1, holdOut = -1.0)
 fun main(args: Array<String>) {
     val (basePath, data, cliBias, out) = args
     check(fails<TrimtabException>("nowhere: ") { Base("nowhere") }.status == 1)
-    val base = Base(basePath)
+    fails<TrimtabException>("(bytes)") { Base(ByteArray(0)) }
+    val base = Base(File(basePath).readBytes())
+    Base(basePath).use { check(it.width == base.width) }
     val examples = Examples().apply { read(data) }
     val model = Model(base)
     fails<TrimtabException>("no labels yet") { model.predict("x") }
