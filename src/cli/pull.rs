@@ -1,5 +1,6 @@
 //! `trimtab pull`: a checkpoint from the Hugging Face hub.
 
+#[cfg(feature = "hub")]
 use super::{print, terminal};
 use std::path::PathBuf;
 use trimtab::Result;
