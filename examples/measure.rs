@@ -205,7 +205,7 @@ fn texts(args: &Args, vocab: usize) -> Result<Vec<Labelled>, Failure> {
         let mut ids: Vec<i32> = (0..args.seq).map(|_| rng.random_range(FIRST_WORD..vocab)).collect();
         (ids[0], ids[args.seq - 1]) = (101, 102);
         Labelled {
-            text: Encoded { ids, types: vec![0; args.seq] },
+            text: Encoded::plain(ids),
             target: Target::Class(rng.random_range(0..2)),
             partner: None,
             part: None,

@@ -90,6 +90,9 @@ pub enum Pooling {
     First,
     /// Every token by itself, for tags. No base asks for it.
     Tokens,
+    /// The two texts of a pair by themselves, each the mean of its tokens, and one vector that compares them
+    /// ([`crate::ops::compare`]). No base asks for it.
+    Apart,
 }
 
 impl Pooling {
@@ -100,7 +103,13 @@ impl Pooling {
             Pooling::Mean => "mean",
             Pooling::First => "first",
             Pooling::Tokens => "tokens",
+            Pooling::Apart => "apart",
         }
+    }
+
+    /// Width of what the head reads above an encoder of width `hidden`.
+    pub fn features(self, hidden: usize) -> usize {
+        if self == Pooling::Apart { 2 * hidden } else { hidden }
     }
 }
 

@@ -52,7 +52,7 @@ pub mod tokenize;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use model::{Candidate, Options, Personal, Prediction};
+pub use model::{Candidate, Options, Pairing, Personal, Prediction};
 pub use quant::Base;
 pub use task::Task;
 pub use train::TrainConfig;

@@ -2,11 +2,13 @@
 
 mod encode;
 mod memory;
+mod pairing;
 mod predict;
 mod setfit;
 mod shared;
 mod unit;
 
+pub use pairing::Pairing;
 pub use predict::{Candidate, Prediction};
 
 use crate::bias_file::BiasFile;
@@ -109,6 +111,9 @@ impl Personal {
         };
         if pooling == Pooling::Tokens && !task.kind().reads_tokens() {
             return Err(Error::Config(format!("{} needs one vector a text: pool cls or mean", task.kind())));
+        }
+        if pooling == Pooling::Apart && task.outputs() == 0 {
+            return Err(Error::Config(format!("{} compares texts itself: pool cls or mean", task.kind())));
         }
         let numerics = match options.exact {
             true => Numerics::Reference,
@@ -230,8 +235,6 @@ impl Personal {
         config: &TrainConfig,
         mut on_progress: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
-        let mut data = self.encoded(train, false)?;
-        let mut dev = dev.map(|d| self.encoded(d, true)).transpose()?;
         if config.class_weights && !matches!(self.task, Task::Classify(_)) {
             let what = format!("class weights are for classify, not for {}", self.task.kind());
             return Err(Error::Config(what));
@@ -243,8 +246,7 @@ impl Personal {
             let what = "contrastive needs 2 pairs or more in a batch, and biases to train: there is no head";
             return Err(Error::Config(what.into()));
         }
-        let unit = Unit::of(&data);
-        data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
+        let (data, dev, unit) = self.in_units(train, dev)?;
         self.init_head(config.seed);
         self.finished_epoch = false;
         let (graph, theta, finished) = (&self.wired.graph, &mut self.theta, &mut self.finished_epoch);
@@ -284,6 +286,19 @@ impl Personal {
             self.settings["values"] = values.into();
         }
         result
+    }
+
+    /// Examples to learn from and to score on, encoded, their numbers in the unit that is told.
+    fn in_units(
+        &self,
+        train: &[Example],
+        dev: Option<&[Example]>,
+    ) -> Result<(Vec<Labelled>, Option<Vec<Labelled>>, Unit)> {
+        let mut data = self.encoded(train, false)?;
+        let mut dev = dev.map(|d| self.encoded(d, true)).transpose()?;
+        let unit = Unit::of(&data);
+        data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
+        Ok((data, dev, unit))
     }
 
     /// Small uniform weights (standard deviation 0.02, as BERT's) and zero biases.

@@ -6,6 +6,7 @@
 //! It runs in f32 (or in the int8 of the file) through tract, text by text: slower than a base of the same encoder, which
 //! `quantize` makes of the same file.
 
+use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::import::onnx::Runnable;
@@ -71,6 +72,10 @@ impl OnnxModel {
             return Err(Error::Config(format!("max-len {}; use 4 to 8192", options.max_len)));
         }
         let model = Runnable::open(path, options.max_len)?;
+        if model.metadata.iter().any(|(key, value)| key == "pooling" && value == Pooling::Apart.name()) {
+            let what = "it compares two rows of a batch, and is run one text at a time here; use its base and bias file";
+            return Err(Error::Unsupported { path: path.to_owned(), what: what.into() });
+        }
         let task = task(path, &model, options.labels.as_deref(), &config)?;
         let types = if model.has_types() { 2 } else { 0 };
         // What ids the model has is for it to say.

@@ -254,7 +254,7 @@ impl fmt::Display for Terms {
 pub enum Role {
     /// A bias of the encoder: its term, and its layer where it has one.
     Bias(Term, Option<usize>),
-    /// Weight of the task head, `[labels, hidden]`.
+    /// Weight of the task head, `[labels, features]` ([`Pooling::features`]).
     HeadWeight,
     /// Bias of the task head, `[labels]`.
     HeadBias,
@@ -300,7 +300,7 @@ impl Layout {
             l.push(bias(Term::Pooler, 0), Role::Bias(Term::Pooler, None), vec![h]);
         }
         let head = head_module(family, pooling);
-        l.push(format!("{head}.weight"), Role::HeadWeight, vec![labels, h]);
+        l.push(format!("{head}.weight"), Role::HeadWeight, vec![labels, pooling.features(h)]);
         l.push(format!("{head}.bias"), Role::HeadBias, vec![labels]);
         l
     }
@@ -344,7 +344,7 @@ impl Layout {
         found.expect("the layout has this bias").range.clone()
     }
 
-    /// Place of the head's weight `[labels, hidden]`.
+    /// Place of the head's weight `[labels, features]`.
     pub fn head_weight(&self) -> Range<usize> {
         self.params[self.params.len() - 2].range.clone()
     }

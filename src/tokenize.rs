@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::guard;
 use crate::ops::masking::Words;
 use rayon::prelude::*;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::{
@@ -21,12 +22,30 @@ const TOKEN_BYTES: usize = 16;
 const TOKEN_BYTES_MAX: usize = 1024;
 
 /// Token ids of one text or pair, with the special tokens around them; never empty.
+///
+/// A pair is one sequence with a separator between its texts, or two sequences one after another, read apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Rows of the word table, `[seq]`.
     pub ids: Vec<i32>,
     /// Rows of the token type table, `[seq]`.
     pub types: Vec<i32>,
+    /// Where the second sequence begins, of a pair that is read apart.
+    pub second: Option<usize>,
+}
+
+impl Encoded {
+    /// One sequence, all of it of token type 0.
+    pub fn plain(ids: Vec<i32>) -> Encoded {
+        Encoded { types: vec![0; ids.len()], ids, second: None }
+    }
+
+    /// The rows of its sequences: one, or two.
+    pub fn sequences(&self) -> impl Iterator<Item = Range<usize>> {
+        let ends = [self.second, Some(self.ids.len())].into_iter().flatten();
+        let mut start = 0;
+        ends.map(move |end| std::mem::replace(&mut start, end)..end)
+    }
 }
 
 /// A question before a part of its context, which may be too long for one sequence.
@@ -206,6 +225,17 @@ impl TextEncoder {
         self.checked(&self.joined(a, b)?)
     }
 
+    /// Token ids of the two texts of a pair, each as [`TextEncoder::encode`] gives it alone.
+    ///
+    /// Errors: likewise.
+    pub fn encode_apart(&self, a: &str, b: &str) -> Result<Encoded> {
+        let (mut pair, b) = (self.encode(a, None)?, self.encode(b, None)?);
+        pair.second = Some(pair.ids.len());
+        pair.ids.extend(b.ids);
+        pair.types.extend(b.types);
+        Ok(pair)
+    }
+
     fn joined(&self, a: Encoding, b: Option<Encoding>) -> Result<Encoding> {
         let fail = |what: String| Error::format(&self.path, what);
         let encoding = self.tokenizer.join(a, b).map_err(|e| fail(format!("tokenizing failed: {e}")))?;
@@ -231,6 +261,7 @@ impl TextEncoder {
                 0 => vec![0; encoding.len()],
                 types => checked(encoding.get_type_ids(), types, "token type")?,
             },
+            second: None,
         })
     }
 
@@ -409,7 +440,7 @@ mod tests {
         // hello = 56, ##llo = 57, ! = 58, letters from 4, ##letters from 30
         assert_eq!(e.ids, [2, 56, 11, 30, 57, 58, 3, 8, 3, 1, 3]);
         assert_eq!(e.types, [0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1]);
-        assert_eq!(t.encode("", None).unwrap(), Encoded { ids: vec![2, 3], types: vec![0, 0] });
+        assert_eq!(t.encode("", None).unwrap(), Encoded::plain(vec![2, 3]));
         assert_eq!(t.encode(" ", Some("")).unwrap().ids, [2, 3, 3]);
     }
 

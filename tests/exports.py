@@ -76,15 +76,17 @@ def predicted(trimtab, base, bias, task, texts, *flags):
     return [np.array([list(row["probabilities"].values())]) for row in rows]
 
 
-def batches(tokenizer, texts, words, pad):
-    """Batches as a user makes them: texts of like lengths, padded to the longest; each with the places of its texts."""
+def batches(tokenizer, texts, words, pad, apart=False):
+    """Batches as a user makes them: texts of like lengths, padded to the longest; each with the places of its texts.
+    With `apart` the two texts of a pair are one behind the other."""
     texts = [t.split() if words else tuple(t.split("\t")) if "\t" in t else t for t in texts]
     lengths = [len(e.ids) for e in tokenizer.encode_batch(texts, is_pretokenized=words)]
     order = sorted(range(len(texts)), key=lambda i: lengths[i])
     tokenizer.enable_padding(pad_id=pad)
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
-        some = tokenizer.encode_batch([texts[i] for i in places], is_pretokenized=words)
+        some = [text for i in places for text in texts[i]] if apart else [texts[i] for i in places]
+        some = tokenizer.encode_batch(some, is_pretokenized=words)
         inputs = {
             "input_ids": np.array([e.ids for e in some]),
             "attention_mask": np.array([e.attention_mask for e in some]),
@@ -93,7 +95,7 @@ def batches(tokenizer, texts, words, pad):
         yield places, inputs, some
 
 
-def answers(run, folder, task, texts, label_names):
+def answers(run, folder, task, texts, label_names, apart=False):
     """The same rows as `predicted`, of an export: `run` gives its outputs for a batch."""
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     settings = json.loads((folder / "tokenizer_config.json").read_text())
@@ -104,7 +106,7 @@ def answers(run, folder, task, texts, label_names):
     tokenizer.enable_truncation(settings["model_max_length"])
     pad = json.loads((folder / "config.json").read_text())["pad_token_id"]
     found = [None] * len(texts)
-    for places, inputs, encodings in batches(tokenizer, texts, task == "tag", pad):
+    for places, inputs, encodings in batches(tokenizer, texts, task == "tag", pad, apart):
         y = run({name: v for name, v in inputs.items() if name in settings["model_input_names"]})
         for row, place in enumerate(places):
             if task == "tag":
@@ -192,7 +194,7 @@ def in_peft(folder, hf, checkpoint, task, labels):
 def check(trimtab, work, name, base, bias, task, texts, torch=False, checkpoint=None, source=None):
     """Every format of one model, whose base was made from `source`. Returns whether all is good."""
     facts = json.loads(trimtab("inspect", bias, "--json"))
-    labels = facts["labels"]
+    labels, apart = facts["labels"], facts["pooling"] == "apart"
     exact = predicted(trimtab, base, bias, task, texts, "--exact")
     int8 = predicted(trimtab, base, bias, task, texts)
     hf = work / f"{name}-hf"
@@ -203,7 +205,7 @@ def check(trimtab, work, name, base, bias, task, texts, torch=False, checkpoint=
         trimtab("export", "--base", base, "--bias", bias, "--format", form, "--output", path)
         runner = session(path)
         run = lambda inputs: runner.run(None, inputs)[0]
-        found = answers(run, hf, task, texts, labels)
+        found = answers(run, hf, task, texts, labels, apart)
         bounds = (1, EXACT, EXACT) if form == "onnx" else (AGREE, APART)
         good &= compare(f"{name} {form}", task, exact, found, "--exact", *bounds)
         good &= compare(f"{name} {form}", task, int8, found, "int8", AGREE_INT8, APART)
@@ -213,22 +215,22 @@ def check(trimtab, work, name, base, bias, task, texts, torch=False, checkpoint=
         runner = session(path)
         inputs = {i.name for i in runner.get_inputs()}
         run = lambda all: runner.run(None, {n: v for n, v in all.items() if n in inputs})[0]
-        good &= compare(f"{name} patched", task, exact, answers(run, hf, task, texts, labels), "--exact", AGREE_INT8, APART)
+        good &= compare(f"{name} patched", task, exact, answers(run, hf, task, texts, labels, apart), "--exact", AGREE_INT8, APART)
     if torch:
         run, model = in_transformers(hf, task)
-        found = answers(run, hf, task, texts, labels)
+        found = answers(run, hf, task, texts, labels, apart)
         good &= compare(f"{name} {type(model).__name__}", task, exact, found, "--exact", 1, EXACT, EXACT)
-        if facts["pooling"] != "mean" or task == "contrastive":
+        if facts["pooling"] not in ("mean", "apart") or task == "contrastive":
             adapter = work / f"{name}-peft"
             trimtab("export", "--base", base, "--bias", bias, "--format", "peft", "--output", adapter)
             run = in_peft(adapter, hf, checkpoint, task, max(1, len(labels)))
             # Over the checkpoint's own weights, which are not rounded.
-            found = answers(run, hf, task, texts, labels)
+            found = answers(run, hf, task, texts, labels, apart)
             good &= compare(f"{name} peft", task, exact, found, "--exact", AGREE_INT8, APART)
     return good
 
 
-def tiny_data(task):
+def tiny_data(task, pairs=False):
     """Labelled lines of words that the tiny models know, of different lengths."""
     lines = []
     for i, word in enumerate(WORDS):
@@ -240,9 +242,10 @@ def tiny_data(task):
             lines.append(f"{text}\t{word} we {label}")
         else:
             lines.append(f"{ {'classify': label, 'multilabel': (label, 'a,b')[i % 3 == 0], 'regress': i / 4}[task] }\t{text}")
+            lines[-1] += f"\tit was {label}" * pairs
     if task == "tag":
         return "data.conll", "\n".join(lines)
-    header = "text_a\ttext_b" if task == "contrastive" else "label\ttext"
+    header = "text_a\ttext_b" if task == "contrastive" else "label\ttext_a\ttext_b" if pairs else "label\ttext"
     return "data.tsv", "\n".join([header, *lines]) + "\n"
 
 
@@ -253,13 +256,14 @@ def tiny(trimtab, work, torch):
     for family in ("bert", "roberta", "distilbert", "electra"):
         checkpoint = GOLDEN / f"tiny-{family}"
         trimtab("quantize", checkpoint, "--output", f"{family}.q8")
-        for task, pool in [("classify", "cls"), ("classify", "mean"), ("multilabel", "cls"), ("regress", "mean"), ("tag", "auto"), ("contrastive", "mean"), ("contrastive", "cls")]:
-            file, text = tiny_data(task)
+        for task, pool in [("classify", "cls"), ("classify", "mean"), ("multilabel", "cls"), ("regress", "mean"), ("tag", "auto"), ("contrastive", "mean"), ("contrastive", "cls"), ("classify", "apart"), ("regress", "apart")]:
+            file, text = tiny_data(task, pool == "apart")
             (work / file).write_text(text)
             name = f"{family}-{task}-{pool}"
-            settings = ["--task", task, "--pool", pool, "--epochs", 3, "--lr", 0.01, "--hold-out", 0]
+            settings = ["--task", task, "--pool", pool, "--epochs", 3, "--lr", 0.01, "--head", "random", "--hold-out", 0]
             trimtab("train", "--base", f"{family}.q8", "--data", file, "--out", f"{name}.bias", *settings)
             some = [t.split("\t")[0] for t in texts] if task in ("tag", "contrastive") else texts
+            some = [t if "\t" in t else f"{t}\tnever" for t in texts] if pool == "apart" else some
             good &= check(trimtab, work, name, f"{family}.q8", f"{name}.bias", task, some, torch, checkpoint)
     return good
 
@@ -282,14 +286,16 @@ def patched(trimtab, work):
         ("dynamo-sdpa-20", "classify", "mean"),
         ("distilbert", "classify", "mean"),
         ("electra", "classify", "mean"),
+        ("ts-no-pooler", "classify", "apart"),
     ]:
         source = GOLDEN.parent / "onnx" / f"{fixture}.onnx"
         trimtab("quantize", source, "--tokenizer", "patched-tokenizer.json", "--output", "patched.q8")
-        file, text = tiny_data(task)
+        file, text = tiny_data(task, pool == "apart")
         (work / file).write_text(text)
-        settings = ["--task", task, "--pool", pool, "--epochs", 3, "--lr", 0.01, "--hold-out", 0]
+        settings = ["--task", task, "--pool", pool, "--epochs", 3, "--lr", 0.01, "--head", "random", "--hold-out", 0]
         trimtab("train", "--base", "patched.q8", "--data", file, "--out", f"{fixture}.bias", *settings)
-        good &= check(trimtab, work, fixture, "patched.q8", f"{fixture}.bias", task, texts, source=source.resolve())
+        some = [f"{t}\tit was bad" for t in texts] if pool == "apart" else texts
+        good &= check(trimtab, work, fixture, "patched.q8", f"{fixture}.bias", task, some, source=source.resolve())
     return good
 
 

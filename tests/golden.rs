@@ -98,7 +98,7 @@ impl Golden {
                 let row = v[b * seq..][..seq].iter().zip(&mask[b * seq..][..seq]);
                 row.filter(|(_, m)| **m == 1).map(|(v, _)| *v as i32).collect()
             };
-            let text = Encoded { ids: keep(&ids), types: keep(&types) };
+            let text = Encoded { ids: keep(&ids), types: keep(&types), second: None };
             Labelled { text, target: targets[b].clone(), partner: None, part: None }
         });
         let mut texts: Vec<Labelled> = texts.collect();
@@ -106,8 +106,19 @@ impl Golden {
             let seconds = texts.split_off(texts.len() / 2);
             texts.iter_mut().zip(seconds).for_each(|(first, second)| first.partner = Some(second.text));
         }
+        if self.metadata("variant") == "apart" {
+            texts =
+                texts.chunks_exact(2).map(|pair| Labelled { text: apart(pair), ..pair[0].clone() }).collect();
+        }
         (texts, mask, seq)
     }
+}
+
+/// Two texts as a pair that is read apart.
+fn apart(pair: &[Labelled]) -> Encoded {
+    let [a, b] = [&pair[0].text, &pair[1].text];
+    let both = |a: &[i32], b: &[i32]| [a, b].concat();
+    Encoded { ids: both(&a.ids, &b.ids), types: both(&a.types, &b.types), second: Some(a.ids.len()) }
 }
 
 fn base_of(dir: &Path) -> (tempfile::TempDir, Base) {
@@ -374,6 +385,14 @@ fn tiny_pairs_with_dropout() {
         let slope = (at(step as f32, &g).0 - at(-step as f32, &g).0) / (2.0 * step);
         assert!((slope / square - 1.0).abs() <= 2e-3, "{pooling:?}: {slope}, the gradient says {square}");
     }
+}
+
+/// Of pairs that are read apart both texts, what compares them and the head.
+#[test]
+fn tiny_pairs_apart() {
+    let (golden, _temp, base) = tiny("apart");
+    reference_within(&base, &golden, Pooling::Apart, 1e-4);
+    int8(&base, &golden, Pooling::Apart, 0.99);
 }
 
 #[test]

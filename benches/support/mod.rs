@@ -51,8 +51,7 @@ pub fn graph(base: &Base, kernels: Arc<dyn Kernels>) -> Graph {
 pub fn texts(batch: usize, seq: usize) -> Vec<Labelled> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let vocab = vocabulary().len() as i32;
-    let mut text =
-        || Encoded { ids: (0..seq).map(|_| rng.random_range(5..vocab)).collect(), types: vec![0; seq] };
+    let mut text = || Encoded::plain((0..seq).map(|_| rng.random_range(5..vocab)).collect());
     (0..batch)
         .map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None, part: None })
         .collect()

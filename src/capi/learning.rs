@@ -6,9 +6,9 @@ use super::model::trimtab_model;
 use super::scores::trimtab_scores;
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::Personal;
+use crate::model::{Options, Pairing, Personal};
 use crate::task::Task;
-use crate::train::{self, Progress, Report, TrainConfig};
+use crate::train::{self, Course, Progress, Report, TrainConfig};
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -220,6 +220,8 @@ impl Wishes {
 /// What is learned, from what, and how.
 struct Lesson<'a> {
     model: &'a trimtab_model,
+    /// With how pairs are read.
+    options: Options,
     task: Task,
     train: Vec<Example>,
     dev: Option<Vec<Example>>,
@@ -257,7 +259,11 @@ impl<'a> Lesson<'a> {
             let what = "patience goes by held-out examples: give some, or a share to hold out";
             return Err(Error::Config(what.into()));
         }
-        let chosen = TrainConfig::chosen_for(&task, train.len());
+        let (base, mut options) = (&model.base, model.options.clone());
+        let pairing = Personal::try_pairings(base, &task, &train, &options, wishes.memory)?;
+        options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
+        let course = Course::of(&task, options.pooling.unwrap_or(base.pooling()));
+        let chosen = TrainConfig::chosen(train.len(), task.labels().len(), course);
         let depth = model.base.config().layers;
         let layers = |(from, to)| from..if to == 0 { depth } else { to };
         let config = TrainConfig {
@@ -271,7 +277,7 @@ impl<'a> Lesson<'a> {
             ..chosen
         };
         let (start, memory) = (wishes.start.as_deref(), wishes.memory);
-        Ok(Lesson { model, task, train, dev, config, start, memory })
+        Ok(Lesson { model, options, task, train, dev, config, start, memory })
     }
 
     /// A new model, trained; `tell` may end the run.
@@ -280,7 +286,7 @@ impl<'a> Lesson<'a> {
         mut tell: impl FnMut(&trimtab_progress) -> ControlFlow<()> + Send,
     ) -> Result<(Personal, Report)> {
         let mut config = self.config.clone();
-        let mut new = Personal::new(&self.model.base, self.task.clone(), &self.model.options)?;
+        let mut new = Personal::new(&self.model.base, self.task.clone(), &self.options)?;
         if let Some(start) = self.start {
             new.start_from(start)?;
         }

@@ -33,6 +33,8 @@ pub enum Pool {
     Cls,
     /// The mean of the tokens
     Mean,
+    /// For pairs: each text by itself, the mean of its tokens, and one vector that compares the two
+    Apart,
 }
 
 impl Pool {
@@ -41,6 +43,7 @@ impl Pool {
             Pool::Auto => None,
             Pool::Cls => Some(Pooling::Cls),
             Pool::Mean => Some(Pooling::Mean),
+            Pool::Apart => Some(Pooling::Apart),
         }
     }
 }

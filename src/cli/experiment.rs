@@ -6,9 +6,8 @@ use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use trimtab::experiment::{self, Findings, Lab, Run, Setup};
-use trimtab::task::Kind;
-use trimtab::train::{Head, TrainConfig};
-use trimtab::{Error, Personal, Result, plots};
+use trimtab::train::{Course, Head, TrainConfig};
+use trimtab::{Error, Pairing, Personal, Result, plots};
 
 /// Try on your data what the BitFit paper tried: which biases to train, and on how many examples
 ///
@@ -104,11 +103,12 @@ pub fn run(args: Args) -> Result<()> {
     let Material { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind())?;
-    let (config, options) = (
-        |examples| args.settings.config(examples, task.labels().len(), task.kind() == Kind::Contrastive),
-        args.settings.options(),
-    );
+    let mut options = args.settings.options();
+    let pairing = Personal::try_pairings(&base, &task, &train, &options, None)?;
+    options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
     let model = Personal::new(&base, task.clone(), &options)?;
+    let course = Course::of(&task, model.pooling());
+    let config = |examples| args.settings.config(examples, task.labels().len(), course);
     config(train.len()).selection(model.graph().layers())?;
     args::make_dir(&args.out)?;
     args::check_out(&args.out.join(REPORT), &[])?;

@@ -7,7 +7,7 @@ use trimtab::data::Example;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
-use trimtab::train::{Criterion, Head, TrainConfig};
+use trimtab::train::{Course, Criterion, Head, TrainConfig};
 use trimtab::{Error, Options, Personal, Result, Task};
 
 /// What is learned from.
@@ -66,7 +66,8 @@ pub struct Settings {
     /// Passes over the data [default: 20 for few examples, 4 for 1,000, 3 for more]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Peak learning rate [default: 3e-3; 6e-3 with fewer than ten examples of a label]
+    /// Peak learning rate [default: 3e-3; 6e-3 with fewer than ten examples of a label; 1e-3 where the texts of a pair are
+    /// read apart]
     #[arg(long, value_name = "X")]
     pub lr: Option<f64>,
     /// The head's learning rate, as a factor of --lr
@@ -81,10 +82,10 @@ pub struct Settings {
     /// Tokens that a window of a text shares with the next, at most half of it; for qa [default: a third of --max-len]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
-    /// Where the head begins
-    #[arg(long, value_enum, default_value_t = HeadInit::Random)]
-    head: HeadInit,
-    /// How a text becomes one vector
+    /// Where the head begins [default: random; fitted where the texts of a pair are read apart]
+    #[arg(long, value_enum)]
+    head: Option<HeadInit>,
+    /// How a text or a pair becomes one vector
     #[arg(long, value_enum, default_value_t = args::Pool::Auto)]
     pool: args::Pool,
     /// Share of the steps that warm up
@@ -167,18 +168,18 @@ impl Settings {
         !matches!(self.keep, None | Some(Keep::Last))
     }
 
-    /// For so many examples of `labels` labels; 0 where there are none. `by_pairs`: the texts of a batch are compared with
-    /// one another, so that it decides more than how large a step is.
-    pub fn config(&self, examples: usize, labels: usize, by_pairs: bool) -> TrainConfig {
-        let chosen = TrainConfig::chosen(examples, labels, by_pairs);
+    /// For so many examples of `labels` labels; 0 where there are none.
+    pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
+        let chosen = TrainConfig::chosen(examples, labels, course);
         TrainConfig {
             epochs: self.epochs.unwrap_or(chosen.epochs),
             lr: self.lr.unwrap_or(chosen.lr),
             head_rate: self.head_rate,
             batch: self.batch.unwrap_or(chosen.batch),
             head: match self.head {
-                HeadInit::Random => Head::Random,
-                HeadInit::Fitted => Head::Fitted,
+                None => chosen.head,
+                Some(HeadInit::Random) => Head::Random,
+                Some(HeadInit::Fitted) => Head::Fitted,
             },
             warmup: self.warmup,
             clip: self.clip,

@@ -59,10 +59,7 @@ pub fn product(set: &dyn Kernels, (m, k, n): (usize, usize, usize), budget: Dura
 /// `batch` texts of `tokens` random tokens, labelled in turn; the same on every machine.
 pub fn texts(batch: usize, tokens: usize, vocab: usize) -> Vec<Labelled> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let mut text = || Encoded {
-        ids: (0..tokens).map(|_| rng.random_range(0..vocab as i32)).collect(),
-        types: vec![0; tokens],
-    };
+    let mut text = || Encoded::plain((0..tokens).map(|_| rng.random_range(0..vocab as i32)).collect());
     (0..batch)
         .map(|i| Labelled { text: text(), target: Target::Class(i % 2), partner: None, part: None })
         .collect()

@@ -10,8 +10,8 @@ use trimtab::params::{Term, Terms};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{self, Checkpoints, Report, TrainConfig};
-use trimtab::{Error, Personal, Result, plots};
+use trimtab::train::{self, Checkpoints, Course, Head, Report, TrainConfig};
+use trimtab::{Error, Pairing, Personal, Result, plots};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
@@ -129,17 +129,25 @@ pub fn run(args: Args) -> Result<()> {
         let what = "--patience and --keep go by held-out examples: give --dev FILE, or --hold-out X";
         return Err(Error::Config(what.into()));
     }
-    let labels = if args.setfit { 0 } else { task.labels().len() };
+    let mut options = args.settings.options();
+    let pairing = match args.setfit {
+        true => None,
+        false => Personal::try_pairings(&base, &task, &train, &options, args.memory)?,
+    };
+    options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
+    let mut model = Personal::new(&base, task, &options)?;
+    let (labels, course) = match args.setfit {
+        true => (0, Course::Batches),
+        false => (model.labels().len(), Course::of(model.task(), model.pooling())),
+    };
     let mut config = TrainConfig {
         seed: args.seed,
         terms: args.terms.clone(),
         layers: args.layers.clone(),
         patience: args.patience,
         checkpoints: args.checkpoints(),
-        ..args.settings.config(train.len(), labels, args.setfit || task.kind() == Kind::Contrastive)
+        ..args.settings.config(train.len(), labels, course)
     };
-    let options = args.settings.options();
-    let mut model = Personal::new(&base, task, &options)?;
     if let Some(start) = &args.start {
         model.start_from(start)?;
     }
@@ -164,9 +172,15 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
 
+    if let Some(Pairing { together, apart }) = pairing {
+        let how = if apart < together { "apart" } else { "together" };
+        terminal::say(format_args!(
+            "pairs: read {how}; a head's loss on unseen pairs is {apart:.3} where they are read apart, {together:.3} together (--pool)"
+        ));
+    }
     let Settings { lr, epochs, batch, .. } = &args.settings;
     if lr.is_none() || epochs.is_none() || batch.is_none() {
-        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), labels)));
+        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), labels, course)));
     }
     let previous = verdict::previous(&base, &args.out, &model, &options);
     let result = match args.setfit {
@@ -225,7 +239,7 @@ fn check_targets(args: &Args) -> Result<()> {
 }
 
 /// What was chosen where nothing was given, and why.
-fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize) -> String {
+fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize, course: Course) -> String {
     let mut chosen = Vec::new();
     let mut by_size = Vec::new();
     if args.settings.epochs.is_none() && !args.setfit {
@@ -238,10 +252,12 @@ fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize) -> 
         chosen.push(format!("{}, for {} examples", by_size.join(" in "), terminal::count(examples)));
     }
     if args.settings.lr.is_none() {
-        let why = if train::has_few_of_a_label(examples, labels) {
-            ", for there are fewer than ten examples of a label"
-        } else {
-            ""
+        let why = match (course, config.head) {
+            (Course::Apart, Head::Fitted) => ", from the fitted head on",
+            (Course::Single, _) if train::has_few_of_a_label(examples, labels) => {
+                ", for there are fewer than ten examples of a label"
+            }
+            _ => "",
         };
         chosen.push(format!("learning rate {}{why}", config.lr));
     }

@@ -74,9 +74,14 @@ fn class(m: &Merged) -> String {
         Kind::Tag => format!("{family}ForTokenClassification"),
         Kind::Qa => format!("{family}ForQuestionAnswering"),
         Kind::Contrastive => format!("{family}Model"),
-        _ if m.has_head_by_mean() => "MeanForSequenceClassification".into(),
+        _ if m.has_head_by_mean() => format!("{}ForSequenceClassification", own_class(m)),
         _ => format!("{family}ForSequenceClassification"),
     }
+}
+
+/// What the classes of an export's own begin with.
+fn own_class(m: &Merged) -> &'static str {
+    if m.pooling == Pooling::Apart { "Apart" } else { "Mean" }
 }
 
 fn modeling(family: Family) -> String {
@@ -122,10 +127,11 @@ fn config(m: &Merged, class: &str, pad: u64) -> Value {
         set("embedding_size", json!(c.embedding_width()));
     }
     if m.has_head_by_mean() {
-        set("model_type", json!(format!("trimtab-mean-{}", c.family.name())));
+        let own = own_class(m);
+        set("model_type", json!(format!("trimtab-{}-{}", own.to_lowercase(), c.family.name())));
         let file = MODELING.trim_end_matches(".py");
         let map = json!({
-            "AutoConfig": format!("{file}.MeanConfig"),
+            "AutoConfig": format!("{file}.{own}Config"),
             "AutoModelForSequenceClassification": format!("{file}.{class}"),
         });
         set("auto_map", map);
@@ -185,9 +191,9 @@ fn tensors(m: &Merged) -> Result<Vec<Tensor>> {
     }
     if m.task.outputs() > 0 {
         let module = if m.has_head_by_mean() { "classifier" } else { m.head_module() };
-        let (outputs, hidden) = (m.task.outputs(), m.config().hidden);
+        let (outputs, features) = (m.task.outputs(), m.features());
         for (part, shape, values) in
-            [("weight", vec![outputs, hidden], m.head()[0]), ("bias", vec![outputs], m.head()[1])]
+            [("weight", vec![outputs, features], m.head()[0]), ("bias", vec![outputs], m.head()[1])]
         {
             let values = Values::Floats(values.to_vec());
             tensors.push(Tensor { name: format!("{module}.{part}"), shape, values });

@@ -76,14 +76,19 @@ impl<'a> Merged<'a> {
         canonical::tensors(self.config(), pooler, false)
     }
 
-    /// Weight `[outputs, hidden]` and bias `[outputs]` of the head.
+    /// Width of what the head reads.
+    fn features(&self) -> usize {
+        self.pooling.features(self.config().hidden)
+    }
+
+    /// Weight `[outputs, features]` and bias `[outputs]` of the head.
     fn head(&self) -> [&[f32]; 2] {
         [self.layout.head_weight(), self.layout.head_bias()].map(|range| &self.theta[range])
     }
 
-    /// Whether a head reads the mean of the tokens, for which `transformers` has no class.
+    /// Whether a head reads the mean of the tokens, or compares two of them, for which `transformers` has no class.
     fn has_head_by_mean(&self) -> bool {
-        self.pooling == Pooling::Mean && self.task.outputs() > 0
+        matches!(self.pooling, Pooling::Mean | Pooling::Apart) && self.task.outputs() > 0
     }
 
     /// The head's module in `transformers`.

@@ -1,8 +1,10 @@
-"""A classifier of texts by the mean of their tokens' vectors, as trimtab trained it.
+"""Classifiers of texts by the mean of their tokens' vectors, and of pairs by two means, as trimtab trained them.
 
-The classes of transformers for this read the first token alone, so this one stands here:
+The classes of transformers for this read the first token alone, so these stand here:
 
     AutoModelForSequenceClassification.from_pretrained(DIRECTORY, trust_remote_code=True)
+
+ApartForSequenceClassification takes the texts of n pairs as 2n texts, each behind its partner, and gives n answers.
 """
 
 import torch
@@ -29,4 +31,25 @@ class MeanForSequenceClassification({Family}PreTrainedModel):
         hidden = self.{family}(input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # [batch, tokens, 1]
         mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return SequenceClassifierOutput(logits=self.classifier(mean))
+        return SequenceClassifierOutput(logits=self.classifier(self.features(mean)))
+
+    def features(self, mean):
+        return mean
+
+
+class ApartConfig({Family}Config):
+    model_type = "trimtab-apart-{family}"
+
+
+class ApartForSequenceClassification(MeanForSequenceClassification):
+    config_class = ApartConfig
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = torch.nn.Linear(2 * config.hidden_size, config.num_labels)
+        self.post_init()
+
+    def features(self, mean):
+        scaled = torch.nn.functional.normalize(mean, dim=1) * mean.shape[1] ** 0.5
+        a, b = scaled[0::2], scaled[1::2]
+        return torch.cat([(1 + (a - b) ** 2).sqrt() - 1, a * b], 1)

@@ -330,9 +330,13 @@ impl Wiring<'_> {
         self.g.op("Mul", &[&product, &half], &[])
     }
 
-    /// What the head reads: `[batch, hidden]`, or each token's.
+    /// What the head reads: `[batch, hidden]`, or each token's, or `[batch / 2, 2 hidden]` of pairs.
     pub(super) fn pooled(&mut self, x: &str) -> Result<String> {
-        match self.m.pooling {
+        self.pooled_as(self.m.pooling, x)
+    }
+
+    fn pooled_as(&mut self, pooling: Pooling, x: &str) -> Result<String> {
+        match pooling {
             Pooling::Tokens => Ok(x.to_owned()),
             Pooling::First => Ok(self.first(x)),
             Pooling::Mean => {
@@ -344,6 +348,10 @@ impl Wiring<'_> {
                 let sum = self.g.op("ReduceSum", &[&rows, &one], &keep);
                 let count = self.g.op("ReduceSum", &[&mask, &one], &keep);
                 Ok(self.g.op("Div", &[&sum, &count], &[]))
+            }
+            Pooling::Apart => {
+                let means = self.pooled_as(Pooling::Mean, x)?;
+                Ok(self.compared(&means))
             }
             Pooling::Cls => {
                 let x = self.first(x);
@@ -367,6 +375,32 @@ impl Wiring<'_> {
         }
     }
 
+    /// [`crate::ops::compare`] of two rows that follow one another.
+    fn compared(&mut self, means: &str) -> String {
+        let hidden = self.m.config().hidden as i64;
+        let (last, pairs) = (self.g.indices(&[-1]), self.g.indices(&[-1, 2, hidden]));
+        let squares = self.g.op("Mul", &[means, means], &[]);
+        let square = self.g.op("ReduceSum", &[&squares, &last], &[("keepdims", Attribute::Int(1))]);
+        let (shortest, root) = (self.g.scalar(1e-24), self.g.scalar((hidden as f32).sqrt()));
+        let one = self.g.scalar(1.0);
+        let square = self.g.op("Max", &[&square, &shortest], &[]);
+        let length = self.g.op("Sqrt", &[&square], &[]);
+        let units = self.g.op("Div", &[means, &length], &[]);
+        let scaled = self.g.op("Mul", &[&units, &root], &[]);
+        let scaled = self.g.op("Reshape", &[&scaled, &pairs], &[]);
+        let [a, b] = [0, 1].map(|i| {
+            let i = self.g.index(i);
+            self.g.op("Gather", &[&scaled, &i], &[("axis", Attribute::Int(1))])
+        });
+        let apart = self.g.op("Sub", &[&a, &b], &[]);
+        let apart = self.g.op("Mul", &[&apart, &apart], &[]);
+        let apart = self.g.op("Add", &[&apart, &one], &[]);
+        let apart = self.g.op("Sqrt", &[&apart], &[]);
+        let apart = self.g.op("Sub", &[&apart, &one], &[]);
+        let alike = self.g.op("Mul", &[&a, &b], &[]);
+        self.g.op("Concat", &[&apart, &alike], &[("axis", Attribute::Int(1))])
+    }
+
     pub(super) fn pooler_activation(&mut self, y: &str) -> String {
         match self.m.config().family.activation() {
             Activation::Tanh => self.g.op("Tanh", &[y], &[]),
@@ -382,19 +416,19 @@ impl Wiring<'_> {
 
     /// The head and the outputs, whose names it returns.
     pub(super) fn outputs(&mut self, pooled: &str) -> Result<String> {
-        let (outputs, hidden) = (self.m.task.outputs(), self.m.config().hidden);
-        let [batch, sequence] = [Dim::Named("batch"), Dim::Named("sequence")];
+        let (outputs, features) = (self.m.task.outputs(), self.m.features());
+        let [batch, sequence, pairs] = ["batch", "sequence", "pairs"].map(Dim::Named);
         if outputs == 0 {
             self.g.node("Identity", &[pooled], &["sentence_embedding"], &[]);
-            self.g.output("sentence_embedding", Element::F32, &[batch, Dim::Fixed(hidden)]);
+            self.g.output("sentence_embedding", Element::F32, &[batch, Dim::Fixed(features)]);
             return Ok("sentence_embedding".into());
         }
         self.g.scope("head");
         let module = self.m.head_module();
         let [weight, bias] = self.m.head();
         let turned: Vec<f32> =
-            (0..hidden).flat_map(|h| (0..outputs).map(move |o| weight[o * hidden + h])).collect();
-        let w = self.g.floats(&format!("{module}.weight"), &[hidden, outputs], &turned);
+            (0..features).flat_map(|f| (0..outputs).map(move |o| weight[o * features + f])).collect();
+        let w = self.g.floats(&format!("{module}.weight"), &[features, outputs], &turned);
         let b = self.g.floats(&format!("{module}.bias"), &[outputs], bias);
         let y = self.g.op("MatMul", &[pooled, &w], &[]);
         if self.m.task.kind() == Kind::Qa {
@@ -407,10 +441,13 @@ impl Wiring<'_> {
             return Ok("start_logits, end_logits".into());
         }
         self.g.node("Add", &[&y, &b], &["logits"], &[]);
-        let by_token = [batch, sequence, Dim::Fixed(outputs)];
-        let by_text = [batch, Dim::Fixed(outputs)];
-        let dims = if self.m.pooling == Pooling::Tokens { &by_token[..] } else { &by_text };
-        self.g.output("logits", Element::F32, dims);
+        let outputs = Dim::Fixed(outputs);
+        let dims = match self.m.pooling {
+            Pooling::Tokens => vec![batch, sequence, outputs],
+            Pooling::Apart => vec![pairs, outputs],
+            Pooling::Cls | Pooling::Mean | Pooling::First => vec![batch, outputs],
+        };
+        self.g.output("logits", Element::F32, &dims);
         Ok("logits".into())
     }
 }

@@ -12,21 +12,30 @@ pub struct Batch {
     pub(super) offsets: Vec<i32>,
     /// `[batch]`: dropout keys.
     pub(super) keys: Vec<i64>,
+    /// Examples that the texts are of: as many, or half as many where pairs are read apart.
+    pub(super) examples: usize,
 }
 
 impl Batch {
-    /// Joins encoded texts. Without keys dropout is off.
-    pub fn new<'a>(texts: impl IntoIterator<Item = &'a Encoded>, keys: Option<Vec<i64>>) -> Batch {
+    /// Joins encoded examples; a pair that is read apart becomes two texts. `keys` has one for each example; without keys
+    /// dropout is off.
+    pub fn new<'a>(examples: impl IntoIterator<Item = &'a Encoded>, keys: Option<Vec<i64>>) -> Batch {
         let (mut ids, mut positions, mut types, mut offsets) = (vec![], vec![], vec![], vec![0]);
-        for text in texts {
-            ids.extend_from_slice(&text.ids);
-            types.extend_from_slice(&text.types);
-            positions.extend(0..text.ids.len() as i32);
-            offsets.push(ids.len() as i32);
+        let (mut of_texts, mut count) = (vec![], 0);
+        for example in examples {
+            let mut key = keys.as_ref().map_or(dropout::OFF, |keys| keys[count]);
+            for text in example.sequences() {
+                positions.extend(0..text.len() as i32);
+                offsets.push((ids.len() + text.end) as i32);
+                of_texts.push(key);
+                key = dropout::partner(key);
+            }
+            ids.extend_from_slice(&example.ids);
+            types.extend_from_slice(&example.types);
+            count += 1;
         }
-        let keys = keys.unwrap_or_else(|| vec![dropout::OFF; offsets.len() - 1]);
         let tokens = [ids, positions, types].concat();
-        Batch { tokens, offsets, keys }
+        Batch { tokens, offsets, keys: of_texts, examples: count }
     }
 
     /// Number of texts.

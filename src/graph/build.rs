@@ -1,7 +1,8 @@
 //! The ops of a graph, made of a base's tensors.
 
 use super::nodes::{
-    AttentionNode, DropAt, EmbedNode, FirstNode, HeadNode, LinearNode, NormNode, PoolerNode, Reader, Shared,
+    AttentionNode, DropAt, EmbedNode, FirstNode, HeadNode, LinearNode, NormNode, PoolerNode, Reader, Reads,
+    Shared,
 };
 use super::wiring::{Start, Wanted, plan};
 use super::{DropoutRates, Graph, LayerOps, NOTHING, internal};
@@ -50,6 +51,7 @@ impl Graph {
             Pooling::Mean => (Pooler::Mean, 0..0),
             Pooling::Tokens => (Pooler::Tokens, 0..0),
             Pooling::First => (Pooler::First, 0..0),
+            Pooling::Apart => (Pooler::Apart, 0..0),
             Pooling::Cls => {
                 let weight = build.weight(Term::Pooler, 0)?;
                 (Pooler::cls(&weight, config.family.activation()), layout.bias(Term::Pooler, 0))
@@ -80,7 +82,11 @@ impl Graph {
                 weight: layout.head_weight(),
                 bias: layout.head_bias(),
                 dropout: Dropout { p: rates.head, site: u32::MAX },
-                by_token: pooling == Pooling::Tokens,
+                reads: match pooling {
+                    Pooling::Tokens => Reads::Tokens,
+                    Pooling::Apart => Reads::Pairs,
+                    Pooling::Cls | Pooling::Mean | Pooling::First => Reads::Texts,
+                },
             }),
             mlm_head: None,
             inference: SimplePlan::new(TypedModel::default()).map_err(internal)?,

@@ -15,6 +15,7 @@ mod nodes;
 mod split;
 mod wiring;
 
+use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::ops::attention::Queries;
 use crate::ops::masked_lm::MaskedLm;
@@ -115,8 +116,8 @@ pub(crate) struct SavedLayer {
 pub(crate) struct Forward {
     pub logits: Array2<f32>,
     pub pooled: Array2<f32>,
-    /// Of the pooler's activation, where `pooled` does not tell it.
-    pub slope: Option<TValue>,
+    /// Of the pooler, where `pooled` does not tell it.
+    pub kept: Option<TValue>,
     /// One entry a layer, `None` below the lowest that saves.
     pub layers: Vec<Option<SavedLayer>>,
     /// Keeps the memory of this size until the backward is done.
@@ -178,15 +179,21 @@ impl Graph {
 
     /// Whether the head reads every token, not one vector a text.
     pub fn reads_tokens(&self) -> bool {
-        self.head.by_token
+        self.head.reads == Reads::Tokens
     }
 
-    /// Where the rows of the head's texts begin, `[batch + 1]`: one a text, or each of its tokens.
-    pub(crate) fn head_offsets(&self, batch: &Batch) -> Vec<i32> {
-        match self.head.by_token {
-            true => batch.offsets.clone(),
-            false => (0..).take(batch.offsets.len()).collect(),
+    /// Width of what the head reads.
+    pub fn features(&self) -> usize {
+        match self.head.reads {
+            Reads::Pairs => Pooling::Apart.features(self.hidden()),
+            Reads::Tokens | Reads::Texts => self.hidden(),
         }
+    }
+
+    /// The dropout keys of a batch's examples, `[examples]`, and where the head's rows of each begin, `[examples + 1]`:
+    /// one an example, or each of its tokens.
+    pub(crate) fn head_rows(&self, batch: &Batch) -> (Vec<i64>, Vec<i32>) {
+        self.head.reads.examples(&batch.keys, &batch.offsets)
     }
 
     /// Number of outputs of the head.
@@ -229,7 +236,7 @@ impl Graph {
         Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
     }
 
-    /// Forward for inference. Returns logits `[batch, labels]` and pooled vectors `[batch, hidden]`; of tokens one row each.
+    /// Forward for inference. Returns logits `[examples, labels]` and pooled vectors `[examples, features]`; of tokens one row each.
     pub fn forward(&self, batch: &Batch, theta: &[f32]) -> Result<(Array2<f32>, Array2<f32>)> {
         let (out, _running) = self.run(&self.inference, batch, self.tokens(batch)?, theta)?;
         logits_and_pooled(&mut out.into_iter())
@@ -263,9 +270,9 @@ impl Graph {
                 None
             });
         }
-        let slope = self.pooler.pooler.saves().then(next).transpose()?;
+        let kept = self.pooler.pooler.saves().then(next).transpose()?;
         let (logits, pooled) = logits_and_pooled(&mut out)?;
-        Ok(Forward { logits, pooled, slope, layers, _running })
+        Ok(Forward { logits, pooled, kept, layers, _running })
     }
 
     /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
@@ -320,6 +327,12 @@ impl Graph {
         };
         if batch.is_empty() || batch.offsets.windows(2).any(|o| o[0] >= o[1]) {
             return Err(Error::Config("a batch needs at least one text of at least one token".into()));
+        }
+        let each = if self.head.reads == Reads::Pairs { 2 } else { 1 };
+        if batch.len() != each * batch.examples {
+            return Err(Error::Config(
+                "texts that are read apart belong to a graph that compares them".into(),
+            ));
         }
         if !inside(0, t.word.rows()) || !t.types.as_ref().is_none_or(|types| inside(2, types.rows())) {
             return Err(Error::Config("a token id lies outside the base's embedding table".into()));

@@ -1,6 +1,7 @@
 //! Each op of `ops/` with its weights and its places in `theta`, as a node of the graph.
 
 use super::adapter::{FusedOp, Outlet, matrix, matrix_mut, typed, typed_mut, values};
+use crate::config::Pooling;
 use crate::kernels::{Block, blocks};
 use crate::ops::attention::{self, Heads, Queries};
 use crate::ops::dropout::Dropout;
@@ -343,7 +344,7 @@ impl FusedOp for AttentionNode {
     }
 }
 
-/// Inputs: h, offsets, theta. Saves the activation's slope where its own output does not tell it.
+/// Inputs: h, offsets, theta. Saves what its backward needs where its own output does not tell it.
 #[derive(Debug)]
 pub(crate) struct PoolerNode {
     pub shared: Shared,
@@ -359,12 +360,15 @@ impl FusedOp for PoolerNode {
     }
 
     fn outlets(&self, save: bool) -> Vec<Outlet> {
-        let rows = match self.pooler {
-            Pooler::Tokens => &self.shared.rows,
-            _ => &self.shared.batch,
+        let (texts, hidden) = (&self.shared.batch, self.hidden);
+        let (rows, width) = match self.pooler {
+            Pooler::Tokens => (self.shared.rows.clone(), hidden),
+            Pooler::Apart => (texts.clone() / 2, Pooling::Apart.features(hidden)),
+            _ => (texts.clone(), hidden),
         };
-        let outlet = (DatumType::F32, tvec![rows.clone(), self.hidden.to_dim()]);
-        vec![outlet; 1 + usize::from(save && self.pooler.saves())]
+        let kept = (save && self.pooler.saves()).then(|| tvec![texts.clone(), hidden.to_dim()]);
+        let shapes = [Some(tvec![rows, width.to_dim()]), kept].into_iter().flatten();
+        shapes.map(|shape| (DatumType::F32, shape)).collect()
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
@@ -372,13 +376,37 @@ impl FusedOp for PoolerNode {
         let bias = &theta[self.bias.clone()];
         let h = matrix(&inputs[0])?;
         let (p, kept) = outputs.split_first_mut().context("an output")?;
-        let slope = match kept.first_mut().map(typed_mut).transpose()? {
+        let kept = match kept.first_mut().map(typed_mut).transpose()? {
             None => None,
-            Some(ValuesMut::F32(slope)) => Some(slope),
-            Some(_) => bail!("the slope is f32"),
+            Some(ValuesMut::F32(kept)) => Some(kept),
+            Some(_) => bail!("what a pooler keeps is f32"),
         };
-        pooler::forward(&self.shared.numerics, &self.pooler, h, offsets, bias, matrix_mut(p)?, slope);
+        pooler::forward(&self.shared.numerics, &self.pooler, h, offsets, bias, matrix_mut(p)?, kept);
         Ok(())
+    }
+}
+
+/// What a row that the head reads is of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Reads {
+    /// A token.
+    Tokens,
+    /// A text.
+    Texts,
+    /// Two texts that follow one another.
+    Pairs,
+}
+
+impl Reads {
+    /// Dropout keys of the examples, `[examples]`, and where their rows begin, `[examples + 1]`; `keys` and `offsets` are
+    /// those of the texts.
+    pub fn examples(self, keys: &[i64], offsets: &[i32]) -> (Vec<i64>, Vec<i32>) {
+        let ones = |n: usize| (0..).take(n + 1).collect();
+        match self {
+            Reads::Tokens => (keys.to_vec(), offsets.to_vec()),
+            Reads::Texts => (keys.to_vec(), ones(keys.len())),
+            Reads::Pairs => (keys.iter().copied().step_by(2).collect(), ones(keys.len() / 2)),
+        }
     }
 }
 
@@ -390,12 +418,11 @@ pub(crate) struct HeadNode {
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     pub dropout: Dropout,
-    /// Whether it reads every token, not one vector a text.
-    pub by_token: bool,
+    pub reads: Reads,
 }
 
 impl HeadNode {
-    /// The head's weight `[labels, hidden]` in theta.
+    /// The head's weight `[labels, features]` in theta.
     pub fn weight_of<'a>(&self, theta: &'a [f32]) -> ArrayView2<'a, f32> {
         let w = &theta[self.weight.clone()];
         ArrayView2::from_shape((self.labels, w.len() / self.labels.max(1)), w).expect("its shape")
@@ -408,16 +435,19 @@ impl FusedOp for HeadNode {
     }
 
     fn outlets(&self, _save: bool) -> Vec<Outlet> {
-        let rows = if self.by_token { &self.shared.rows } else { &self.shared.batch };
-        vec![(DatumType::F32, tvec![rows.clone(), self.labels.to_dim()])]
+        let rows = match self.reads {
+            Reads::Tokens => self.shared.rows.clone(),
+            Reads::Texts => self.shared.batch.clone(),
+            Reads::Pairs => self.shared.batch.clone() / 2,
+        };
+        vec![(DatumType::F32, tvec![rows, self.labels.to_dim()])]
     }
 
     fn run(&self, inputs: &[TValue], outputs: &mut [Tensor]) -> TractResult<()> {
         let (offsets, keys, theta) = (values(&inputs[1])?, values(&inputs[2])?, values(&inputs[3])?);
         let (p, w, b) = (matrix(&inputs[0])?, self.weight_of(theta), &theta[self.bias.clone()]);
-        let ones: Vec<i32> = (0..).take(keys.len() + 1).collect();
-        let texts = (keys, if self.by_token { offsets } else { &ones });
-        head::forward(p, self.dropout, texts, w, b, matrix_mut(&mut outputs[0])?);
+        let (keys, rows) = self.reads.examples(keys, offsets);
+        head::forward(p, self.dropout, (&keys, &rows), w, b, matrix_mut(&mut outputs[0])?);
         Ok(())
     }
 }

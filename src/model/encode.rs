@@ -1,7 +1,8 @@
 //! Examples as a model reads them.
 
 use super::Personal;
-use crate::data::Example;
+use crate::config::Pooling;
+use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::task::Task;
@@ -118,10 +119,23 @@ impl Personal {
                 .par_iter()
                 .map(|e| self.texts.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
                 .collect(),
+            _ if self.pooling == Pooling::Apart => {
+                examples.par_iter().map(|e| Ok((self.encode_apart(e)?, Vec::new()))).collect()
+            }
             _ => {
                 let texts = self.texts.encoder.encode_all(examples)?;
                 Ok(texts.into_iter().map(|text| (text, Vec::new())).collect())
             }
         })
+    }
+
+    fn encode_apart(&self, e: &Example) -> Result<Encoded> {
+        match &e.text_b {
+            Some(b) => self.texts.encoder.encode_apart(&e.text_a, b),
+            None => {
+                let text = data::shorten(&e.text_a, 60);
+                Err(Error::Config(format!("the model compares two texts, and `{text}` is but one")))
+            }
+        }
     }
 }

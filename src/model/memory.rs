@@ -1,6 +1,7 @@
 //! What training a model takes.
 
 use super::Personal;
+use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::Result;
 use crate::ops::masked_lm;
@@ -59,7 +60,7 @@ impl Personal {
             graph: &self.wired.graph,
             config,
             threads: self.threads(),
-            longest: self.texts.encoder.max_len(),
+            longest: self.texts.encoder.max_len() * if self.pooling == Pooling::Apart { 2 } else { 1 },
             data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>()
                 + vectors
                 + logits,

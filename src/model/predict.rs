@@ -215,7 +215,8 @@ impl Personal {
         Ok(all.collect())
     }
 
-    /// The pooled vectors `[hidden]` of many texts: sentence embeddings. Empty where every token has its own.
+    /// The pooled vectors of many texts, each `[hidden]`: sentence embeddings. Empty where every token has its own, and of
+    /// pairs, `[2 hidden]`, where the model compares two texts.
     pub fn embed_all(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
         let texts = self.encode_texts(examples)?;
         Ok(self.forward(texts.iter().map(|(text, _)| text))?.into_iter().map(|(_, pooled)| pooled).collect())

@@ -5,6 +5,7 @@
 //! longer change.
 
 use super::{Personal, shared};
+use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
@@ -40,6 +41,9 @@ impl Personal {
         config: &TrainConfig,
         mut on_progress: impl FnMut(Progress) -> ControlFlow<()> + Send,
     ) -> Result<Report> {
+        if self.pooling == Pooling::Apart {
+            return Err(Error::Config("setfit compares whole examples: pool cls or mean".into()));
+        }
         if self.task.kind() != Kind::Classify || config.terms == Terms::none() {
             return Err(Error::Config("setfit is for classify, with biases to train".into()));
         }
@@ -142,7 +146,7 @@ mod tests {
     #[test]
     fn every_example_meets_friends_and_others() {
         let labels = [0, 1, 0, 2, 1, 0];
-        let texts: Vec<Encoded> = (0..6).map(|i| Encoded { ids: vec![i], types: vec![0] }).collect();
+        let texts: Vec<Encoded> = (0..6).map(|i| Encoded::plain(vec![i])).collect();
         let pairs = pairs(&texts, &labels, 3);
         let of = |text: &Encoded| text.ids[0] as usize;
         for (i, label) in labels.iter().enumerate() {

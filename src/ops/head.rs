@@ -7,8 +7,8 @@ use super::dropout::Dropout;
 use super::{Numerics, ndarray::*, pad};
 use crate::kernels::Strided;
 
-/// Shapes: `p: [rows, hidden]`, `keys: [texts]` (dropout), `offsets: [texts + 1]` where the rows of each text begin (one a
-/// text, or its tokens), `w: [labels, hidden]`, `b: [labels]`, `y: [rows, labels]`.
+/// Shapes: `p: [rows, features]`, `keys: [examples]` (dropout), `offsets: [examples + 1]` where the rows of each example begin
+/// (one, or its tokens), `w: [labels, features]`, `b: [labels]`, `y: [rows, labels]`.
 pub fn forward(
     p: ArrayView2<f32>,
     dropout: Dropout,
@@ -26,7 +26,7 @@ pub fn forward(
     }
 }
 
-/// Shapes as in [`forward`]; `d_p: [rows, hidden]`.
+/// Shapes as in [`forward`]; `d_p: [rows, features]`.
 pub fn backward(
     num: &Numerics,
     d_y: ArrayView2<f32>,
@@ -40,8 +40,8 @@ pub fn backward(
     dropout.apply_rows(keys, offsets, hidden, d_p.as_slice_mut().expect("row-major tensor"));
 }
 
-/// The gradients of the parameters, `d_w: [labels, hidden]` and `d_b: [labels]`, from whole batches `d_y: [rows,
-/// labels]` and `p: [rows, hidden]`: the sums run over the texts in their order, so they are for once, not by text.
+/// The gradients of the parameters, `d_w: [labels, features]` and `d_b: [labels]`, from whole batches `d_y: [rows,
+/// labels]` and `p: [rows, features]`: the sums run over the texts in their order, so they are for once, not by text.
 pub fn parameters(
     num: &Numerics,
     d_y: ArrayView2<f32>,

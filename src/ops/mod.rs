@@ -18,6 +18,7 @@
 
 pub mod add_norm;
 pub mod attention;
+pub mod compare;
 pub mod dropout;
 pub mod embed;
 pub mod head;

@@ -1,14 +1,15 @@
-//! From the tokens' vectors to what the head reads: one vector a text, or for tags each token's own.
+//! From the tokens' vectors to what the head reads: one vector a text or a pair, or for tags each token's own.
 //!
 //! `tokens`: `p = h`.
 //! `mean`: `p = 1/T Σ_t h_t`; backward `d_h_t = d_p / T`.
+//! `apart`: of each pair of texts `p = compare(mean, mean)` ([`super::compare`]); the two means are saved.
 //! `first`: `p = h_0`, the text's first token; backward `d_h_0 = d_p`, zero for the other tokens.
 //! `cls`: `p = f(z)`, `z = h_0 W_pᵀ + b_p`, `h_0` the text's first token; backward `d_z = d_p f'(z)`,
 //! `d_b = Σ d_z`, `d_h_0 = d_z W_p`, zero for the other tokens. `f` is the family's: of tanh the derivative is `1 − p²`,
 //! of ReLU 1 where `p > 0`, so nothing is saved but the output itself; of GELU the derivative is.
 
 use super::linear::reference_gelu;
-use super::{Numerics, ndarray::*, pad};
+use super::{Numerics, compare, ndarray::*, pad};
 use crate::config::{Activation, Gelu};
 use crate::kernels::Strided;
 use crate::quant::QMatrix;
@@ -23,6 +24,8 @@ pub enum Pooler {
     Tokens,
     /// Mean over a text's tokens.
     Mean,
+    /// Means over the tokens of two texts that follow one another, compared; `p` has half as many rows as there are texts.
+    Apart,
     /// First token.
     First,
     /// First token through dense and an activation.
@@ -49,7 +52,7 @@ impl Pooler {
 
     /// Whether the backward needs more than the output.
     pub fn saves(&self) -> bool {
-        matches!(self, Pooler::Cls(_, Activation::Gelu))
+        matches!(self, Pooler::Apart | Pooler::Cls(_, Activation::Gelu))
     }
 }
 
@@ -88,8 +91,9 @@ impl Dense {
     }
 }
 
-/// Shapes: `h: [rows, hidden]`, `offsets: [batch + 1]`, `b: [hidden]` (`cls` only), `p: [batch, hidden]`, or `[rows,
-/// hidden]` of each token; `slope: [batch, hidden]`, where [`Pooler::saves`] and there is a backward to come.
+/// Shapes: `h: [rows, hidden]`, `offsets: [batch + 1]`, `b: [hidden]` (`cls` only), `p: [batch, hidden]`, `[rows,
+/// hidden]` of each token, or `[batch / 2, 2 hidden]` of each pair; `kept: [batch, hidden]`, where [`Pooler::saves`] and
+/// there is a backward to come.
 pub fn forward(
     num: &Numerics,
     pooler: &Pooler,
@@ -97,19 +101,17 @@ pub fn forward(
     offsets: &[i32],
     b: &[f32],
     mut p: ArrayViewMut2<f32>,
-    slope: Option<&mut [f32]>,
+    kept: Option<&mut [f32]>,
 ) {
     match pooler {
         Pooler::Tokens => p.assign(&h),
-        Pooler::Mean => {
-            for (o, mut p) in offsets.windows(2).zip(p.rows_mut()) {
-                let p = p.as_slice_mut().expect("row-major tensor");
-                p.fill(0.0);
-                for t in o[0] as usize..o[1] as usize {
-                    p.iter_mut().zip(h.row(t)).for_each(|(p, h)| *p += h);
-                }
-                let inv = 1.0 / (o[1] - o[0]) as f32;
-                p.iter_mut().for_each(|p| *p *= inv);
+        Pooler::Mean => means(h, offsets, p),
+        Pooler::Apart => {
+            let mut pairs = Array2::zeros((offsets.len() - 1, h.ncols()));
+            means(h, offsets, pairs.view_mut());
+            compare::forward(pairs.view(), p);
+            if let Some(kept) = kept {
+                kept.copy_from_slice(pairs.as_slice().expect("row-major tensor"));
             }
         }
         Pooler::First => p.assign(&first_tokens(h, offsets)),
@@ -128,7 +130,7 @@ pub fn forward(
                 (Activation::Gelu, _) => {
                     let gelu = |z: &f32| reference_gelu(Gelu::Erf, f64::from(*z));
                     p.iter_mut().zip(z).for_each(|(p, z)| *p = gelu(z).0 as f32);
-                    if let Some(slope) = slope {
+                    if let Some(slope) = kept {
                         slope.iter_mut().zip(z).for_each(|(s, z)| *s = gelu(z).1 as f32);
                     }
                 }
@@ -137,14 +139,14 @@ pub fn forward(
     }
 }
 
-/// Shapes as in [`forward`]; `p` is the forward's output, `slope` what it saved; `d_b: [batch, hidden]` the gradient of the bias by text;
+/// Shapes as in [`forward`]; `p` is the forward's output, `kept` what it saved; `d_b: [batch, hidden]` the gradient of the bias by text;
 /// `d_h` is `None` where nothing below is trained.
 #[allow(clippy::too_many_arguments)]
 pub fn backward(
     num: &Numerics,
     pooler: &Pooler,
     d_p: ArrayView2<f32>,
-    (p, slope): (ArrayView2<f32>, &[f32]),
+    (p, kept): (ArrayView2<f32>, &[f32]),
     offsets: &[i32],
     d_b: Option<&mut [f32]>,
     d_h: Option<ArrayViewMut2<f32>>,
@@ -156,13 +158,15 @@ pub fn backward(
             }
         }
         Pooler::Mean => {
-            let Some(mut d_h) = d_h else { return };
-            for (o, d_p) in offsets.windows(2).zip(d_p.rows()) {
-                let inv = 1.0 / (o[1] - o[0]) as f32;
-                for t in o[0] as usize..o[1] as usize {
-                    d_h.row_mut(t).zip_mut_with(&d_p, |h, p| *h = p * inv);
-                }
+            if let Some(d_h) = d_h {
+                to_all_tokens(d_p, offsets, d_h);
             }
+        }
+        Pooler::Apart => {
+            let Some(d_h) = d_h else { return };
+            let pairs =
+                ArrayView2::from_shape((offsets.len() - 1, d_h.ncols()), kept).expect("as it was kept");
+            to_all_tokens(compare::backward(pairs, d_p).view(), offsets, d_h);
         }
         Pooler::First => {
             if let Some(d_h) = d_h {
@@ -174,13 +178,36 @@ pub fn backward(
             match activation {
                 Activation::Tanh => d_z.zip_mut_with(&p, |d, p| *d *= 1.0 - p * p),
                 Activation::Relu => d_z.zip_mut_with(&p, |d, p| *d *= f32::from(*p > 0.0)),
-                Activation::Gelu => d_z.iter_mut().zip(slope).for_each(|(d, s)| *d *= s),
+                Activation::Gelu => d_z.iter_mut().zip(kept).for_each(|(d, s)| *d *= s),
             }
             if let Some(d_b) = d_b {
                 d_b.copy_from_slice(d_z.as_slice().expect("row-major tensor"));
             }
             let Some(d_h) = d_h else { return };
             to_first_tokens(dense.backward(num, &d_z).view(), offsets, d_h);
+        }
+    }
+}
+
+/// `p: [batch, hidden]`.
+fn means(h: ArrayView2<f32>, offsets: &[i32], mut p: ArrayViewMut2<f32>) {
+    for (o, mut p) in offsets.windows(2).zip(p.rows_mut()) {
+        let p = p.as_slice_mut().expect("row-major tensor");
+        p.fill(0.0);
+        for t in o[0] as usize..o[1] as usize {
+            p.iter_mut().zip(h.row(t)).for_each(|(p, h)| *p += h);
+        }
+        let inv = 1.0 / (o[1] - o[0]) as f32;
+        p.iter_mut().for_each(|p| *p *= inv);
+    }
+}
+
+/// `d_p: [batch, hidden]`.
+fn to_all_tokens(d_p: ArrayView2<f32>, offsets: &[i32], mut d_h: ArrayViewMut2<f32>) {
+    for (o, d_p) in offsets.windows(2).zip(d_p.rows()) {
+        let inv = 1.0 / (o[1] - o[0]) as f32;
+        for t in o[0] as usize..o[1] as usize {
+            d_h.row_mut(t).zip_mut_with(&d_p, |h, p| *h = p * inv);
         }
     }
 }

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn rows_of_a_span() {
-        let window = Window { text: Encoded { ids: vec![], types: vec![] }, places: places() };
+        let window = Window { text: Encoded::plain(vec![]), places: places() };
         for (span, rows_of) in
             [(0..2, (3, 3)), (3..8, (4, 5)), (1..4, (3, 4)), (3..9, (0, 0)), (4..5, (4, 4))]
         {

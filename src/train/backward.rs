@@ -259,13 +259,13 @@ pub(crate) fn backward(
     }
     // logits = drop(pooled) Wᵀ + b
     let mut d_pooled = Array2::zeros(f.pooled.raw_dim());
-    let texts = (batch.keys(), &graph.head_offsets(batch)[..]);
+    let (keys, rows) = graph.head_rows(batch);
     let (num, d_y) = (graph.numerics(), d_logits.view());
-    head::backward(num, d_y, h.dropout, texts, h.weight_of(theta), d_pooled.view_mut());
+    head::backward(num, d_y, h.dropout, (&keys, &rows), h.weight_of(theta), d_pooled.view_mut());
     backward_pooled(graph, selection, f, batch, d_pooled.view(), work, grad);
 }
 
-/// The same from the gradient of the pooled vectors on, `d_pooled: [batch, hidden]`.
+/// The same from the gradient of the pooled vectors on, `d_pooled: [examples, features]`.
 pub(crate) fn backward_pooled(
     graph: &Graph,
     selection: &Selection,
@@ -276,7 +276,7 @@ pub(crate) fn backward_pooled(
     grad: &mut ExactSum,
 ) {
     let (num, layout, all) = (graph.numerics(), graph.layout(), batch.offsets());
-    let (hidden, texts) = (f.pooled.ncols(), batch.len());
+    let (hidden, texts) = (graph.hidden(), batch.len());
     // Where the last layer is of first tokens, so are its gradients, down to its attention.
     let first: Vec<i32> = (0..).take(texts + 1).collect();
     let offsets = if graph.top.is_some() { &first[..] } else { all };
@@ -297,7 +297,7 @@ pub(crate) fn backward_pooled(
         let d_b = walk.by_text(hidden);
         let view = ArrayViewMut2::from_shape((rows, hidden), d_x).expect("its shape");
         let below = (lowest < selection.pooler_depth()).then_some(view);
-        let kept = (f.pooled.view(), f.slope.as_ref().map_or(&[][..], saved_vector));
+        let kept = (f.pooled.view(), f.kept.as_ref().map_or(&[][..], saved_vector));
         pooler::backward(num, &p.pooler, d_pooled, kept, offsets, Some(d_b), below);
         if wanted {
             walk.add(p.bias.clone(), 0, hidden);

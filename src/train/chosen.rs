@@ -1,6 +1,7 @@
 //! What a run without settings chooses by its examples, on the command line and in the C library alike.
 
-use super::TrainConfig;
+use super::{Head, TrainConfig};
+use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::task::{Kind, Task};
 use std::path::Path;
@@ -11,6 +12,8 @@ const HOLD_OUT: f64 = 0.1;
 const HOLD_OUT_FROM: usize = 200;
 /// Pairs a step where the texts of a batch are compared with one another, so that it decides more than how large a step is.
 const PAIRS: usize = 16;
+/// Peak learning rate where the texts of a pair are read apart.
+const APART_LR: f64 = 1e-3;
 
 /// Passes over so many examples that give both the few and the many enough steps.
 pub fn epochs_for(examples: usize) -> usize {
@@ -34,21 +37,44 @@ pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
     examples < 10 * labels
 }
 
-impl TrainConfig {
-    /// Epochs, batch and learning rate for so many examples of `labels` labels; 0 where there are none. `by_pairs`: the
-    /// texts of a batch are compared with one another, as contrastive and the SetFit recipe do.
-    pub fn chosen(examples: usize, labels: usize, by_pairs: bool) -> TrainConfig {
-        TrainConfig {
-            epochs: epochs_for(examples),
-            lr: lr_for(examples, labels),
-            batch: if by_pairs { PAIRS } else { batch_for(examples) },
-            ..TrainConfig::default()
+/// How a run goes through its examples, which decides what is chosen for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// Each by itself.
+    Single,
+    /// The texts of a batch are compared with one another, as contrastive and the SetFit recipe do.
+    Batches,
+    /// Each is a pair whose texts are read apart ([`Pooling::Apart`]).
+    Apart,
+}
+
+impl Course {
+    /// Of a task and how its texts become vectors.
+    pub fn of(task: &Task, pooling: Pooling) -> Course {
+        match (task, pooling) {
+            (Task::Contrastive, _) => Course::Batches,
+            (_, Pooling::Apart) => Course::Apart,
+            _ => Course::Single,
         }
     }
+}
 
-    /// The same for a task.
-    pub fn chosen_for(task: &Task, examples: usize) -> TrainConfig {
-        TrainConfig::chosen(examples, task.labels().len(), task.kind() == Kind::Contrastive)
+impl TrainConfig {
+    /// Epochs, batch, learning rate and where the head begins, for so many examples of `labels` labels; 0 where there are
+    /// none.
+    pub fn chosen(examples: usize, labels: usize, course: Course) -> TrainConfig {
+        let chosen = TrainConfig {
+            epochs: epochs_for(examples),
+            lr: lr_for(examples, labels),
+            batch: batch_for(examples),
+            ..TrainConfig::default()
+        };
+        match course {
+            Course::Single => chosen,
+            Course::Batches => TrainConfig { batch: PAIRS, ..chosen },
+            // A head above frozen texts compares them well already: smaller steps from there lose less of it.
+            Course::Apart => TrainConfig { lr: APART_LR, head: Head::Fitted, ..chosen },
+        }
     }
 }
 
@@ -109,12 +135,17 @@ mod tests {
     }
 
     #[test]
-    fn pairs_have_their_own_batch() {
-        assert_eq!(TrainConfig::chosen_for(&Task::Contrastive, 100).batch, PAIRS);
-        let few = TrainConfig::chosen_for(&Task::classify(["a", "b", "c"]), 29);
-        assert_eq!((few.batch, few.epochs, few.lr), (4, 20, 6e-3));
-        let more = TrainConfig::chosen_for(&Task::classify(["a", "b", "c"]), 1000);
-        assert_eq!((more.batch, more.epochs, more.lr), (8, 4, 3e-3));
-        assert_eq!(TrainConfig::chosen_for(&Task::Regress, 5).lr, 3e-3);
+    fn each_course_has_its_own_choice() {
+        let of = |examples, labels, course| {
+            let chosen = TrainConfig::chosen(examples, labels, course);
+            (chosen.batch, chosen.epochs, chosen.lr, chosen.head)
+        };
+        assert_eq!(of(29, 3, Course::Single), (4, 20, 6e-3, Head::Random));
+        assert_eq!(of(1000, 3, Course::Single), (8, 4, 3e-3, Head::Random));
+        assert_eq!(of(5, 0, Course::Single).2, 3e-3);
+        assert_eq!(of(100, 0, Course::Batches), (PAIRS, 20, 3e-3, Head::Random));
+        assert_eq!(of(29, 3, Course::Apart), (4, 20, 1e-3, Head::Fitted));
+        assert_eq!(Course::of(&Task::Regress, Pooling::Apart), Course::Apart);
+        assert_eq!(Course::of(&Task::Contrastive, Pooling::Mean), Course::Batches);
     }
 }

@@ -16,7 +16,7 @@ use tract_core::prelude::tract_ndarray::{Array2, s};
 /// Most rows of [`features`], or a few more.
 pub(crate) const FEATURE_ROWS: usize = 2048;
 
-/// Logits `[labels]` and pooled vector `[hidden]` of one text; where the head reads every token, logits `[tokens, labels]`
+/// Logits `[labels]` and pooled vector `[features]` of one example; where the head reads every token, logits `[tokens, labels]`
 /// and no vector.
 pub type Output = (Vec<f32>, Vec<f32>);
 
@@ -49,7 +49,7 @@ pub(super) fn forward_cut(
                 graph.forward_above(split, &batch, &x, theta)?
             }
         };
-        let offsets = graph.head_offsets(&batch);
+        let (_, offsets) = graph.head_rows(&batch);
         let rows = offsets.windows(2).map(|o| {
             let (logits, pooled) = (logits.slice(s![o[0]..o[1], ..]), pooled.slice(s![o[0]..o[1], ..]));
             let pooled = if graph.reads_tokens() { vec![] } else { pooled.iter().copied().collect() };
@@ -70,7 +70,7 @@ pub(super) fn can_be_fitted(target: &Target) -> bool {
 }
 
 /// What the head reads of some of the texts, evenly over all: one row for each text, or for each token that has a label,
-/// `[rows, hidden]`, and the target of each row.
+/// `[rows, features]`, and the target of each row.
 pub(super) fn features(
     graph: &Graph,
     theta: &[f32],
@@ -86,7 +86,7 @@ pub(super) fn features(
         let batch = Batch::new(some.iter().map(|d| &d.text), None);
         let (_, pooled) = graph.forward(&batch, theta)?;
         let (mut x, mut targets) = (Vec::new(), Vec::new());
-        for (d, o) in some.iter().zip(graph.head_offsets(&batch).windows(2)) {
+        for (d, o) in some.iter().zip(graph.head_rows(&batch).1.windows(2)) {
             match &d.target {
                 Target::Tags(tags) => {
                     for (row, tag) in tags {
@@ -104,7 +104,7 @@ pub(super) fn features(
     })?;
     let (x, targets): (Vec<Vec<f32>>, Vec<Vec<Target>>) = results.into_iter().unzip();
     let targets = targets.concat();
-    let x = Array2::from_shape_vec((targets.len(), graph.hidden()), x.concat());
+    let x = Array2::from_shape_vec((targets.len(), graph.features()), x.concat());
     Ok((x.map_err(|e| Error::Internal(e.to_string()))?, targets))
 }
 

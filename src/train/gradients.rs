@@ -114,7 +114,7 @@ impl<'g> Gradients<'g> {
             let known = known.map(|(cache, indices)| (cache, &indices[part.clone()]));
             let forward = self.forward(&encoded, &texts, known, theta)?;
             let targets = batch[part].iter().map(|d| &d.target);
-            let rows = self.graph.head_offsets(&texts);
+            let (_, rows) = self.graph.head_rows(&texts);
             let (loss, d_logits) = loss::loss(forward.logits.view(), &rows, targets, weights, total);
             let (logits, pooled) = (forward.logits.clone(), forward.pooled.clone());
             let (mut work, mut sum) = self.take_idle(theta.len());
@@ -143,10 +143,10 @@ impl<'g> Gradients<'g> {
     fn of_head(&self, d_y: &[ArrayView2<f32>], p: &[ArrayView2<f32>], batch: &Batch, grad: &mut [f32]) {
         let whole = |parts| concatenate(Axis(0), parts).expect("parts of one width");
         let (d_y, p, h) = (whole(d_y), whole(p), &self.graph.head);
-        let texts = (batch.keys(), &self.graph.head_offsets(batch)[..]);
+        let (keys, rows) = self.graph.head_rows(batch);
         let [d_w, d_b] =
             grad.get_disjoint_mut([h.weight.clone(), h.bias.clone()]).expect("the layout has both apart");
-        head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, texts, d_w, d_b);
+        head::parameters(self.graph.numerics(), d_y.view(), p.view(), h.dropout, (&keys, &rows), d_w, d_b);
     }
 
     /// A training forward of `texts`, joined in `batch`.
@@ -166,7 +166,7 @@ impl<'g> Gradients<'g> {
         }
     }
 
-    /// The pooled vectors of `texts`, joined in `batch`: `[texts, hidden]`.
+    /// The pooled vectors of `texts`, joined in `batch`: `[texts, features]`.
     pub(super) fn pooled(
         &self,
         texts: &[&Encoded],

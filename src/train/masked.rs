@@ -36,7 +36,7 @@ impl Hidden {
                 Target::Tags(words) => (d.text.ids.clone(), words.clone()),
                 other => return Err(Error::Config(format!("a masked-LM head cannot learn from {other:?}"))),
             };
-            hidden.texts.push(Encoded { ids, types: d.text.types.clone() });
+            hidden.texts.push(Encoded { ids, ..d.text.clone() });
             hidden.words.push(words);
         }
         Ok(hidden)

@@ -101,7 +101,7 @@ impl std::fmt::Display for Prediction {
 /// | attention: a group of heads `w` wide of a text of `t` tokens | `4t·(5w + 2t + 3w)` | threads |
 /// | gradient, two moments, best epoch | `4P · 4` | 1 |
 /// | exact sums, and theta as an input | `8P + 4P` | lanes + 1 |
-/// | features that a head is fitted to, and squares of them | `8h · rows + 16h²` | 1 |
+/// | features that a head is fitted to, `f` of them, and squares of them | `8f · rows + 16f²` | 1 |
 /// | data, program, what the process holds already | as told | 1 |
 ///
 /// Checked against `VmHWM` by `examples/measure.rs --memory` and `tests/cli/memory.rs`.
@@ -127,7 +127,8 @@ pub fn predict(s: &Setting, cut: Cut) -> Result<Prediction> {
 
     // A head is fitted before the first step: the features, twice while they are gathered, and two squares in f64. The heap
     // does not always give back what they took.
-    let fitting = if s.fitted_rows > 0 { 16 * h * h + 8 * h * s.fitted_rows } else { 0 };
+    let read = s.graph.features();
+    let fitting = if s.fitted_rows > 0 { 16 * read * read + 8 * read * s.fitted_rows } else { 0 };
 
     let widest = i.max(3 * h);
     let group = c.head_dim().next_multiple_of(64).min(h.next_multiple_of(64));

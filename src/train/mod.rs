@@ -21,7 +21,7 @@ mod run;
 pub mod step;
 
 pub use checkpoint::Checkpoints;
-pub use chosen::{batch_for, epochs_for, has_few_of_a_label, hold_out, lr_for};
+pub use chosen::{Course, batch_for, epochs_for, has_few_of_a_label, hold_out, lr_for};
 pub(crate) use evaluate::{FEATURE_ROWS, largest};
 pub use evaluate::{Output, evaluate, forward_all};
 pub use held_out::{HeldOut, Interval};
@@ -218,17 +218,27 @@ pub(crate) fn fit_head(
     if graph.mlm_head().is_some() {
         return Ok(Some(theta.to_vec()));
     }
-    if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
-        return Ok(None);
-    }
-    let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
-    let (x, targets) = evaluate::features(graph, theta, data, cut)?;
-    Ok(ridge::fit(x, &targets, graph.labels()).map(|fit| {
+    Ok(fit(graph, theta, data, config)?.map(|fit| {
         let mut alone = theta.to_vec();
         alone[graph.layout().head_weight()].copy_from_slice(&fit.weight);
         alone[graph.layout().head_bias()].copy_from_slice(&fit.bias);
         alone
     }))
+}
+
+/// A head fitted to what the encoder gives of these texts. `None` where none can be fitted.
+pub(crate) fn fit(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+    config: &TrainConfig,
+) -> Result<Option<ridge::Fit>> {
+    if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
+        return Ok(None);
+    }
+    let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
+    let (x, targets) = evaluate::features(graph, theta, data, cut)?;
+    Ok(ridge::fit(x, &targets, graph.labels()))
 }
 
 /// What a run tells while it goes.

@@ -25,6 +25,8 @@ pub struct Fit {
     pub weight: Vec<f32>,
     /// `[outputs]`.
     pub bias: Vec<f32>,
+    /// Mean loss of its answers to rows that it has not seen.
+    pub loss: f64,
 }
 
 /// Fits a head to features `x: [rows, hidden]` and one target a row: classes, labels or values.
@@ -68,7 +70,7 @@ pub fn fit(x: Array2<f32>, targets: &[Target], outputs: usize) -> Option<Fit> {
         let (loss, sharpness) = judged(&unseen, targets, outputs);
         Some((loss, sharpness, w))
     };
-    let (_, sharpness, w) = PENALTIES
+    let (loss, sharpness, w) = PENALTIES
         .into_iter()
         .filter_map(judge)
         .reduce(|best, next| if next.0 < best.0 { next } else { best })
@@ -82,7 +84,7 @@ pub fn fit(x: Array2<f32>, targets: &[Target], outputs: usize) -> Option<Fit> {
             bias[o] -= w * features.mean[i];
         }
     }
-    Some(Fit { weight, bias: bias.into_iter().map(|b| (sharpness * b) as f32).collect() })
+    Some(Fit { weight, bias: bias.into_iter().map(|b| (sharpness * b) as f32).collect(), loss })
 }
 
 /// The least mean loss of answers to the first rows, and the sharpness that gives it.

@@ -17,6 +17,7 @@ mod files;
 mod hidden_words;
 mod interrupt;
 mod memory;
+mod pairs;
 mod results;
 mod sameness;
 mod sandbox;

@@ -15,6 +15,10 @@
                            the loss of sentence-transformers' MultipleNegativesRankingLoss: cosines of every first with
                            every second text times 20, cross-entropy with the text's own as target. No head, no hidden
                            states; in place of logits `pooled` [8, 64]
+    tiny-bert-apart.safetensors
+                           the same pairs, each text behind its partner's first; of the means a, b over a text's tokens,
+                           scaled to length sqrt(64), the head reads [sqrt(1 + (a - b)^2) - 1, a * b]; no AdamW steps. Labels stand twice,
+                           once for each text
     tiny-bert-qa.safetensors
                            BertForQuestionAnswering: the mean of the losses of the texts, each by itself, since it counts
                            padding among the places of a start; no AdamW steps
@@ -267,6 +271,40 @@ def contrastive(tokenizer, vocab_size):
     save("mean-contrastive", "gelu", tensors, digest, names, PAIRS, float(loss), grads, exact)
 
 
+def run_apart(model, head, batch, labels):
+    model.zero_grad(set_to_none=True)
+    head.zero_grad(set_to_none=True)
+    out = model.bert(**batch, output_hidden_states=True)
+    units = torch.nn.functional.normalize(out.pooler_output, dim=1) * out.pooler_output.shape[1] ** 0.5
+    a, b = units[0::2], units[1::2]
+    logits = head(torch.cat([(1 + (a - b) ** 2).sqrt() - 1, a * b], 1))
+    loss = torch.nn.functional.cross_entropy(logits, labels)
+    loss.backward()
+    grads = {n: p.grad.clone() for n, p in model.bert.named_parameters("bert") if n.endswith(".bias")}
+    grads.update({n: p.grad.clone() for n, p in head.named_parameters("classifier")})
+    return loss.detach(), logits.detach(), out.hidden_states, grads
+
+
+def apart(tokenizer, vocab_size):
+    batch = make_batch(tokenizer, [(text, None, None) for pair in PAIRS for text in pair])
+    model = make_model(vocab_size, "gelu")
+    digest, names = fake_quantize(model)
+    model.bert.pooler = MeanPool(batch["attention_mask"])
+    head, g = torch.nn.Linear(128, CLASSES), torch.Generator().manual_seed(SEED)
+    with torch.no_grad():
+        for p in head.parameters():
+            p.copy_(0.08 * torch.randn(p.shape, generator=g))
+    labels = torch.tensor([0, 1, 2, 1])
+    loss, logits, hidden, grads = run_apart(model, head, batch, labels)
+    *_, exact = run_apart(copy.deepcopy(model).double(), copy.deepcopy(head).double(), batch, labels)
+    tensors = {"input." + k: v for k, v in batch.items()}
+    tensors.update({"input.labels": labels.repeat_interleave(2), "loss": loss.reshape(1), "logits": logits})
+    tensors.update({"head.classifier." + n: p.detach().clone() for n, p in head.named_parameters()})
+    tensors.update({f"hidden.{i}": h.detach().contiguous() for i, h in enumerate(hidden)})
+    tensors.update({"grad." + n: g.contiguous() for n, g in grads.items()})
+    save("apart", "gelu", tensors, digest, names, PAIRS, float(loss), grads, exact)
+
+
 def save(variant, activation, tensors, digest, names, texts, loss, grads, exact):
     error = max(float((g.double() - exact[n]).norm() / exact[n].norm())
                 for n, g in grads.items() if not n.endswith("key.bias"))
@@ -359,6 +397,7 @@ def main():
             tensors.update({"adamw." + n: p for n, p in after.items()})
         save(variant, activation, tensors, digest, names, TEXTS, float(out.loss), grads, exact)
     contrastive(tokenizer, len(vocab))
+    apart(tokenizer, len(vocab))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,61 @@
+//! How pairs of texts are read where nobody says: together, as one sequence, or apart and then compared.
+
+use super::{Options, Personal};
+use crate::config::Pooling;
+use crate::data::Example;
+use crate::error::Result;
+use crate::quant::Base;
+use crate::task::{Kind, Task};
+use crate::train::{self, Head, TrainConfig};
+
+/// What a head makes of pairs, by the loss of each answer by a head that has not seen it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Pairing {
+    /// Loss of a head above pairs that are read together.
+    pub together: f64,
+    /// The same of pairs that are read apart ([`Pooling::Apart`]).
+    pub apart: f64,
+}
+
+impl Pairing {
+    /// How pairs are best read.
+    pub fn pooling(self) -> Option<Pooling> {
+        (self.apart < self.together).then_some(Pooling::Apart)
+    }
+}
+
+impl Personal {
+    /// Fits a head to these examples, read in either way, and tells what it makes of them. `None` where there is nothing to
+    /// choose: `options` say how, an example is no pair or its second text empty, a task has no head that reads a pair, or one way takes more than
+    /// `memory` bytes.
+    ///
+    /// Errors: those of [`Personal::new`], and examples that do not fit the task.
+    pub fn try_pairings(
+        base: &Base,
+        task: &Task,
+        train: &[Example],
+        options: &Options,
+        memory: Option<usize>,
+    ) -> Result<Option<Pairing>> {
+        let is_asked = matches!(task.kind(), Kind::Classify | Kind::Multilabel | Kind::Regress);
+        if !is_asked
+            || options.pooling.is_some()
+            || train.iter().any(|e| e.text_b.as_deref().is_none_or(str::is_empty))
+        {
+            return Ok(None);
+        }
+        let loss = |pooling| {
+            let model = Personal::new(base, task.clone(), &Options { pooling, ..options.clone() })?;
+            let mut config = TrainConfig { head: Head::Fitted, ..TrainConfig::default() };
+            if memory.is_some() {
+                let Ok(fits) = model.memory(train, None, &config, memory) else { return Ok(None) };
+                config.cut = Some(fits.cut);
+            }
+            let data = model.in_units(train, None)?.0;
+            let fit = model.pool.install(|| train::fit(&model.wired.graph, &model.theta, &data, &config))?;
+            Ok(fit.map(|fit| fit.loss))
+        };
+        let (together, apart) = (loss(None)?, loss(Some(Pooling::Apart))?);
+        Ok(together.zip(apart).map(|(together, apart)| Pairing { together, apart }))
+    }
+}
