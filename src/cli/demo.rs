@@ -1,5 +1,6 @@
 //! `trimtab demo`: the whole way once, on a data set that ships with the project.
 
+use super::board::Board;
 use super::{print, progress, pull, terminal};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
@@ -141,7 +142,9 @@ fn train_once(
     dev: &[Example],
     config: &TrainConfig,
 ) -> Result<Report> {
-    let report = progress::watched(config.epochs, |watch| model.train(train_data, Some(dev), config, watch))?;
+    let report = progress::watched(config.epochs, Some(Board::new()), |watch| {
+        model.train(train_data, Some(dev), config, watch)
+    })?;
     match report.interrupted {
         true => Err(Error::Interrupted("the demo was not finished".into())),
         false => Ok(report),

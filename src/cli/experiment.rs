@@ -124,7 +124,9 @@ pub fn run(args: Args) -> Result<()> {
     let mut done = 0;
     'rows: for (row, setup) in setups.iter().enumerate() {
         for seed in 0..args.seeds {
-            let Some(run) = progress::watched_quietly(|watch| lab.run(setup, seed, watch))? else {
+            let Some(run) =
+                progress::watched_quietly(args.settings.board(), |watch| lab.run(setup, seed, watch))?
+            else {
                 break 'rows;
             };
             done += 1;

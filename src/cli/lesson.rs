@@ -1,5 +1,6 @@
 //! What `train` and `experiment` have in common: what is learned from, and how.
 
+use super::board::Board;
 use super::{args, terminal};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
@@ -113,6 +114,10 @@ pub struct Settings {
     /// again each time. Results do not depend on it
     #[arg(long, default_value = "256MiB", value_name = "SIZE", value_parser = parse_size)]
     prefix_cache: usize,
+    /// Go on at full speed on a machine that is too hot or short of memory; without, a run then rests up to half of the time
+    /// (where Linux tells)
+    #[arg(long)]
+    never_rest: bool,
     #[command(flatten)]
     run: args::Run,
 }
@@ -150,6 +155,11 @@ impl Settings {
             return Err(Error::Config(format!("--keep: {task} has no {name}; it has {known}, loss")));
         }
         Ok(())
+    }
+
+    /// What has a run rest.
+    pub fn board(&self) -> Option<Board> {
+        (!self.never_rest).then(Board::new)
     }
 
     fn criterion(&self) -> Criterion {

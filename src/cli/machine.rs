@@ -88,7 +88,7 @@ pub fn throttling(bits: u32) -> String {
 }
 
 /// A small file's text, without the zero that ends strings of a device tree.
-fn text(root: &Path, path: &str) -> Option<String> {
+pub(super) fn text(root: &Path, path: &str) -> Option<String> {
     let bytes = std::fs::read(root.join(path)).ok()?;
     let text = String::from_utf8_lossy(&bytes).trim_end_matches(['\0', '\n', ' ']).to_owned();
     (!text.is_empty()).then_some(text)
@@ -189,7 +189,7 @@ fn sensors(root: &Path) -> Vec<Sensor> {
 }
 
 /// A Raspberry Pi's firmware tells in a file or, on other kernels, by a program of the system's.
-fn throttled(root: &Path) -> Option<u32> {
+pub(super) fn throttled(root: &Path) -> Option<u32> {
     let hex = |text: &str| u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok();
     if let Some(bits) = text(root, "sys/devices/platform/soc/soc:firmware/get_throttled") {
         return hex(&bits);
@@ -202,11 +202,11 @@ fn throttled(root: &Path) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A directory with files in the places of a system's.
-    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+    pub fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let path = dir.path().join(path);

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod board;
 mod demo;
 mod embed;
 mod eval;

@@ -1,5 +1,6 @@
 //! A training run as it goes: a bar on a terminal, lines everywhere.
 
+use super::board::Board;
 use super::terminal;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -11,9 +12,14 @@ use trimtab::train::{Epoch, Progress, Report};
 /// Who is told how a run goes.
 pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 
-/// Runs with a bar on a terminal, and a line for the head alone and for each epoch everywhere; Ctrl-C ends it.
-pub fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Result<Report> {
-    with_bar(run, |bar, p| match p {
+/// Runs with a bar on a terminal, and a line for the head alone and for each epoch everywhere; Ctrl-C ends it, and `board`
+/// has it rest.
+pub fn watched(
+    epochs: usize,
+    board: Option<Board>,
+    run: impl FnOnce(Watch) -> Result<Report>,
+) -> Result<Report> {
+    with_bar(board, run, |bar, p| match p {
         Progress::Note(text) => terminal::line(bar, text),
         Progress::Begin(None) => {}
         Progress::Begin(Some(m)) => {
@@ -26,11 +32,12 @@ pub fn watched(epochs: usize, run: impl FnOnce(Watch) -> Result<Report>) -> Resu
 }
 
 /// The same without lines, for one run of many.
-pub fn watched_quietly<T>(run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
-    with_bar(run, |_, _| {})
+pub fn watched_quietly<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+    with_bar(board, run, |_, _| {})
 }
 
 fn with_bar<T>(
+    mut board: Option<Board>,
     run: impl FnOnce(Watch) -> Result<T>,
     tell: impl Fn(&ProgressBar, &Progress) + Sync,
 ) -> Result<T> {
@@ -47,6 +54,9 @@ fn with_bar<T>(
             bar.set_position(done as u64);
             let rate = texts_done as f64 / start.elapsed().as_secs_f64();
             bar.set_message(format!("loss {s:.3}, {rate:.0} examples/s"));
+            if let Some(board) = &mut board {
+                board.rest(|why| terminal::line(&bar, &format!("note: {why}")), terminal::interrupted);
+            }
         }
         tell(&bar, &p);
         if terminal::interrupted() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }

@@ -183,11 +183,14 @@ pub fn run(args: Args) -> Result<()> {
         terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), labels, course)));
     }
     let previous = verdict::previous(&base, &args.out, &model, &options);
+    let board = args.settings.board();
     let result = match args.setfit {
-        true => progress::watched(1, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch)),
-        false => {
-            progress::watched(config.epochs, |watch| model.train(&train, dev.as_deref(), &config, watch))
+        true => {
+            progress::watched(1, board, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch))
         }
+        false => progress::watched(config.epochs, board, |watch| {
+            model.train(&train, dev.as_deref(), &config, watch)
+        }),
     };
     let verdict = dev.as_deref().map(|dev| Verdict::of(&model, previous.as_ref(), dev)).transpose()?;
     let save = |model: &Personal| verdict::save(model, &args.out, args.half, verdict.as_ref(), args.force);
