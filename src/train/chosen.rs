@@ -10,6 +10,9 @@ use std::path::Path;
 const HOLD_OUT: f64 = 0.1;
 /// Fewest examples of which some are set aside unasked: the score of less than 20 would say little.
 const HOLD_OUT_FROM: usize = 200;
+/// So many examples that a head fitted to them is a good start, and the peak learning rate from there.
+const MANY: usize = 2000;
+const MANY_LR: f64 = 2e-3;
 /// Pairs a step where the texts of a batch are compared with one another, so that it decides more than how large a step is.
 const PAIRS: usize = 16;
 /// Peak learning rate where the texts of a pair are read apart.
@@ -42,6 +45,8 @@ pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
 pub enum Course {
     /// Each by itself.
     Single,
+    /// Each token by itself.
+    Tokens,
     /// The texts of a batch are compared with one another, as contrastive and the SetFit recipe do.
     Batches,
     /// Each is a pair whose texts are read apart ([`Pooling::Apart`]).
@@ -51,9 +56,10 @@ pub enum Course {
 impl Course {
     /// Of a task and how its texts become vectors.
     pub fn of(task: &Task, pooling: Pooling) -> Course {
-        match (task, pooling) {
-            (Task::Contrastive, _) => Course::Batches,
-            (_, Pooling::Apart) => Course::Apart,
+        match task.kind() {
+            Kind::Contrastive => Course::Batches,
+            kind if kind.reads_tokens() => Course::Tokens,
+            _ if pooling == Pooling::Apart => Course::Apart,
             _ => Course::Single,
         }
     }
@@ -69,11 +75,14 @@ impl TrainConfig {
             batch: batch_for(examples),
             ..TrainConfig::default()
         };
+        let fitted = |lr| TrainConfig { lr, head: Head::Fitted, ..chosen.clone() };
+        let are_many = examples >= MANY && !has_few_of_a_label(examples, labels);
         match course {
-            Course::Single => chosen,
+            Course::Single if are_many => fitted(MANY_LR),
+            Course::Single | Course::Tokens => chosen,
             Course::Batches => TrainConfig { batch: PAIRS, ..chosen },
             // A head above frozen texts compares them well already: smaller steps from there lose less of it.
-            Course::Apart => TrainConfig { lr: APART_LR, head: Head::Fitted, ..chosen },
+            Course::Apart => fitted(APART_LR),
         }
     }
 }
@@ -142,10 +151,15 @@ mod tests {
         };
         assert_eq!(of(29, 3, Course::Single), (4, 20, 6e-3, Head::Random));
         assert_eq!(of(1000, 3, Course::Single), (8, 4, 3e-3, Head::Random));
+        assert_eq!(of(2000, 3, Course::Single), (12, 3, 2e-3, Head::Fitted));
+        assert_eq!(of(2000, 300, Course::Single).2, 6e-3);
+        assert_eq!(of(5000, 9, Course::Tokens).2, 3e-3);
         assert_eq!(of(5, 0, Course::Single).2, 3e-3);
         assert_eq!(of(100, 0, Course::Batches), (PAIRS, 20, 3e-3, Head::Random));
+        assert_eq!(of(5000, 0, Course::Batches), (PAIRS, 3, 3e-3, Head::Random));
         assert_eq!(of(29, 3, Course::Apart), (4, 20, 1e-3, Head::Fitted));
         assert_eq!(Course::of(&Task::Regress, Pooling::Apart), Course::Apart);
         assert_eq!(Course::of(&Task::Contrastive, Pooling::Mean), Course::Batches);
+        assert_eq!(Course::of(&Task::Qa, Pooling::Mean), Course::Tokens);
     }
 }
