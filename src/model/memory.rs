@@ -30,6 +30,7 @@ impl Personal {
             match self.task {
                 Task::Qa => 32 * ((a + b) / 4 + 8) + a + b + 320,
                 Task::Contrastive => encoded(a) + encoded(b),
+                _ if self.pooling == Pooling::Apart => encoded(a) + encoded(b),
                 // All of the text, in windows, which are copied where they are scored.
                 Task::Mlm => {
                     let tokens = (a + b) / 4 + 8;

@@ -6,7 +6,7 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::quant::Base;
 use crate::task::{Kind, Task};
-use crate::train::{self, Head, TrainConfig};
+use crate::train::{self, FEATURE_ROWS, Head, TrainConfig};
 
 /// What a head makes of pairs, by the loss of each answer by a head that has not seen it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,9 +25,9 @@ impl Pairing {
 }
 
 impl Personal {
-    /// Fits a head to these examples, read in either way, and tells what it makes of them. `None` where there is nothing to
-    /// choose: `options` say how, an example is no pair or its second text empty, a task has no head that reads a pair, or one way takes more than
-    /// `memory` bytes.
+    /// Fits a head to these examples (of thousands to some), read in either way, and tells what it makes of them. `None` where
+    /// there is nothing to choose: `options` say how, an example is no pair or its second text is empty, the task has no head
+    /// that reads a pair, or one way takes more than `memory` bytes.
     ///
     /// Errors: those of [`Personal::new`], and examples that do not fit the task.
     pub fn try_pairings(
@@ -44,14 +44,17 @@ impl Personal {
         {
             return Ok(None);
         }
+        // As many as a head is fitted to, so that no more are tokenized.
+        let every = train.len().div_ceil(FEATURE_ROWS).max(1);
+        let some: Vec<Example> = train.iter().step_by(every).cloned().collect();
         let loss = |pooling| {
             let model = Personal::new(base, task.clone(), &Options { pooling, ..options.clone() })?;
             let mut config = TrainConfig { head: Head::Fitted, ..TrainConfig::default() };
             if memory.is_some() {
-                let Ok(fits) = model.memory(train, None, &config, memory) else { return Ok(None) };
+                let Ok(fits) = model.memory(&some, None, &config, memory) else { return Ok(None) };
                 config.cut = Some(fits.cut);
             }
-            let data = model.in_units(train, None)?.0;
+            let data = model.in_units(&some, None)?.0;
             let fit = model.pool.install(|| train::fit(&model.wired.graph, &model.theta, &data, &config))?;
             Ok(fit.map(|fit| fit.loss))
         };
