@@ -26,10 +26,11 @@ impl Pairing {
 
 impl Personal {
     /// Fits a head to these examples (of thousands to some), read in either way, and tells what it makes of them. `None` where
-    /// there is nothing to choose: `options` say how, an example is no pair or its second text is empty, the task has no head
-    /// that reads a pair, or one way takes more than `memory` bytes.
+    /// there is nothing to choose: `options` say how, an example is no pair or its second text is empty, or the task has no head
+    /// that reads a pair.
     ///
-    /// Errors: those of [`Personal::new`], and examples that do not fit the task.
+    /// Errors: those of [`Personal::new`]; examples that do not fit the task; less than it takes of `memory`, in bytes, on
+    /// which what is chosen does not depend.
     pub fn try_pairings(
         base: &Base,
         task: &Task,
@@ -47,14 +48,14 @@ impl Personal {
         // As many as a head is fitted to, so that no more are tokenized.
         let every = train.len().div_ceil(FEATURE_ROWS).max(1);
         let some: Vec<Example> = train.iter().step_by(every).cloned().collect();
+        let config = TrainConfig { head: Head::Fitted, ..TrainConfig::default() };
         let loss = |pooling| {
             let model = Personal::new(base, task.clone(), &Options { pooling, ..options.clone() })?;
-            let mut config = TrainConfig { head: Head::Fitted, ..TrainConfig::default() };
-            if memory.is_some() {
-                let Ok(fits) = model.memory(&some, None, &config, memory) else { return Ok(None) };
-                config.cut = Some(fits.cut);
-            }
-            let data = model.in_units(&some, None)?.0;
+            let cut = match memory {
+                Some(_) => Some(model.memory(&some, None, &config, memory)?.cut),
+                None => None,
+            };
+            let (data, config) = (model.in_units(&some, None)?.0, TrainConfig { cut, ..config.clone() });
             let fit = model.pool.install(|| train::fit(&model.wired.graph, &model.theta, &data, &config))?;
             Ok(fit.map(|fit| fit.loss))
         };
