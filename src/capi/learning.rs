@@ -6,7 +6,7 @@ use super::model::trimtab_model;
 use super::scores::trimtab_scores;
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Options, Pairing, Personal};
+use crate::model::{Options, Personal};
 use crate::task::Task;
 use crate::train::{self, Course, Progress, Report, TrainConfig};
 use std::ffi::{c_char, c_void};
@@ -260,8 +260,7 @@ impl<'a> Lesson<'a> {
             return Err(Error::Config(what.into()));
         }
         let (base, mut options) = (&model.base, model.options.clone());
-        let pairing = Personal::try_pairings(base, &task, &train, &options, wishes.memory)?;
-        options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
+        Personal::choose_pairing(base, &task, &train, &mut options, wishes.memory)?;
         let course = Course::of(&task, options.pooling.unwrap_or(base.pooling()));
         let chosen = TrainConfig::chosen(train.len(), task.labels().len(), course);
         let depth = model.base.config().layers;

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use trimtab::experiment::{self, Findings, Lab, Run, Setup};
 use trimtab::train::{Course, Head, TrainConfig};
-use trimtab::{Error, Pairing, Personal, Result, plots};
+use trimtab::{Error, Personal, Result, plots};
 
 /// Try on your data what the BitFit paper tried: which biases to train, and on how many examples
 ///
@@ -104,8 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind())?;
     let mut options = args.settings.options();
-    let pairing = Personal::try_pairings(&base, &task, &train, &options, None)?;
-    options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
+    Personal::choose_pairing(&base, &task, &train, &mut options, None)?;
     let model = Personal::new(&base, task.clone(), &options)?;
     let course = Course::of(&task, model.pooling());
     let config = |examples| args.settings.config(examples, task.labels().len(), course);

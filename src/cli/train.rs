@@ -132,9 +132,8 @@ pub fn run(args: Args) -> Result<()> {
     let mut options = args.settings.options();
     let pairing = match args.setfit {
         true => None,
-        false => Personal::try_pairings(&base, &task, &train, &options, args.memory)?,
+        false => Personal::choose_pairing(&base, &task, &train, &mut options, args.memory)?,
     };
-    options.pooling = options.pooling.or(pairing.and_then(Pairing::pooling));
     let mut model = Personal::new(&base, task, &options)?;
     let (labels, course) = match args.setfit {
         true => (0, Course::Batches),

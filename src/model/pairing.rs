@@ -18,24 +18,24 @@ pub struct Pairing {
 }
 
 impl Pairing {
-    /// How pairs are best read.
-    pub fn pooling(self) -> Option<Pooling> {
+    /// How pairs are best read, where not as the base asks for.
+    fn pooling(self) -> Option<Pooling> {
         (self.apart < self.together).then_some(Pooling::Apart)
     }
 }
 
 impl Personal {
-    /// Fits a head to these examples (of thousands to some), read in either way, and tells what it makes of them. `None` where
-    /// there is nothing to choose: `options` say how, an example is no pair or its second text is empty, or the task has no head
-    /// that reads a pair.
+    /// Chooses `options.pooling` for pairs: fits a head to these examples (of thousands to some), read in either way, and tells
+    /// what it makes of them. `None`, and `options` as they are, where there is nothing to choose: they say how, an example
+    /// is no pair or its second text is empty, or the task has no head that reads a pair.
     ///
     /// Errors: those of [`Personal::new`]; examples that do not fit the task; less than it takes of `memory`, in bytes, on
     /// which what is chosen does not depend.
-    pub fn try_pairings(
+    pub fn choose_pairing(
         base: &Base,
         task: &Task,
         train: &[Example],
-        options: &Options,
+        options: &mut Options,
         memory: Option<usize>,
     ) -> Result<Option<Pairing>> {
         let is_asked = matches!(task.kind(), Kind::Classify | Kind::Multilabel | Kind::Regress);
@@ -60,6 +60,8 @@ impl Personal {
             Ok(fit.map(|fit| fit.loss))
         };
         let (together, apart) = (loss(None)?, loss(Some(Pooling::Apart))?);
-        Ok(together.zip(apart).map(|(together, apart)| Pairing { together, apart }))
+        let found = together.zip(apart).map(|(together, apart)| Pairing { together, apart });
+        options.pooling = found.and_then(Pairing::pooling);
+        Ok(found)
     }
 }

@@ -150,16 +150,14 @@ fn text_that_is_not_utf8() {
 fn files_that_do_not_fit() {
     let s = Sandbox::new();
     let base = Base::open(&s.path("base"));
-    let mut out = null_mut();
     for (file, wanted, word) in [
         ("nowhere", trimtab_status::Io, "nowhere"),
         ("train.tsv", trimtab_status::Format, "train.tsv"),
         ("", trimtab_status::Format, "directory"),
     ] {
-        let file = path(&s.path(file));
-        // SAFETY: a text and a place for a handle
-        refused(unsafe { trimtab_base_open(file.as_ptr(), &mut out) }, wanted, word);
-        assert!(out.is_null());
+        let (status, message) = Base::try_open(&s.path(file)).map(drop).unwrap_err();
+        assert_eq!(status, wanted, "{message}");
+        assert!(message.contains(word), "no {word:?} in {message:?}");
     }
     let whole = s.read("base");
     for bytes in [&whole[..0], &whole[..100], &whole[..whole.len() - 1], b"no base"] {
@@ -198,10 +196,7 @@ fn files_that_do_not_fit() {
         ("train.tsv", "qa", trimtab_status::Data),
         ("train.tsv", "guess", trimtab_status::Argument),
     ] {
-        let (file, task) = (path(&s.path(file)), c(task));
-        // SAFETY: a handle and texts
-        let status = unsafe { trimtab_examples_read(examples.0, file.as_ptr(), task.as_ptr()) };
-        refused(status, wanted, "");
+        assert_eq!(examples.read(&s.path(file), task).unwrap_err().0, wanted, "{file}");
     }
     assert_eq!(examples.count(), 0);
 }

@@ -36,10 +36,20 @@ pub struct Base(pub *mut trimtab_base);
 
 impl Base {
     pub fn open(file: &Path) -> Base {
+        Base::try_open(file).unwrap()
+    }
+
+    pub fn try_open(file: &Path) -> Result<Base, (trimtab_status, String)> {
         let (mut base, file) = (null_mut(), path(file));
         // SAFETY: a text and a place for a handle
-        told(unsafe { trimtab_base_open(file.as_ptr(), &mut base) }).unwrap();
-        Base(base)
+        let opened = told(unsafe { trimtab_base_open(file.as_ptr(), &mut base) });
+        assert_eq!(base.is_null(), opened.is_err());
+        opened.map(|()| Base(base))
+    }
+
+    pub fn width(&self) -> usize {
+        // SAFETY: a handle
+        unsafe { trimtab_base_width(self.0) }
     }
 
     pub fn of_bytes(bytes: &[u8]) -> Result<Base, (trimtab_status, String)> {
@@ -67,10 +77,15 @@ impl Examples {
     }
 
     pub fn of(file: &Path, task: &str) -> Examples {
-        let (examples, file, task) = (Examples::new(), path(file), c(task));
-        // SAFETY: a handle and texts
-        told(unsafe { trimtab_examples_read(examples.0, file.as_ptr(), task.as_ptr()) }).unwrap();
+        let examples = Examples::new();
+        examples.read(file, task).unwrap();
         examples
+    }
+
+    pub fn read(&self, file: &Path, task: &str) -> Status {
+        let (file, task) = (path(file), c(task));
+        // SAFETY: a handle and texts
+        told(unsafe { trimtab_examples_read(self.0, file.as_ptr(), task.as_ptr()) })
     }
 
     pub fn add(&self, text: &str, text_b: Option<&str>, label: Option<&str>) {

@@ -148,8 +148,7 @@ fn answers_scores_and_vectors() {
     assert!(scores.pearson.is_nan() && scores.perplexity.is_nan());
 
     s.write("lines.txt", format!("{text}\n"));
-    // SAFETY: a handle
-    let width = unsafe { trimtab::capi::trimtab_base_width(base.0) };
+    let width = base.width();
     for (model, flags) in [(model, "--bias me.bias"), (Model::new(&base, "contrastive", &[]), "")] {
         let cli = s.json(&format!("embed --base base {flags} lines.txt"));
         let vector = model.try_embed(text, width).unwrap();

@@ -1,5 +1,6 @@
 //! Pairs whose texts are read apart and compared.
 
+use crate::sameness;
 use crate::sandbox::{Sandbox, USAGE, emulated, examples};
 
 /// Pairs of which every second one says the same twice, and one line in each label.
@@ -19,10 +20,7 @@ fn sandbox() -> Sandbox {
 }
 
 fn trained(s: &Sandbox, flags: &str, kernel: &str) -> Vec<u8> {
-    let line = format!("train --base base --data pairs.tsv --out x.bias --epochs 2 --pool apart {flags}");
-    let done = s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap();
-    assert!(done.status.success(), "{line}\n{}", String::from_utf8_lossy(&done.stderr));
-    s.read("x.bias")
+    sameness::trained(s, "pairs.tsv", &format!("--pool apart {flags}"), kernel)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 const TRAINED_SHA256: &str = "67fe1297ed348fac17aad4ded7639b7348b6d03eba6631ce50ecc3626eeec844";
 
 /// The bias file that these flags give.
-fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
+pub fn trained(s: &Sandbox, data: &str, flags: &str, kernel: &str) -> Vec<u8> {
     let epochs = if flags.contains("--epochs") { "" } else { "--epochs 2" };
     let line = format!("train --base base --data {data} --out x.bias --batch 5 {epochs} {flags}");
     let output = s.command(&line).env("TRIMTAB_KERNEL", kernel).output().unwrap();
