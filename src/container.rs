@@ -9,8 +9,9 @@ use half::{bf16, f16};
 use safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 
 #[cfg(target_endian = "big")]
 compile_error!("safetensors data is little-endian and is read in place");
@@ -180,6 +181,25 @@ pub(crate) fn is_left_over(name: &str) -> bool {
     name.starts_with(LEFT_OVER.0) && name.ends_with(LEFT_OVER.1)
 }
 
+/// How long a file of such a name is left alone: its writer locks it a moment after making it.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
+
+/// Removes the files that somebody who was killed left half written in `folder`. Who still writes holds a lock, which
+/// ends with him; where files cannot be locked, all stay.
+fn remove_left_overs(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let ours = entry.file_name().to_str().is_some_and(is_left_over);
+        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::options().read(true).write(true).open(entry.path()) else { continue };
+        let age = file.metadata().and_then(|m| m.modified()).map(|at| at.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > LEFT_OVER_AFTER) && file.try_lock().is_ok() {
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+}
+
 /// The folder that `path` is in.
 pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -207,7 +227,9 @@ pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Resul
         return Err(Error::Io { path: path.to_owned(), source });
     }
     let folder = folder_of(path);
+    remove_left_overs(folder);
     let mut temp = ordinary(0o666).suffix(LEFT_OVER.1).tempfile_in(folder).map_err(Error::io(path))?;
+    let _ = temp.as_file().lock(); // for `remove_left_overs` of others; not every file system can
     let value = fill(temp.as_file_mut())?; // on any error the drop of `temp` removes it
     temp.as_file().sync_all().map_err(Error::io(path))?;
     temp.persist(path).map_err(|e| Error::Io { path: path.to_owned(), source: e.error })?;
@@ -215,4 +237,38 @@ pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Resul
     #[cfg(unix)]
     let _ = File::open(folder).and_then(|f| f.sync_all());
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::SystemTime;
+
+    #[test]
+    fn what_a_killed_writer_left_goes_with_the_next_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = |name: &str, age: Duration| {
+            let file = File::create(folder.path().join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+            file
+        };
+        drop(old(".trimtab-killed.tmp", 2 * LEFT_OVER_AFTER));
+        drop(old(".trimtab-new.tmp", Duration::ZERO));
+        drop(old("other.tmp", 2 * LEFT_OVER_AFTER));
+        let writes = old(".trimtab-writes.tmp", 2 * LEFT_OVER_AFTER);
+        writes.lock().unwrap();
+        fs::create_dir(folder.path().join(".trimtab-folder.tmp")).unwrap();
+
+        let out = folder.path().join("out");
+        replace_file(&out, |file| std::io::Write::write_all(file, b"whole").map_err(Error::io(&out)))
+            .unwrap();
+
+        let mut there: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        there.sort();
+        let stay = [".trimtab-folder.tmp", ".trimtab-new.tmp", ".trimtab-writes.tmp", "other.tmp", "out"];
+        assert_eq!(there, stay);
+    }
 }
