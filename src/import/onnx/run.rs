@@ -225,9 +225,9 @@ fn build(
         ensure!(inputs.iter().filter(|i| i.role == role).count() <= 1, "two inputs for {role:?}");
     }
     model.set_input_outlets(&outlets)?;
-    let model = model.into_typed()?;
+    let mut model = model.into_typed()?;
     bound_all(&model, seq_max, stored_max)?;
-    let model = model.into_decluttered()?;
+    graph::declutter(&mut model)?;
     // What tract cannot optimise it can still run.
     let optimised = model.clone().into_optimized().and_then(|m| m.into_runnable());
     Ok((optimised.or_else(|_| model.into_runnable())?, inputs))
