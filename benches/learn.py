@@ -9,8 +9,8 @@ DIR has a folder for each data set, with train and dev (.tsv, .conll, .json). Ev
 (of the epoch that does best there, for all rows alike) and the seconds of the whole process. What --out has already is not
 run again. --table prints what it has as Markdown: mean and deviation over the seeds, in percent.
 
-Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (learning rate 1e-3, 16 epochs,
-dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and `torch-full`, fp32 by
+Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (a pair as one sequence, learning
+rate 1e-3, 16 epochs, dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and `torch-full`, fp32 by
 bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads for each.
 """
 import argparse
@@ -31,7 +31,7 @@ ENDING = {"tag": "conll", "qa": "json"}
 ROWS = {
     "head": ["--terms", "none"],
     "default": [],
-    "paper": "--lr 1e-3 --epochs 16 --encoder-dropout 0.1".split(),
+    "paper": "--pool mean --head random --lr 1e-3 --epochs 16 --encoder-dropout 0.1".split(),
     "exact": ["--exact"],
     "setfit": ["--setfit"],
 }

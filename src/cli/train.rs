@@ -171,8 +171,12 @@ pub fn run(args: Args) -> Result<()> {
         }
     }
 
-    if let Some(Pairing { together, apart }) = pairing {
-        let how = if apart < together { "apart" } else { "together" };
+    if let Some(pairing @ Pairing { together, apart, .. }) = pairing {
+        let how = match (pairing.is_apart(), apart < together) {
+            (true, _) => "apart",
+            (false, true) => "together, for they are many",
+            (false, false) => "together",
+        };
         terminal::say(format_args!(
             "pairs: read {how}; a head's loss on unseen pairs is {apart:.3} where they are read apart, {together:.3} together (--pool)"
         ));

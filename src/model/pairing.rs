@@ -6,7 +6,7 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::quant::Base;
 use crate::task::{Kind, Task};
-use crate::train::{self, FEATURE_ROWS, Head, TrainConfig};
+use crate::train::{self, FEATURE_ROWS, Head, MANY, TrainConfig};
 
 /// What a head makes of pairs, by the loss of each answer by a head that has not seen it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,12 +15,19 @@ pub struct Pairing {
     pub together: f64,
     /// The same of pairs that are read apart ([`Pooling::Apart`]).
     pub apart: f64,
+    /// How many pairs there are.
+    pub examples: usize,
 }
 
+/// Where there are [`MANY`] pairs, biases learn to compare the texts within one sequence, which a head above frozen ones
+/// knows nothing of: they are read apart only if its loss is lower than this share of the other.
+const FAR_LOWER: f64 = 0.75;
+
 impl Pairing {
-    /// How pairs are best read, where not as the base asks for.
-    fn pooling(self) -> Option<Pooling> {
-        (self.apart < self.together).then_some(Pooling::Apart)
+    /// Whether pairs are best read apart; otherwise as the base asks for.
+    pub fn is_apart(self) -> bool {
+        let least = if self.examples < MANY { 1.0 } else { FAR_LOWER };
+        self.apart < least * self.together
     }
 }
 
@@ -60,8 +67,23 @@ impl Personal {
             Ok(fit.map(|fit| fit.loss))
         };
         let (together, apart) = (loss(None)?, loss(Some(Pooling::Apart))?);
-        let found = together.zip(apart).map(|(together, apart)| Pairing { together, apart });
-        options.pooling = found.and_then(Pairing::pooling);
+        let examples = train.len();
+        let found = together.zip(apart).map(|(together, apart)| Pairing { together, apart, examples });
+        options.pooling = found.is_some_and(Pairing::is_apart).then_some(Pooling::Apart);
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_pairs_are_read_apart_only_where_a_head_says_so_clearly() {
+        let is_apart = |examples, apart, together| Pairing { together, apart, examples }.is_apart();
+        assert!(is_apart(MANY - 1, 0.59, 0.6));
+        assert!(!is_apart(MANY - 1, 0.6, 0.6));
+        assert!(!is_apart(MANY, 0.46, 0.6));
+        assert!(is_apart(MANY, 0.44, 0.6));
     }
 }

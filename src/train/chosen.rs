@@ -11,7 +11,7 @@ const HOLD_OUT: f64 = 0.1;
 /// Fewest examples of which some are set aside unasked: the score of less than 20 would say little.
 const HOLD_OUT_FROM: usize = 200;
 /// So many examples that a head fitted to them is a good start, and the peak learning rate from there.
-const MANY: usize = 2000;
+pub(crate) const MANY: usize = 2000;
 const MANY_LR: f64 = 2e-3;
 /// Pairs a step where the texts of a batch are compared with one another, so that it decides more than how large a step is.
 const PAIRS: usize = 16;
