@@ -7,11 +7,12 @@
 
 DIR has a folder for each data set, with train and dev (.tsv, .conll, .json). Every run is a line of --out: its score on dev
 (of the epoch that does best there, for all rows alike) and the seconds of the whole process. What --out has already is not
-run again. --table prints what it has as Markdown: mean and deviation over the seeds, in percent.
+run again. --table prints what it has of --rows and --sizes as Markdown: mean and deviation over the seeds, in percent.
 
 Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (a pair as one sequence, learning
-rate 1e-3, 16 epochs, dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and `torch-full`, fp32 by
-bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads for each.
+rate 1e-3, 16 epochs, dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and
+`torch-full`, fp32 by bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads
+for each.
 """
 import argparse
 import collections
@@ -86,31 +87,28 @@ def read(path):
         return [json.loads(line) for line in f]
 
 
-def table(results):
+def table(results, rows, size):
+    """Markdown of one size; the last line is the mean over the tasks that every row has."""
     cells = collections.defaultdict(list)
     for r in results:
-        cells[r["task"], r["size"], r["row"]].append(r)
-    rows = [r for r in [*ROWS, *TORCH] if any(k[2] == r for k in cells)]
-    print(f"| data, examples | {' | '.join(rows)} |\n|---|{'---|' * len(rows)}")
-    sums = collections.defaultdict(list)
+        if r["size"] == size:
+            cells[r["task"], r["row"]].append(100 * r["score"])
+    rows = [r for r in rows if any(row == r for _, row in cells)]
+    if not rows:
+        return
+    print(f"\n| {size or 'all'} examples | {' | '.join(rows)} |\n|---|{'---|' * len(rows)}")
     for task in TASKS:
-        for size in sorted({k[1] for k in cells if k[0] == task}, key=lambda s: s or 1 << 40):
-            line = []
-            for row in rows:
-                scores = [100 * r["score"] for r in cells[task, size, row]]
-                if not scores:
-                    line.append("")
-                    continue
-                deviation = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
-                line.append(f"{statistics.mean(scores):.1f}{deviation}")
-            if all(cells[task, size, row] for row in rows):
-                for row in rows:
-                    sums[size, row].append(statistics.mean(100 * r["score"] for r in cells[task, size, row]))
-            print(f"| {task}, {size or 'all'} | {' | '.join(line)} |")
-    for size in sorted({s for s, _ in sums}, key=lambda s: s or 1 << 40):
-        n = len(sums[size, rows[0]])
-        means = [f"{statistics.mean(sums[size, row]):.1f}" for row in rows]
-        print(f"| mean of {n}, {size or 'all'} | {' | '.join(means)} |")
+        line = []
+        for row in rows:
+            scores = cells[task, row]
+            deviation = f" ± {statistics.stdev(scores):.1f}" if len(scores) > 1 else ""
+            line.append(f"{statistics.mean(scores):.1f}{deviation}" if scores else "–")
+        if set(line) != {"–"}:
+            print(f"| {task} | {' | '.join(line)} |")
+    whole = [task for task in TASKS if all(cells[task, row] for row in rows)]
+    if whole:
+        means = [statistics.mean(statistics.mean(cells[task, row]) for task in whole) for row in rows]
+        print(f"| mean of {len(whole)} | {' | '.join(f'{m:.1f}' for m in means)} |")
 
 
 def main():
@@ -131,7 +129,8 @@ def main():
     a = ap.parse_args()
     results = read(a.out)
     if a.table:
-        table(results)
+        for size in a.sizes:
+            table(results, a.rows, size)
         return
     known = {(r["task"], r["size"], r["seed"], r["row"]) for r in results}
     with tempfile.TemporaryDirectory() as folder, open(a.out, "a", encoding="utf-8") as to:
