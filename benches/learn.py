@@ -7,17 +7,21 @@
 
 DIR has a folder for each data set, with train and dev (.tsv, .conll, .json). Every run is a line of --out: its score on dev
 (of the epoch that does best there, for all rows alike) and the seconds of the whole process. What --out has already is not
-run again. --table prints what it has of --rows and --sizes as Markdown: mean and deviation over the seeds, in percent.
+run again. --per-label 8, in the place of --sizes, draws 8 lines of each label by the seed (classify only). --table prints
+what it has of --rows and --sizes as Markdown: mean and deviation over the seeds, in percent.
 
 Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (a pair as one sequence, learning
 rate 1e-3, 16 epochs, dropout in the encoder); `exact` and `setfit`, the default with that flag; `torch-bitfit` and
 `torch-full`, fp32 by bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads
-for each.
+for each. With --last a run of ours sees no dev, so that its last epoch is kept, which is then scored: as where examples are
+few, and much sooner done. Such rows have names of their own: `default, last` and so on.
 """
 import argparse
 import collections
+import itertools
 import json
 import os
+import random
 import statistics
 import subprocess
 import tempfile
@@ -44,22 +48,58 @@ def score(task, metrics):
     return metrics["accuracy" if task in NO_SPANS else MAIN[TASKS[task]]]
 
 
+def named(row, a):
+    """As it stands in --out."""
+    return f"{row}, last" if a.last and row not in TORCH else row
+
+
 def files(a, task):
     ending = ENDING.get(TASKS[task], "tsv")
     return [os.path.join(a.data, task, f"{part}.{ending}") for part in ("train", "dev")]
 
 
-def ours(a, task, size, seed, row, out):
+def few_of_each(path, number, seed, folder):
+    """A copy of a .tsv with so many lines of each label, drawn by the seed."""
+    with open(path, encoding="utf-8", newline="\n") as f:
+        header, *lines = f.read().splitlines()
+    by_label = collections.defaultdict(list)
+    for line in lines:
+        by_label[line.split("\t", 1)[0]].append(line)
+    draw = random.Random(seed)
+    drawn = [line for label in sorted(by_label) for line in draw.sample(by_label[label], number)]
+    draw.shuffle(drawn)
+    out = os.path.join(folder, "train.tsv")
+    with open(out, "w", encoding="utf-8", newline="\n") as f:
+        f.write("\n".join([header, *drawn]) + "\n")
+    return out
+
+
+def ours(a, task, size, seed, row, folder):
     train, dev = files(a, task)
-    command = [a.exe, "train", "--base", a.base, "--data", train, "--dev", dev, "--out", out, "--json",
-               "--task", TASKS[task], "--seed", str(seed), "--threads", str(a.threads), *ROWS[row]]
+    out = os.path.join(folder, "out.bias.safetensors")
+    if isinstance(size, str):
+        train, size = few_of_each(train, a.per_label, seed, folder), 0
+    common = ["--threads", str(a.threads), "--json"]
+    command = [a.exe, "train", "--base", a.base, "--data", train, "--out", out, "--task", TASKS[task], "--seed", str(seed),
+               *common, *ROWS[row]]
     command += ["--limit", str(size)] if size else []
+    command += ["--hold-out", "0"] if a.last else ["--dev", dev]
+    report = result_of(command)
+    found = {"train_s": report["train_s"], "epochs": len(report["epochs"])}
+    if not a.last:
+        scores, last = report["held_out"]["scores"], report["epochs"][-1]["dev"]
+        return {"score": score(task, scores), "last": score(task, last)} | found
+    command = [a.exe, "eval", "--base", a.base, "--bias", out, "--data", dev, *common]
+    command += ["--exact"] if row == "exact" else []
+    return {"score": score(task, result_of(command))} | found
+
+
+def result_of(command):
+    """Standard output as JSON."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
-    report = json.loads(done.stdout)
-    return {"score": score(task, report["held_out"]["scores"]), "train_s": report["train_s"],
-            "last": score(task, report["epochs"][-1]["dev"]), "epochs": len(report["epochs"])}
+    return json.loads(done.stdout)
 
 
 def torch(a, task, size, seed, row):
@@ -120,6 +160,8 @@ def main():
     ap.add_argument("--rows", nargs="+", default=["head", "default", "paper"], choices=[*ROWS, *TORCH])
     ap.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     ap.add_argument("--sizes", nargs="+", type=int, default=[100, 500, 1000], help="0: all")
+    ap.add_argument("--per-label", type=int, metavar="N")
+    ap.add_argument("--last", action="store_true")
     ap.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     ap.add_argument("--threads", type=int, default=1)
     ap.add_argument("--peers")
@@ -128,31 +170,26 @@ def main():
     ap.add_argument("--table", action="store_true")
     a = ap.parse_args()
     results = read(a.out)
+    sizes = [f"{a.per_label} a label"] if a.per_label else a.sizes
     if a.table:
-        for size in a.sizes:
-            table(results, a.rows, size)
+        for size in sizes:
+            table(results, [named(row, a) for row in a.rows], size)
         return
     known = {(r["task"], r["size"], r["seed"], r["row"]) for r in results}
-    with tempfile.TemporaryDirectory() as folder, open(a.out, "a", encoding="utf-8") as to:
-        for seed in a.seeds:
-            for size in a.sizes:
-                for task in a.tasks:
-                    for row in a.rows:
-                        if (task, size, seed, row) in known:
-                            continue
-                        if row in TORCH and TASKS[task] not in ("classify", "regress"):
-                            continue
-                        start = time.monotonic()
-                        if row in TORCH:
-                            found = torch(a, task, size, seed, row)
-                        else:
-                            found = ours(a, task, size, seed, row, os.path.join(folder, f"{len(known)}.bias.safetensors"))
-                            known.add((task, size, seed, row))
-                        found["wall_s"] = round(time.monotonic() - start, 2)
-                        line = {"task": task, "size": size, "seed": seed, "row": row} | found
-                        print(json.dumps(line), flush=True)
-                        to.write(json.dumps(line) + "\n")
-                        to.flush()
+    for seed, size, task, row in itertools.product(a.seeds, sizes, a.tasks, a.rows):
+        is_torch, kind, name = row in TORCH, TASKS[task], named(row, a)
+        if (task, size, seed, name) in known or (is_torch and kind not in ("classify", "regress")):
+            continue
+        if a.per_label and (is_torch or kind != "classify"):
+            continue
+        start = time.monotonic()
+        with tempfile.TemporaryDirectory() as folder:
+            found = torch(a, task, size, seed, row) if is_torch else ours(a, task, size, seed, row, folder)
+        found["wall_s"] = round(time.monotonic() - start, 2)
+        line = json.dumps({"task": task, "size": size, "seed": seed, "row": name} | found)
+        print(line, flush=True)
+        with open(a.out, "a", encoding="utf-8") as to:
+            to.write(line + "\n")
 
 
 if __name__ == "__main__":
