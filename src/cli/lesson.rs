@@ -67,8 +67,8 @@ pub struct Settings {
     /// Passes over the data [default: 20 for few examples, 4 for 1,000, 3 for more]
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Peak learning rate [default: 3e-3; 2e-3 for 2,000 examples or more; 6e-3 with fewer than ten of a label; 1e-3 where the
-    /// texts of a pair are read apart]
+    /// Peak learning rate [default: 3e-3; 2e-3 for 2,000 examples or more; 6e-3 for ten labels or more with fewer than ten
+    /// examples each; 1e-3 where the texts of a pair are read apart]
     #[arg(long, value_name = "X")]
     pub lr: Option<f64>,
     /// The head's learning rate, as a factor of --lr

@@ -260,8 +260,8 @@ fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize, cou
     if args.settings.lr.is_none() {
         let why = match (course, config.head) {
             (_, Head::Fitted) => ", from the fitted head on",
-            (Course::Single | Course::Tokens, _) if train::has_few_of_a_label(examples, labels) => {
-                ", for there are fewer than ten examples of a label"
+            (Course::Single | Course::Tokens, _) if train::has_few_of_many_labels(examples, labels) => {
+                ", for there are many labels and fewer than ten examples of each"
             }
             _ => "",
         };

@@ -29,15 +29,18 @@ pub fn batch_for(examples: usize) -> usize {
     examples.saturating_mul(epochs_for(examples)).div_ceil(500).clamp(4, 16)
 }
 
-/// Peak learning rate for so many examples: twice as high where there are fewer than ten of a label, for each row of the
-/// head learns from its own above all.
+/// So many labels that each row of the head learns from the examples of its own above all.
+const MANY_LABELS: usize = 10;
+
+/// Peak learning rate for so many examples: twice as high where there are many labels and fewer than ten examples of each.
+/// With as few examples of two or four labels such a rate learns less: now and then a run then goes astray.
 pub fn lr_for(examples: usize, labels: usize) -> f64 {
-    if has_few_of_a_label(examples, labels) { 6e-3 } else { 3e-3 }
+    if has_few_of_many_labels(examples, labels) { 6e-3 } else { 3e-3 }
 }
 
-/// Whether so many examples are fewer than ten of each label; never where there are no labels.
-pub fn has_few_of_a_label(examples: usize, labels: usize) -> bool {
-    examples < 10 * labels
+/// Whether there are many labels and fewer than ten examples of each.
+pub fn has_few_of_many_labels(examples: usize, labels: usize) -> bool {
+    labels >= MANY_LABELS && examples < 10 * labels
 }
 
 /// How a run goes through its examples, which decides what is chosen for it.
@@ -76,7 +79,7 @@ impl TrainConfig {
             ..TrainConfig::default()
         };
         let fitted = |lr| TrainConfig { lr, head: Head::Fitted, ..chosen.clone() };
-        let are_many = examples >= MANY && !has_few_of_a_label(examples, labels);
+        let are_many = examples >= MANY && !has_few_of_many_labels(examples, labels);
         match course {
             Course::Single if are_many => fitted(MANY_LR),
             Course::Single | Course::Tokens => chosen,
@@ -149,7 +152,9 @@ mod tests {
             let chosen = TrainConfig::chosen(examples, labels, course);
             (chosen.batch, chosen.epochs, chosen.lr, chosen.head)
         };
-        assert_eq!(of(29, 3, Course::Single), (4, 20, 6e-3, Head::Random));
+        assert_eq!(of(29, 3, Course::Single), (4, 20, 3e-3, Head::Random));
+        assert_eq!(of(99, 10, Course::Single), (4, 20, 6e-3, Head::Random));
+        assert_eq!(of(100, 10, Course::Single).2, 3e-3);
         assert_eq!(of(1000, 3, Course::Single), (8, 4, 3e-3, Head::Random));
         assert_eq!(of(2000, 3, Course::Single), (12, 3, 2e-3, Head::Fitted));
         assert_eq!(of(2000, 300, Course::Single).2, 6e-3);

@@ -22,7 +22,7 @@ pub mod step;
 
 pub use checkpoint::Checkpoints;
 pub(crate) use chosen::MANY;
-pub use chosen::{Course, batch_for, epochs_for, has_few_of_a_label, hold_out, lr_for};
+pub use chosen::{Course, batch_for, epochs_for, has_few_of_many_labels, hold_out, lr_for};
 pub(crate) use evaluate::{FEATURE_ROWS, largest};
 pub use evaluate::{Output, evaluate, forward_all};
 pub use held_out::{HeldOut, Interval};
