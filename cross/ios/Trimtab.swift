@@ -4,7 +4,7 @@ import Foundation
 
 /// A call failed; the message says what to mend.
 public struct TrimtabError: Error, LocalizedError {
-    /// A `trimtab_status`.
+    /// A `trimtab_status`, to compare with `TRIMTAB_STATUS_IO.rawValue` and the like.
     public let status: Int32
     public let message: String
     public var errorDescription: String? { message }
@@ -85,6 +85,43 @@ public struct Prediction: Sendable {
     }
 }
 
+/// How to train, as `trimtab_train_options`: zeros and nil are chosen from the examples.
+public struct TrainOptions: Sendable {
+    public var seed: UInt64
+    public var epochs: Int
+    public var batch: Int
+    public var lr: Double
+    public var holdOut: Double
+    public var patience: Int
+    public var terms: String?
+    public var layersFrom: Int
+    public var layersTo: Int
+    public var start: String?
+    public var memory: Int
+
+    public init(
+        seed: UInt64 = 0, epochs: Int = 0, batch: Int = 0, lr: Double = 0, holdOut: Double = 0, patience: Int = 0,
+        terms: String? = nil, layersFrom: Int = 0, layersTo: Int = 0, start: String? = nil, memory: Int = 0
+    ) {
+        (self.seed, self.epochs, self.batch, self.lr, self.holdOut) = (seed, epochs, batch, lr, holdOut)
+        (self.patience, self.terms, self.layersFrom, self.layersTo) = (patience, terms, layersFrom, layersTo)
+        (self.start, self.memory) = (start, memory)
+    }
+
+    /// The same for C, whose texts are there for as long as `body` runs.
+    func withC<R>(_ body: (inout trimtab_train_options) throws -> R) rethrows -> R {
+        let (terms, start) = (self.terms.flatMap { strdup($0) }, self.start.flatMap { strdup($0) })
+        defer {
+            free(terms)
+            free(start)
+        }
+        var options = trimtab_train_options(
+            seed: seed, epochs: epochs, batch: batch, lr: lr, hold_out: holdOut, patience: patience, terms: terms,
+            layers_from: layersFrom, layers_to: layersTo, start: start, memory: memory)
+        return try body(&options)
+    }
+}
+
 /// A user's model. Threads may predict while another trains it.
 public final class Model: @unchecked Sendable {
     let handle: OpaquePointer
@@ -134,12 +171,11 @@ public final class Model: @unchecked Sendable {
     }
 
     /// Trains away from the caller's thread. Cancelling the task ends the run after its step and throws
-    /// `CancellationError`; the model stays as it was. `onProgress` is called on the thread that trains.
-    ///
-    /// Texts of `options` (terms, start) must stay until it returns; zeros are chosen from the examples.
+    /// `CancellationError`; the model stays as it was. `onProgress` is called on the thread that trains; its `event` is
+    /// `TRIMTAB_EVENT_STEP.rawValue` or the like.
     @discardableResult
     public func train(
-        _ examples: Examples, heldOut: Examples? = nil, options: trimtab_train_options = trimtab_train_options(),
+        _ examples: Examples, heldOut: Examples? = nil, options: TrainOptions = TrainOptions(),
         onProgress: @escaping @Sendable (trimtab_progress) -> Void = { _ in }
     ) async throws -> trimtab_report {
         let watch = Watch(onProgress)
@@ -156,15 +192,17 @@ public final class Model: @unchecked Sendable {
     }
 
     private func run(
-        _ examples: Examples, _ heldOut: Examples?, _ options: trimtab_train_options, _ watch: Watch
+        _ examples: Examples, _ heldOut: Examples?, _ options: TrainOptions, _ watch: Watch
     ) throws -> trimtab_report {
-        var (options, report) = (options, trimtab_report())
+        var report = trimtab_report()
         let callback: trimtab_progress_fn = { progress, user in
             Unmanaged<Watch>.fromOpaque(user!).takeUnretainedValue().reply(progress!.pointee)
         }
-        let status = trimtab_model_train(
-            handle, examples.handle, heldOut?.handle, &options, callback, Unmanaged.passUnretained(watch).toOpaque(),
-            &report)
+        let status = options.withC {
+            trimtab_model_train(
+                handle, examples.handle, heldOut?.handle, &$0, callback, Unmanaged.passUnretained(watch).toOpaque(),
+                &report)
+        }
         // Held until here, for the callback has an unretained pointer to it.
         try withExtendedLifetime(watch) {
             if watch.isCancelled && status != 0 { throw CancellationError() }
