@@ -214,6 +214,24 @@ fn an_axis_far_out_is_refused_at_once() {
     assert!(start.elapsed().as_secs() < 10, "{:?}", start.elapsed());
 }
 
+/// What fuzzing found: tract followed the axes in a circle that did not close, until there was no memory left.
+#[test]
+fn an_order_with_an_axis_twice_is_refused() {
+    let temp = tempfile::tempdir().unwrap();
+    let bytes = fs::read(fixture("ts-sdpa-14")).unwrap();
+    let perm = b"\x0a\x04perm\x40\x00\x40\x02\x40\x01\x40\x03";
+    let at = bytes.windows(perm.len()).position(|window| window == perm).expect("an order of axes");
+    // Twice the first, in the place of the third; and one that is none.
+    for axis in [0, 7] {
+        let mut bytes = bytes.clone();
+        bytes[at + 11] = axis;
+        let damaged = temp.path().join("perm.onnx");
+        fs::write(&damaged, bytes).unwrap();
+        let error = error_of(&damaged, temp.path()).to_string();
+        assert!(error.contains("`perm` does not have each axis once"), "{error}");
+    }
+}
+
 /// The folders of the real models: ONNX, and safetensors.
 fn minilm() -> Option<(PathBuf, PathBuf)> {
     let onnx = std::env::var_os("TRIMTAB_ONNX").map(|dir| PathBuf::from(dir).join("minilm"))?;

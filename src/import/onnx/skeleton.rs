@@ -384,11 +384,17 @@ fn walk(
     Ok(())
 }
 
-/// Where the tensor of an AttributeProto lies, if it has one; fails on a graph, and on a number that is no axis or size: tract
-/// counts up to some of them.
+/// Where the tensor of an AttributeProto lies, if it has one; fails on a graph, on a number that is no axis or size, and on an
+/// order of axes that has one of them twice: tract counts up to the former, and follows the latter in a circle for ever.
 fn check_attribute(bytes: Bytes, at: u64, len: u64) -> Result<Option<(u64, u64)>, String> {
-    let (mut tensor, mut name, mut largest) = (None, String::new(), 0);
-    let mut number = |n: u64| largest = (n as i64).unsigned_abs().max(largest);
+    let (mut tensor, mut name) = (None, String::new());
+    // A bit for each number that is there.
+    let (mut largest, mut count, mut there) = (0, 0u64, 0u64);
+    let mut number = |n: u64| {
+        largest = (n as i64).unsigned_abs().max(largest);
+        count += 1;
+        there |= 1 << n.min(63);
+    };
     walk(bytes, Value::Len { at, len }, &mut |field, value| {
         match (field, value) {
             (1, value) => name = text(bytes, value)?,
@@ -413,6 +419,9 @@ fn check_attribute(bytes: Bytes, at: u64, len: u64) -> Result<Option<(u64, u64)>
     };
     if largest > most {
         return Err(format!("attribute `{name}` is {largest}; at most {most} is read"));
+    }
+    if name == "perm" && (count > most || there != (1 << count) - 1) {
+        return Err("attribute `perm` does not have each axis once".into());
     }
     Ok(tensor)
 }
