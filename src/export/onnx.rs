@@ -8,7 +8,11 @@
 //! - int8: the base's own int8 weights and scales, not rounded again. A Linear is `QuantizeLinear`, `MatMulInteger`,
 //!   `Cast`, `Mul`; a table is looked up in int8 and then scaled. Activations get a scale and a zero for each token, where
 //!   trimtab has a scale for each token and 64 columns. (`DynamicQuantizeLinear` has one for a whole batch: faster, but
-//!   four times as far off, and a text's answer would depend on the texts beside it.)
+//!   much further off, and a text's answer would depend on the texts beside it.) A few columns of a BERT are some ten times
+//!   as large as the others, the same ones for every text; were they rounded with the rest, its scale would be theirs. So
+//!   they are multiplied apart, in f32, as in LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339). Which they are is read
+//!   off the weights ([`large_columns`], [`large_outputs`]), for an export sees no texts; where that misses one, its token
+//!   is rounded as coarsely as it would be anyway.
 //!
 //! In the file's metadata: `task`, `labels` (JSON), `pooling`, `max_len`, `base_name`, `base_fingerprint`.
 
@@ -38,13 +42,16 @@ pub enum Weights {
 const FILE_BYTES_MAX: u64 = i32::MAX as u64;
 /// Added to the scores of padding.
 const HIDDEN: f32 = -1e9;
+/// Columns that are multiplied apart, of what is as wide as the encoder or wider; fewer in a narrow one.
+const LARGE: usize = 16;
 
 /// Writes the file `out`, which is replaced whole where it is there.
 ///
 /// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
 pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
     let m = Merged::of(model)?;
-    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask" };
+    let large = large_columns(&m)?;
+    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask", large };
     let outputs = g.model()?;
     let file = g.g.finish("trimtab", &metadata(&m)?);
     check_length(file.bytes)?;
@@ -78,18 +85,62 @@ pub(super) fn check_length(bytes: u64) -> Result<()> {
 /// An input of a Linear, quantized or not.
 enum Input {
     Floats(String),
-    /// In u8, `[batch, sequence, in]`; of each token the scale `s` and `s z`, which 0 is at: `[batch, sequence, 1]`.
+    /// In u8, `[batch, sequence, in]`, but for the `large` columns, which are 0 there; of each token the scale `s`,
+    /// `[batch, sequence, 1]`; in f32 the large columns and `s z`, which 0 is at: `[batch, sequence, large + 1]`.
     Int8 {
         values: String,
         scale: String,
-        shift: String,
+        rest: String,
+        large: Vec<usize>,
     },
 }
 
-/// `s_w Σ W_q` of each output.
-fn row_sums(matrix: &QMatrix) -> Vec<f32> {
-    let sum = |r: usize| matrix.row(r).map(i32::from).sum::<i32>() as f32 * matrix.scale()[r];
-    (0..matrix.rows()).map(sum).collect()
+/// What [`Input::Int8`]'s `rest` is multiplied with: columns of `W`, and `−Σ W` of each output. `[large + 1, out]`
+fn rest_weights(matrix: &QMatrix, large: &[usize]) -> Vec<f32> {
+    let outputs = matrix.rows();
+    let mut to = vec![0.0; (large.len() + 1) * outputs];
+    for (r, scale) in matrix.scale().iter().enumerate() {
+        let row: Vec<i32> = matrix.row(r).map(i32::from).collect();
+        let values = large.iter().map(|c| row[*c]).chain([-row.iter().sum::<i32>()]);
+        values.enumerate().for_each(|(i, v)| to[i * outputs + r] = v as f32 * scale);
+    }
+    to
+}
+
+/// Columns of an encoder's hidden states that are large whatever the text: those that one of its LayerNorms scales or shifts
+/// most. Where another one scales them little, that is because the residual brings them there large.
+fn large_columns(m: &Merged) -> Result<Vec<usize>> {
+    let c = m.config();
+    let mut most = vec![0.0f32; c.hidden];
+    for (layer, term) in (0..c.layers).flat_map(|l| [(l, Term::Ln1), (l, Term::Ln2)]) {
+        let module = term.module(c.family, layer);
+        let (gain, bias) = (m.vector(&format!("{module}.weight"))?, m.vector(&format!("{module}.bias"))?);
+        // Three standard deviations from the mean.
+        most.iter_mut().zip(&gain).zip(&bias).for_each(|((m, g), b)| *m = m.max(3.0 * g.abs() + b.abs()));
+    }
+    Ok(greatest(&most, LARGE.min(c.hidden / 16)))
+}
+
+/// Columns of what a layer's m2 gives that are large: those that one of its inputs alone moves most.
+fn large_outputs(m: &Merged, layer: usize) -> Result<Vec<usize>> {
+    let family = m.config().family;
+    let gain = m.vector(&format!("{}.weight", Term::Ln1.module(family, layer)))?;
+    let matrix = m.base.matrix(&format!("{}.weight", Term::M2.module(family, layer)))?;
+    let most = |r: usize| {
+        matrix.row(r).zip(&gain).fold(0.0, |m: f32, (q, g)| m.max((f32::from(q) * g).abs()))
+            * matrix.scale()[r]
+    };
+    let most: Vec<f32> = (0..matrix.rows()).map(most).collect();
+    Ok(greatest(&most, LARGE.min(matrix.rows() / 16)))
+}
+
+/// Places of the `n` greatest, ascending.
+fn greatest(values: &[f32], n: usize) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..values.len()).collect();
+    places.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    places.truncate(n);
+    places.sort_unstable();
+    places
 }
 
 pub(super) struct Wiring<'a> {
@@ -98,6 +149,8 @@ pub(super) struct Wiring<'a> {
     pub weights: Weights,
     /// Name of the input that tells tokens from padding.
     pub mask: &'a str,
+    /// Of int8: columns of the hidden states that are multiplied apart.
+    pub large: Vec<usize>,
 }
 
 impl Wiring<'_> {
@@ -148,7 +201,7 @@ impl Wiring<'_> {
         x = self.g.op("Add", &[&x, &positions], &[]);
         x = self.norm(Term::EmbLn, 0, &x)?;
         if c.embedding.is_some() {
-            let input = self.input(x);
+            let input = self.input(x, c.embedding_width(), &[]);
             x = self.linear(Term::EmbProj, 0, &input)?;
         }
         Ok(x)
@@ -186,7 +239,8 @@ impl Wiring<'_> {
 
     fn layer(&mut self, layer: usize, x: &str, mask: &str) -> Result<String> {
         self.g.scope(format!("layer.{layer}/attention"));
-        let input = self.input(x.to_owned());
+        let (hidden, large) = (self.m.config().hidden, self.large.clone());
+        let input = self.input(x.to_owned(), hidden, &large);
         let q = self.heads(Term::Q, layer, &input, &[0, 2, 1, 3])?;
         let k = self.heads(Term::K, layer, &input, &[0, 2, 3, 1])?;
         let v = self.heads(Term::V, layer, &input, &[0, 2, 1, 3])?;
@@ -197,17 +251,18 @@ impl Wiring<'_> {
         let probabilities = self.g.op("Softmax", &[&scores], &[("axis", Attribute::Int(-1))]);
         let context = self.g.op("MatMul", &[&probabilities, &v], &[]);
         let context = self.g.op("Transpose", &[&context], &[("perm", Attribute::Ints(&[0, 2, 1, 3]))]);
-        let shape = self.g.indices(&[0, 0, self.m.config().hidden as i64]);
+        let shape = self.g.indices(&[0, 0, hidden as i64]);
         let context = self.g.op("Reshape", &[&context, &shape], &[]);
-        let context = self.input(context);
+        let context = self.input(context, hidden, &[]);
         let y = self.linear(Term::M1, layer, &context)?;
         let x = self.add_norm(Term::Ln1, layer, &y, x)?;
 
         self.g.scope(format!("layer.{layer}/ffn"));
-        let input = self.input(x.clone());
+        let input = self.input(x.clone(), hidden, &large);
         let z = self.linear(Term::M2, layer, &input)?;
         let y = self.gelu(&z, self.m.config().gelu);
-        let y = self.input(y);
+        let large = large_outputs(self.m, layer)?;
+        let y = self.input(y, self.m.config().intermediate, &large);
         let y = self.linear(Term::M3, layer, &y)?;
         self.add_norm(Term::Ln2, layer, &y, &x)
     }
@@ -222,10 +277,19 @@ impl Wiring<'_> {
     }
 
     /// Quantizes what a Linear reads, where weights are int8, to u8: of each token `q = round(x / s) + z`, with `s` and `z`
-    /// so that the token's least value, its greatest and 0 are in reach.
-    fn input(&mut self, x: String) -> Input {
+    /// so that the token's least value, its greatest and 0 are in reach. The `large` ones of the `cols` columns stay in f32.
+    fn input(&mut self, mut x: String, cols: usize, large: &[usize]) -> Input {
         if self.weights == Weights::Floats {
             return Input::Floats(x);
+        }
+        let mut rest = Vec::new();
+        if !large.is_empty() {
+            let places = self.g.indices(&large.iter().map(|c| *c as i64).collect::<Vec<_>>());
+            rest.push(self.g.op("Gather", &[&x, &places], &[("axis", Attribute::Int(-1))]));
+            let mut kept = vec![1.0; cols];
+            large.iter().for_each(|c| kept[*c] = 0.0);
+            let kept = self.g.floats(&format!("{places} of {cols}"), &[cols], &kept);
+            x = self.g.op("Mul", &[&x, &kept], &[]);
         }
         let zero = self.g.scalar(0.0);
         let rows = [("axes", Attribute::Ints(&[-1]))];
@@ -240,7 +304,9 @@ impl Wiring<'_> {
         let below = self.g.op("Neg", &[&least], &[]);
         let zero = self.g.op("Div", &[&below, &scale], &[]);
         let zero = self.g.op("Round", &[&zero], &[]);
-        let shift = self.g.op("Mul", &[&zero, &scale], &[]);
+        rest.push(self.g.op("Mul", &[&zero, &scale], &[]));
+        let rest: Vec<&str> = rest.iter().map(String::as_str).collect();
+        let rest = self.g.op("Concat", &rest, &[("axis", Attribute::Int(-1))]);
         // A scale for each row is a scale for each index of the first axis.
         let all = self.g.indices(&[-1]);
         let scales = self.g.op("Reshape", &[&scale, &all], &[]);
@@ -250,10 +316,10 @@ impl Wiring<'_> {
         let values = self.g.op("QuantizeLinear", &[&flat, &scales, &zeros], &[("axis", Attribute::Int(0))]);
         let shape = self.g.op("Shape", &[&x], &[]);
         let values = self.g.op("Reshape", &[&values, &shape], &[]);
-        Input::Int8 { values, scale, shift }
+        Input::Int8 { values, scale, rest, large: large.to_vec() }
     }
 
-    /// `x Wᵀ + b`; int8: `s s_w (q W_qᵀ) − s z (s_w Σ W_q) + b`.
+    /// `x Wᵀ + b`; int8: `s s_w (q W_qᵀ) − s z (s_w Σ W_q) + x Wᵀ of the large columns + b`.
     fn linear(&mut self, term: Term, layer: usize, input: &Input) -> Result<String> {
         let module = term.module(self.m.config().family, layer);
         let name = format!("{module}.weight");
@@ -263,7 +329,7 @@ impl Wiring<'_> {
                 let w = self.g.matrix(&name, &matrix, Form::Floats, true);
                 self.g.op("MatMul", &[x, &w], &[])
             }
-            Input::Int8 { values, scale, shift } => {
+            Input::Int8 { values, scale, rest, large } => {
                 // u8 × u8, not u8 × i8: of the latter, x86 without VNNI adds pairs in 16 bits, which overflow.
                 let w = self.g.matrix(&name, &matrix, Form::Uint8, true);
                 let none = self.g.initializer("u8 0", Element::U8, &[], &[0]);
@@ -275,9 +341,10 @@ impl Wiring<'_> {
                 // but one `scale` for all tokens.
                 let product = self.g.op("Mul", &[&sums, &w_scale], &[]);
                 let product = self.g.op("Mul", &[&product, scale], &[]);
-                let whole = self.g.floats(&format!("{name}.sum"), &[matrix.rows()], &row_sums(&matrix));
-                let shifted = self.g.op("Mul", &[shift, &whole], &[]);
-                self.g.op("Sub", &[&product, &shifted], &[])
+                let dims = [large.len() + 1, matrix.rows()];
+                let w = self.g.floats(&format!("{name}.rest"), &dims, &rest_weights(&matrix, large));
+                let rest = self.g.op("MatMul", &[rest, &w], &[]);
+                self.g.op("Add", &[&product, &rest], &[])
             }
         };
         let bias = self.vector(&format!("{module}.bias"))?;
