@@ -156,10 +156,20 @@ impl Weights {
                     each(Piece::F32(&values), size)?;
                 }
                 Some(scheme) => {
-                    let (q, scale) = scheme.symmetric(stored.dtype, bytes, first, cols);
-                    match scale {
-                        Some(scale) => each(Piece::Int8 { q: &q, scale: &scale }, size)?,
-                        None => each(Piece::F32(&scheme.floats(stored.dtype, bytes, first, cols)), size)?,
+                    let fits = |r: usize| scheme.fits(stored.dtype, &bytes[r * cols..][..cols], first + r);
+                    let mut start = 0;
+                    while start < n {
+                        let as_it_is = fits(start);
+                        let end = (start + 1..n).find(|r| fits(*r) != as_it_is).unwrap_or(n);
+                        let (rows, at) = (&bytes[start * cols..end * cols], first + start);
+                        let size = rows.len() as u64;
+                        if as_it_is {
+                            let (q, scale) = scheme.symmetric(stored.dtype, rows, at, cols);
+                            each(Piece::Int8 { q: &q, scale: &scale }, size)?;
+                        } else {
+                            each(Piece::F32(&scheme.floats(stored.dtype, rows, at, cols)), size)?;
+                        }
+                        start = end;
                     }
                 }
             }
@@ -229,26 +239,21 @@ impl Scheme {
         (self.scale[get(self.scale.len())], self.zero[get(self.zero.len())])
     }
 
-    /// Rows as they are, if all of them are symmetric around their zero points, as ours are; else no scales.
-    fn symmetric(
-        &self,
-        dtype: Dtype,
-        bytes: &[u8],
-        first: usize,
-        cols: usize,
-    ) -> (Vec<i8>, Option<Vec<f32>>) {
+    /// Whether row `r` is symmetric around its zero point, as ours are, or as good as that: no value is too far from it.
+    fn fits(&self, dtype: Dtype, row: &[u8], r: usize) -> bool {
+        let (_, zero) = self.row(r);
+        row.iter().all(|b| (integer(dtype, *b) - zero).abs() <= 127)
+    }
+
+    /// Rows that fit, as they are.
+    fn symmetric(&self, dtype: Dtype, bytes: &[u8], first: usize, cols: usize) -> (Vec<i8>, Vec<f32>) {
         let (mut q, mut scales) = (Vec::with_capacity(bytes.len()), Vec::new());
         for (r, row) in bytes.chunks_exact(cols).enumerate() {
             let (scale, zero) = self.row(first + r);
-            for b in row {
-                match integer(dtype, *b) - zero {
-                    n @ -127..=127 => q.push(n as i8),
-                    _ => return (q, None),
-                }
-            }
+            q.extend(row.iter().map(|b| (integer(dtype, *b) - zero) as i8));
             scales.push(scale);
         }
-        (q, Some(scales))
+        (q, scales)
     }
 
     fn floats(&self, dtype: Dtype, bytes: &[u8], first: usize, cols: usize) -> Vec<f32> {
