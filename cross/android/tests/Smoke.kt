@@ -42,6 +42,7 @@ fun main(args: Array<String>) {
         Reply.CONTINUE
     }
     check(epochs == 2 && report.epochs == 2 && report.biases > 0 && report.scores.examples == 32 && !report.stopped)
+    check(model.trainBlocking(examples, options = few.copy(holdOut = -1.0)).kept == 2)
     model.save(out)
     check(File(out).readBytes().contentEquals(File(cliBias).readBytes())) { "another bias file than the command line's" }
 
