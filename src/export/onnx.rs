@@ -11,7 +11,7 @@
 //!   much further off, and a text's answer would depend on the texts beside it.) A few columns of a BERT are some ten times
 //!   as large as the others, the same ones for every text; were they rounded with the rest, its scale would be theirs. So
 //!   they are multiplied apart, in f32, as in LLM.int8() (Dettmers et al. 2022, arXiv 2208.07339). Which they are is read
-//!   off the weights ([`large_columns`], [`large_outputs`]), for an export sees no texts; where that misses one, its token
+//!   off the weights (`large_columns`, `large_outputs`), for an export sees no texts; where that misses one, its token
 //!   is rounded as coarsely as it would be anyway.
 //!
 //! In the file's metadata: `task`, `labels` (JSON), `pooling`, `max_len`, `base_name`, `base_fingerprint`.
