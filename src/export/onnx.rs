@@ -50,8 +50,7 @@ const LARGE: usize = 16;
 /// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
 pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
     let m = Merged::of(model)?;
-    let large = large_columns(&m)?;
-    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask", large };
+    let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask" };
     let outputs = g.model()?;
     let file = g.g.finish("trimtab", &metadata(&m)?);
     check_length(file.bytes)?;
@@ -149,8 +148,6 @@ pub(super) struct Wiring<'a> {
     pub weights: Weights,
     /// Name of the input that tells tokens from padding.
     pub mask: &'a str,
-    /// Of int8: columns of the hidden states that are multiplied apart.
-    pub large: Vec<usize>,
 }
 
 impl Wiring<'_> {
@@ -164,9 +161,9 @@ impl Wiring<'_> {
             self.g.input("token_type_ids", Element::I64, &tokens);
         }
         let mut x = self.embeddings()?;
-        let mask = self.mask();
+        let (mask, large) = (self.mask(), large_columns(self.m)?);
         for layer in 0..c.layers {
-            x = self.layer(layer, &x, &mask)?;
+            x = self.layer(layer, &x, &mask, &large)?;
         }
         self.g.scope("pooler");
         let pooled = self.pooled(&x)?;
@@ -237,10 +234,11 @@ impl Wiring<'_> {
         self.g.op("Unsqueeze", &[&added, &axes], &[])
     }
 
-    fn layer(&mut self, layer: usize, x: &str, mask: &str) -> Result<String> {
+    /// `large`: columns of `x`, and of what the LayerNorms here make of it, that are multiplied apart.
+    fn layer(&mut self, layer: usize, x: &str, mask: &str, large: &[usize]) -> Result<String> {
         self.g.scope(format!("layer.{layer}/attention"));
-        let (hidden, large) = (self.m.config().hidden, self.large.clone());
-        let input = self.input(x.to_owned(), hidden, &large);
+        let hidden = self.m.config().hidden;
+        let input = self.input(x.to_owned(), hidden, large);
         let q = self.heads(Term::Q, layer, &input, &[0, 2, 1, 3])?;
         let k = self.heads(Term::K, layer, &input, &[0, 2, 3, 1])?;
         let v = self.heads(Term::V, layer, &input, &[0, 2, 1, 3])?;
@@ -258,7 +256,7 @@ impl Wiring<'_> {
         let x = self.add_norm(Term::Ln1, layer, &y, x)?;
 
         self.g.scope(format!("layer.{layer}/ffn"));
-        let input = self.input(x.clone(), hidden, &large);
+        let input = self.input(x.clone(), hidden, large);
         let z = self.linear(Term::M2, layer, &input)?;
         let y = self.gelu(&z, self.m.config().gelu);
         let large = large_outputs(self.m, layer)?;

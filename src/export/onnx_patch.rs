@@ -42,13 +42,8 @@ pub fn export(model: &Personal, from: &Path, out: &Path) -> Result<Report> {
     if origin.opset < OLDEST_OPSET {
         return fail(format!("opset {}; a head is appended from {OLDEST_OPSET} on", origin.opset));
     }
-    let mut w = Wiring {
-        m: &m,
-        g: GraphBuilder::within(PREFIX),
-        weights: Weights::Floats,
-        mask: &origin.mask,
-        large: vec![],
-    };
+    let mut w =
+        Wiring { m: &m, g: GraphBuilder::within(PREFIX), weights: Weights::Floats, mask: &origin.mask };
     let patches = patches(&m, &origin)?;
     let vectors: BTreeMap<&str, Vector> = origin.vectors().map(|v| (v.name, v)).collect();
     for (name, values) in &patches {
