@@ -13,12 +13,13 @@ fn run(command: &mut Command) -> Output {
 }
 
 /// Where the static library is: `TRIMTAB_LIBRARY` (cross/test, for another CPU), or built now, with the features of this
-/// test, so that only the crate itself is compiled again.
+/// test, so that nothing has to be compiled again.
 fn library() -> PathBuf {
     if let Some(library) = std::env::var_os("TRIMTAB_LIBRARY") {
         return library.into();
     }
     let features = [
+        ("default", cfg!(feature = "default")),
         ("cli", cfg!(feature = "cli")),
         ("hub", cfg!(feature = "hub")),
         ("onnx", cfg!(feature = "onnx")),
@@ -27,14 +28,20 @@ fn library() -> PathBuf {
     let features = features.into_iter().filter_map(|(name, on)| on.then_some(name));
     let features = features.chain(["capi"]).collect::<Vec<_>>().join(",");
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["rustc", "--lib", "--crate-type", "staticlib", "--locked", "--profile", "dev"]);
-    cargo.args(["--no-default-features", "--features", &features, "--message-format", "json"]);
+    cargo.args(["build", "--locked", "--example", "c_library", "--message-format", "json"]);
+    cargo.args(["--no-default-features", "--features", &features]);
+    // What cargo tells a test of its crate: build scripts that look at the same names (ring's) would all run again for it.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_")) {
+            cargo.env_remove(name);
+        }
+    }
     let output = run(cargo.current_dir(ROOT));
     let messages = String::from_utf8(output.stdout).unwrap();
     let mut archives = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let files = message["filenames"].as_array()?.clone();
-        files.iter().filter_map(|f| f.as_str()).find(|f| f.ends_with("libtrimtab.a")).map(PathBuf::from)
+        files.iter().filter_map(|f| f.as_str()).find(|f| f.ends_with("libc_library.a")).map(PathBuf::from)
     });
     archives.next_back().expect("cargo names the archive it built")
 }

@@ -98,7 +98,8 @@ fn bias_files_of_every_setting() {
 #[test]
 fn bias_files_by_other_ways() {
     let s = Sandbox::new();
-    s.ok("train --base base --data train.tsv --dev dev.tsv --out cli.bias");
+    s.ok("train --base base --data train.tsv --dev dev.tsv --out cli.bias --epochs 4");
+    let few = trimtab_train_options { epochs: 4, ..chosen() };
     let (base, copy) = (Base::open(&s.path("base")), Base::of_bytes(&s.read("base")).unwrap());
     let some = Examples::new();
     examples().iter().for_each(|(label, text)| some.add(text, None, Some(label)));
@@ -111,7 +112,7 @@ fn bias_files_by_other_ways() {
         Model::new(&copy, "classify", &[]),
     ] {
         for time in 0..2 {
-            model.train(&some, Some(&dev), &chosen(), |_| trimtab::capi::trimtab_reply::Continue).unwrap();
+            model.train(&some, Some(&dev), &few, |_| trimtab::capi::trimtab_reply::Continue).unwrap();
             model.save(&s.path("c.bias"));
             assert!(s.read("cli.bias") == s.read("c.bias"), "time {time}");
         }

@@ -1,7 +1,7 @@
 //! Ctrl-C and kill -9 in the middle of the work.
 #![cfg(unix)]
 
-use crate::sandbox::{Done, INTERRUPTED, Sandbox, TINY};
+use crate::sandbox::{Done, INTERRUPTED, Sandbox, TINY, emulated};
 use std::io::{BufRead, BufReader, Read};
 use std::ops::ControlFlow;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -54,7 +54,8 @@ fn ctrl_c_keeps_what_was_learned() {
 #[test]
 fn ctrl_c_in_the_first_epoch() {
     let s = Sandbox::new();
-    let many: String = (0..60_000).map(|i| ["good\ta good movie\n", "bad\ta bad movie\n"][i % 2]).collect();
+    let lines = if emulated() { 3_000 } else { 60_000 }; // a step each: seconds
+    let many: String = (0..lines).map(|i| ["good\ta good movie\n", "bad\ta bad movie\n"][i % 2]).collect();
     s.write("many.tsv", format!("label\ttext\n{many}"));
     let line = "train --base base --data many.tsv --out new --epochs 1000 --batch 1";
     let (child, stderr) = started(&s, line, "examples");

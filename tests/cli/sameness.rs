@@ -1,6 +1,6 @@
 //! The same seed, data and base give the same file, byte for byte, however they come and wherever they run.
 
-use crate::sandbox::{Done, Sandbox, examples, tsv};
+use crate::sandbox::{Done, Sandbox, emulated, examples, tsv};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -108,7 +108,8 @@ fn frozen_layers() {
         let run = |flags: &str| trained(&s, "train.tsv", &format!("{some} {trained_part} {flags}"), "");
         let first = run("--threads 1");
         assert!(first == run("--threads 2"), "{trained_part}: 2 threads");
-        for cache in ["0", "4KiB", "1GiB"] {
+        // some kept and some not is both ways at once
+        for cache in if emulated() { &["4KiB"][..] } else { &["0", "4KiB", "1GiB"] } {
             for threads in [1, 2] {
                 let flags = format!("--prefix-cache {cache} --threads {threads}");
                 assert!(first == run(&flags), "{trained_part} {flags}");
