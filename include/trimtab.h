@@ -178,7 +178,7 @@ typedef struct {
   // Share of the examples to score on instead of learning from it, where none are given for that; 0 takes a tenth of
   // 200 or more, below 0 none.
   double hold_out;
-  // Ends after so many epochs without a better score; 0 never.
+  // Ends after so many epochs without a better score; 0 is 5 where `epochs` is 0, else never.
   size_t patience;
   // Which biases, such as "q,m2"; NULL for all. `trimtab train --help` has them.
   const char *terms;

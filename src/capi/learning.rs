@@ -30,7 +30,7 @@ pub struct trimtab_train_options {
     /// Share of the examples to score on instead of learning from it, where none are given for that; 0 takes a tenth of
     /// 200 or more, below 0 none.
     pub hold_out: f64,
-    /// Ends after so many epochs without a better score; 0 never.
+    /// Ends after so many epochs without a better score; 0 is 5 where `epochs` is 0, else never.
     pub patience: usize,
     /// Which biases, such as "q,m2"; NULL for all. `trimtab train --help` has them.
     pub terms: *const c_char,
@@ -262,15 +262,14 @@ impl<'a> Lesson<'a> {
         let (base, mut options) = (&model.base, model.options.clone());
         Personal::choose_pairing(base, &task, &train, &mut options, wishes.memory)?;
         let course = Course::of(&task, options.pooling.unwrap_or(base.pooling()));
-        let chosen = TrainConfig::chosen(train.len(), task.labels().len(), course);
+        let chosen = TrainConfig::chosen(train.len(), task.labels().len(), course).with_epochs(wishes.epochs);
         let depth = model.base.config().layers;
         let layers = |(from, to)| from..if to == 0 { depth } else { to };
         let config = TrainConfig {
             seed: wishes.seed,
-            epochs: wishes.epochs.unwrap_or(chosen.epochs),
             batch: wishes.batch.unwrap_or(chosen.batch),
             lr: wishes.lr.unwrap_or(chosen.lr),
-            patience: wishes.patience,
+            patience: wishes.patience.or(chosen.patience),
             terms: wishes.terms.as_deref().map_or(Ok(chosen.terms.clone()), str::parse)?,
             layers: wishes.layers.map(layers),
             ..chosen

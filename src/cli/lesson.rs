@@ -180,9 +180,8 @@ impl Settings {
 
     /// For so many examples of `labels` labels; 0 where there are none.
     pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
-        let chosen = TrainConfig::chosen(examples, labels, course);
+        let chosen = TrainConfig::chosen(examples, labels, course).with_epochs(self.epochs);
         TrainConfig {
-            epochs: self.epochs.unwrap_or(chosen.epochs),
             lr: self.lr.unwrap_or(chosen.lr),
             head_rate: self.head_rate,
             batch: self.batch.unwrap_or(chosen.batch),

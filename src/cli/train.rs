@@ -51,7 +51,7 @@ pub struct Args {
     /// Layers to train, such as 3..6 (the last not included) [default: all]
     #[arg(long, value_name = "FROM..TO", value_parser = layers)]
     layers: Option<Range<usize>>,
-    /// Stop after N epochs without a better score on dev
+    /// Stop after N epochs without a better score on dev; 0 never does [default: 5 without --epochs, else 0]
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
     /// Most memory of the whole process, such as 96MiB: picks smaller micro-batches, and fewer at a time, where it must.
@@ -139,13 +139,14 @@ pub fn run(args: Args) -> Result<()> {
         true => (0, Course::Batches),
         false => (model.labels().len(), Course::of(model.task(), model.pooling())),
     };
+    let chosen_config = args.settings.config(train.len(), labels, course);
     let mut config = TrainConfig {
         seed: args.seed,
         terms: args.terms.clone(),
         layers: args.layers.clone(),
-        patience: args.patience,
+        patience: args.patience.map_or(chosen_config.patience, |n| (n > 0).then_some(n)),
         checkpoints: args.checkpoints(),
-        ..args.settings.config(train.len(), labels, course)
+        ..chosen_config
     };
     if let Some(start) = &args.start {
         model.start_from(start)?;
@@ -183,7 +184,8 @@ pub fn run(args: Args) -> Result<()> {
     }
     let Settings { lr, epochs, batch, .. } = &args.settings;
     if lr.is_none() || epochs.is_none() || batch.is_none() {
-        terminal::say(format_args!("chosen: {}", chosen(&args, &config, train.len(), labels, course)));
+        let chosen = chosen(&args, &config, train.len(), dev.is_some() && !args.setfit, labels, course);
+        terminal::say(format_args!("chosen: {chosen}"));
     }
     let previous = verdict::previous(&base, &args.out, &model, &options);
     let board = args.settings.board();
@@ -245,7 +247,14 @@ fn check_targets(args: &Args) -> Result<()> {
 }
 
 /// What was chosen where nothing was given, and why.
-fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize, course: Course) -> String {
+fn chosen(
+    args: &Args,
+    config: &TrainConfig,
+    examples: usize,
+    is_scored: bool,
+    labels: usize,
+    course: Course,
+) -> String {
     let mut chosen = Vec::new();
     let mut by_size = Vec::new();
     if args.settings.epochs.is_none() && !args.setfit {
@@ -266,6 +275,11 @@ fn chosen(args: &Args, config: &TrainConfig, examples: usize, labels: usize, cou
             _ => "",
         };
         chosen.push(format!("learning rate {}{why}", config.lr));
+    }
+    if let Some(patience) =
+        config.patience.filter(|n| is_scored && args.patience.is_none() && *n < config.epochs)
+    {
+        chosen.push(format!("over after {patience} epochs without a better score"));
     }
     chosen.join("; ")
 }

@@ -29,6 +29,10 @@ pub fn batch_for(examples: usize) -> usize {
     examples.saturating_mul(epochs_for(examples)).div_ceil(500).clamp(4, 16)
 }
 
+/// Epochs without a better score on dev after which a run ends: behind so many few found a better one in what was measured,
+/// and about half of 20 epochs over 100 examples are saved.
+const PATIENCE: usize = 5;
+
 /// So many labels that each row of the head learns from the examples of its own above all.
 const MANY_LABELS: usize = 10;
 
@@ -76,6 +80,7 @@ impl TrainConfig {
             epochs: epochs_for(examples),
             lr: lr_for(examples, labels),
             batch: batch_for(examples),
+            patience: Some(PATIENCE),
             ..TrainConfig::default()
         };
         let fitted = |lr| TrainConfig { lr, head: Head::Fitted, ..chosen.clone() };
@@ -86,6 +91,14 @@ impl TrainConfig {
             Course::Batches => TrainConfig { batch: PAIRS, ..chosen },
             // A head above frozen texts compares them well already: smaller steps from there lose less of it.
             Course::Apart => fitted(APART_LR),
+        }
+    }
+
+    /// The same with so many epochs, where they are given: none of them is saved then.
+    pub fn with_epochs(self, epochs: Option<usize>) -> TrainConfig {
+        match epochs {
+            Some(epochs) => TrainConfig { epochs, patience: None, ..self },
+            None => self,
         }
     }
 }

@@ -133,7 +133,7 @@ pub struct TrainConfig {
     pub weight_decay: f32,
     /// Weighs classes by the inverse of their frequency.
     pub class_weights: bool,
-    /// Stops after this many epochs without a better score on dev; `None` never.
+    /// Stops after this many epochs without a better score on dev than an epoch before them had; `None` never.
     pub patience: Option<usize>,
     /// Which score on dev decides the epoch that is kept.
     pub keep: Criterion,

@@ -110,9 +110,8 @@ impl Run<'_> {
         }
         if let Some(dev) = self.dev {
             let before = self.trainer.evaluate(alone, dev, self.names, &self.known_dev)?;
-            if self.config.keep != Criterion::Last {
-                self.at.best = Some((self.config.keep.score(&before), before.loss));
-                self.best = Some(alone.clone());
+            if let Some(score) = self.score(&before) {
+                (self.at.best, self.best) = (Some(score), Some(alone.clone()));
             }
             self.at.before = Some(before);
         }
@@ -163,12 +162,25 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Epochs since the best one, once they are as many as the patience.
+    /// Epochs since the best one, once they are as many as the patience. A head alone does not count: a random one takes
+    /// some epochs to come up to it.
     fn waited(&self) -> Option<usize> {
-        let done = self.at.epochs.len();
+        let (patience, done) = (self.config.patience?, self.at.epochs.len());
+        let (mut best, mut best_epoch) = (None, 0);
+        for epoch in &self.at.epochs {
+            let score = self.score(epoch.dev.as_ref()?)?;
+            if is_better(score, best) {
+                (best, best_epoch) = (Some(score), epoch.epoch);
+            }
+        }
         let is_between = self.at.batches == 0 && (1..self.config.epochs).contains(&done);
-        let waited = done.saturating_sub(self.at.kept);
-        self.config.patience.filter(|p| is_between && waited >= *p).map(|_| waited)
+        (is_between && done - best_epoch >= patience).then_some(done - best_epoch)
+    }
+
+    /// What the epoch to keep goes by, and its loss for a tie; `None` where the last one is kept.
+    fn score(&self, m: &Metrics) -> Option<(f64, f64)> {
+        let keep = self.config.keep;
+        (keep != Criterion::Last).then(|| (keep.score(m), m.loss))
     }
 
     /// What is left of an epoch, and its scores.
@@ -201,12 +213,10 @@ impl Run<'_> {
             dev: scores,
             train_s: self.at.train_s,
         };
-        // Without dev the last epoch is the one to keep; on a tie the one with the lower loss.
-        let keep = self.config.keep;
-        let (score, loss) = finished.dev.as_ref().map_or((0.0, 0.0), |m| (keep.score(m), m.loss));
-        let last = keep == Criterion::Last || self.dev.is_none();
-        if !score.is_nan() && (last || self.at.best.is_none_or(|(s, l)| (score, -loss) > (s, -l))) {
-            (self.at.best, self.best) = (Some((score, loss)), Some(self.theta.clone()));
+        // Without scores to go by the last epoch is the one to keep.
+        let score = finished.dev.as_ref().and_then(|m| self.score(m));
+        if score.is_none_or(|score| is_better(score, self.at.best)) {
+            (self.at.best, self.best) = (score.or(Some((0.0, 0.0))), Some(self.theta.clone()));
             self.at.kept = epoch + 1;
         }
         let go_on = on_progress(Progress::Epoch(&finished));
@@ -284,6 +294,11 @@ impl Run<'_> {
             stopped: stopped.map(|waited| format!("no better score on dev for {waited} epochs")),
         })
     }
+}
+
+/// Whether this score and loss are the better ones: the higher score, on a tie the lower loss.
+fn is_better((score, loss): (f64, f64), best: Option<(f64, f64)>) -> bool {
+    !score.is_nan() && best.is_none_or(|(s, l)| (score, -loss) > (s, -l))
 }
 
 /// `step` counts from 1.

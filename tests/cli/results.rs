@@ -173,6 +173,29 @@ fn patience_ends_early_and_says_so() {
     assert!(report["stopped"].as_str().unwrap().contains("dev"));
 }
 
+/// Where a run chooses how long it is, it also ends where nothing more comes; epochs that were asked for are done.
+#[test]
+fn five_epochs_without_a_better_score_are_enough() {
+    let s = Sandbox::new();
+    let line = "train --base base --data train.tsv --out x.bias --lr 1e-30 --keep accuracy --force";
+    for (flags, epochs) in [
+        ("", 6),
+        ("--patience 3", 4),
+        ("--patience 0", 20),
+        ("--epochs 9", 9),
+        ("--epochs 9 --patience 1", 2),
+    ] {
+        let line = format!("{line} --dev dev.tsv {flags}");
+        let report = s.json(&format!("{line} --json"));
+        assert_eq!(report["epochs"].as_array().unwrap().len(), epochs, "{line}");
+        assert_eq!(report["stopped"].is_null(), [20, 9].contains(&epochs), "{line}");
+        let said = s.ok(&line).stderr.contains("over after 5 epochs without a better score");
+        assert_eq!(said, flags.is_empty(), "{line}");
+    }
+    let without = s.ok("train --base base --data train.tsv --out y.bias");
+    assert!(!without.stderr.contains("without a better score"), "{}", without.stderr);
+}
+
 #[test]
 fn quantize_json() {
     let s = Sandbox::new();
