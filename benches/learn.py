@@ -40,6 +40,7 @@ ROWS = {
     "exact": ["--exact"],
     "setfit": ["--setfit"],
 }
+AVERAGED = ["head", "default", "torch-full"]
 TORCH = {"torch-bitfit": ["--mode", "bitfit", "--lr", "1e-3"], "torch-full": ["--mode", "full", "--lr", "5e-5"]}
 
 
@@ -128,7 +129,7 @@ def read(path):
 
 
 def table(results, rows, size):
-    """Markdown of one size; the last line is the mean over the tasks that every row has."""
+    """Markdown of one size; the last line is the mean over the tasks that all of AVERAGED have, of the rows that have them all."""
     cells = collections.defaultdict(list)
     for r in results:
         if r["size"] == size:
@@ -145,10 +146,12 @@ def table(results, rows, size):
             line.append(f"{statistics.mean(scores):.1f}{deviation}" if scores else "–")
         if set(line) != {"–"}:
             print(f"| {task} | {' | '.join(line)} |")
-    whole = [task for task in TASKS if all(cells[task, row] for row in rows)]
+    averaged = [row for row in rows if row in AVERAGED] or rows
+    whole = [task for task in TASKS if all(cells[task, row] for row in averaged)]
     if whole:
-        means = [statistics.mean(statistics.mean(cells[task, row]) for task in whole) for row in rows]
-        print(f"| mean of {len(whole)} | {' | '.join(f'{m:.1f}' for m in means)} |")
+        means = [f"{statistics.mean(statistics.mean(cells[task, row]) for task in whole):.1f}"
+                 if all(cells[task, row] for task in whole) else "–" for row in rows]
+        print(f"| mean of {len(whole)} | {' | '.join(means)} |")
 
 
 def main():
