@@ -2,6 +2,7 @@
 //! handles, texts, files and numbers. Handles that are not there are NULL, and none is used after it was freed, which the
 //! header forbids.
 #![no_main]
+#![deny(clippy::undocumented_unsafe_blocks)] // the only unsafe code of the fuzz targets: a caller's side of the C border
 
 use libfuzzer_sys::fuzz_target;
 use std::ffi::{CStr, CString, c_char, c_void};
@@ -97,8 +98,7 @@ struct Handles {
 }
 
 impl Handles {
-    /// One call. SAFETY of all of them: handles that this holds or NULL, texts that live through the call or NULL, places
-    /// of this function.
+    /// One call, with handles that this holds or NULL.
     fn call(&mut self, function: u8, b: &mut Bytes, trainings: &mut usize) {
         let i = b.slot();
         let base = self.bases[i].unwrap_or(null_mut());
@@ -108,29 +108,38 @@ impl Handles {
         match function % 20 {
             0 if self.bases[i].is_none() => {
                 let (file, mut handle) = (b.file(), null_mut());
+                // SAFETY: a text or NULL, and a place for a handle
                 let status = unsafe { trimtab_base_open(at(&file), &mut handle) };
                 self.bases[i] = made(status, handle);
             }
             1 => {
                 self.bases[i] = None;
+                // SAFETY: a handle that is forgotten, or NULL
                 unsafe { trimtab_base_free(base) }
             }
             2 if self.examples[i].is_none() => {
                 let mut handle = null_mut();
+                // SAFETY: a place for a handle
                 let status = unsafe { trimtab_examples_new(&mut handle) };
                 self.examples[i] = made(status, handle);
             }
             3 | 4 => {
                 let (text, text_b, label) = (b.text(), b.text(), b.text());
+                // SAFETY: a handle and texts, or NULL
                 told(unsafe { trimtab_examples_add(examples, at(&text), at(&text_b), at(&label)) });
             }
             5 => {
                 let (file, task) = (b.file(), b.task());
+                // SAFETY: a handle and texts, or NULL
                 told(unsafe { trimtab_examples_read(examples, at(&file), at(&task)) });
             }
-            6 => told(unsafe { trimtab_examples_clear(examples) }),
+            6 => {
+                // SAFETY: a handle or NULL
+                told(unsafe { trimtab_examples_clear(examples) });
+            }
             7 => {
                 self.examples[i] = None;
+                // SAFETY: a handle that is forgotten, or NULL
                 unsafe { trimtab_examples_free(examples) }
             }
             8 if self.models[i].is_none() => {
@@ -140,6 +149,7 @@ impl Handles {
                 let options = trimtab_options { max_len: b.small(), threads: 1 };
                 let base = self.bases[b.slot()].unwrap_or(null_mut());
                 let count = b.small().min(2);
+                // SAFETY: a handle and texts or NULL, at most as many labels as there are, and a place for a handle
                 let status =
                     unsafe { trimtab_model_new(base, at(&task), some, count, &options, &mut handle) };
                 self.models[i] = made(status, handle);
@@ -148,41 +158,50 @@ impl Handles {
                 let (file, mut handle) = (b.file(), null_mut());
                 let options = trimtab_options { max_len: 0, threads: 1 };
                 let base = self.bases[b.slot()].unwrap_or(null_mut());
+                // SAFETY: a handle and a text, or NULL, and a place for a handle
                 let status = unsafe { trimtab_model_open(base, at(&file), &options, &mut handle) };
                 self.models[i] = made(status, handle);
             }
             10 if self.predictions[i].is_none() => {
                 let (text, text_b, mut handle) = (b.text(), b.text(), null_mut());
                 let model = self.models[b.slot()].unwrap_or(null_mut());
+                // SAFETY: a handle and texts, or NULL, and a place for a handle
                 let status = unsafe { trimtab_model_predict(model, at(&text), at(&text_b), &mut handle) };
                 self.predictions[i] = made(status, handle);
             }
             11 => {
                 let (text, width) = (b.text(), b.small().min(3));
+                // SAFETY: a handle or NULL
                 let width = if width == 3 { unsafe { trimtab_base_width(base) } } else { width };
                 let mut vector = vec![0f32; width];
+                // SAFETY: a handle and a text, or NULL, and as many floats as are said
                 told(unsafe { trimtab_model_embed(model, at(&text), vector.as_mut_ptr(), width) });
             }
             12 => {
                 let mut scores = std::mem::MaybeUninit::uninit();
                 let examples = self.examples[b.slot()].unwrap_or(null_mut());
+                // SAFETY: handles or NULL, and a place for scores
                 told(unsafe { trimtab_model_evaluate(model, examples, scores.as_mut_ptr()) });
             }
             13 => {
                 let file = b.file();
+                // SAFETY: a handle and a text, or NULL
                 told(unsafe { trimtab_model_swap(model, at(&file)) });
             }
             14 => {
                 let other = self.models[b.slot()].unwrap_or(null_mut());
+                // SAFETY: handles or NULL
                 told(unsafe { trimtab_model_share(model, other) });
             }
             15 => {
                 // Never over the base, which is in use.
                 let file = CString::new(FOLDER.join("out.bias").as_os_str().as_bytes()).ok();
+                // SAFETY: a handle and a text, or NULL
                 told(unsafe { trimtab_model_save(model, at(&file), i32::from(b.byte() % 2)) });
             }
             16 => {
                 self.models[i] = None;
+                // SAFETY: a handle that is forgotten, or NULL
                 unsafe { trimtab_model_free(model) }
             }
             17 if *trainings < TRAININGS => {
@@ -206,25 +225,33 @@ impl Handles {
                 let user = (&raw mut left).cast::<c_void>();
                 let callback = if b.byte() % 2 == 0 { None } else { Some(on_progress as _) };
                 let mut report = std::mem::MaybeUninit::uninit();
+                // SAFETY: handles or NULL, options with texts that live through the call, a callback with the number it asks for
                 told(unsafe {
                     trimtab_model_train(model, examples, held_out, &options, callback, user, report.as_mut_ptr())
                 });
             }
             18 => {
+                // SAFETY: a handle or NULL
                 let text = unsafe { [trimtab_prediction_text(prediction), trimtab_prediction_json(prediction)] };
                 for text in text.into_iter().filter(|p| !p.is_null()) {
+                    // SAFETY: not NULL, and a text of the library ends in a NUL
                     unsafe { CStr::from_ptr(text) }.to_str().expect("UTF-8");
                 }
+                // SAFETY: a handle or NULL
                 let count = unsafe { trimtab_prediction_count(prediction) };
                 for i in [0, 1, count, usize::MAX] {
+                    // SAFETY: a handle or NULL; any index is allowed
                     let label = unsafe { trimtab_prediction_label(prediction, i) };
+                    // SAFETY: the same
                     let p = unsafe { trimtab_prediction_probability(prediction, i) };
                     assert_eq!((label.is_null(), p.is_nan()), (i >= count, i >= count));
                 }
+                // SAFETY: a handle or NULL
                 unsafe { trimtab_prediction_value(prediction) };
             }
             19 => {
                 self.predictions[i] = None;
+                // SAFETY: a handle that is forgotten, or NULL
                 unsafe { trimtab_prediction_free(prediction) }
             }
             // A place that is taken.
@@ -233,6 +260,7 @@ impl Handles {
     }
 
     fn free(self) {
+        // SAFETY: handles that this held, each once
         unsafe {
             self.predictions.into_iter().flatten().for_each(|p| trimtab_prediction_free(p));
             self.models.into_iter().flatten().for_each(|p| trimtab_model_free(p));
@@ -245,6 +273,7 @@ impl Handles {
 /// What failed has a message, and is no bug.
 fn told(status: trimtab_status) {
     if status != trimtab_status::Ok {
+        // SAFETY: a call failed on this thread, so there is a text
         let message = unsafe { CStr::from_ptr(trimtab_last_error()) }.to_str().expect("UTF-8");
         assert!(!message.is_empty() && status != trimtab_status::Internal, "{message}");
     }
