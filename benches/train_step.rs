@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::proc;
 use trimtab::TrainConfig;
 use trimtab::train::Labelled;
-use trimtab::train::step::Trainer;
+use trimtab::train::step::Stepper;
 
 fn train_step(c: &mut Criterion) {
     let (base, pool) = (support::base(), support::one_thread());
@@ -28,7 +28,7 @@ fn train_step(c: &mut Criterion) {
             group.bench_function(set.name(), |b| {
                 let (trainer, theta) = made.get_or_insert_with(|| {
                     let mut theta = graph.initial_theta(&base).expect("the base has every bias");
-                    let mut trainer = Trainer::new(&graph, &TrainConfig::default(), None).expect("a plan");
+                    let mut trainer = Stepper::new(&graph, &TrainConfig::default(), None).expect("a plan");
                     let fresh = proc::reset_peak();
                     for _ in 0..3 {
                         let step =

@@ -35,7 +35,7 @@ use trimtab::graph::{DropoutRates, Graph};
 use trimtab::ops::Numerics;
 use trimtab::ops::loss::Target;
 use trimtab::tokenize::Encoded;
-use trimtab::train::step::Trainer;
+use trimtab::train::step::Stepper;
 use trimtab::train::{self, Cut, Labelled, memory};
 use trimtab::{Base, TrainConfig, kernels};
 
@@ -144,7 +144,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         row["predicted_mb"] = rounded(predicted.total() as f64 / (1u64 << 20) as f64).into();
         (row["micro_rows"], row["lanes"]) = (predicted.rows.into(), predicted.lanes.into());
         config.cut = Some(predicted.cut);
-        let mut trainer = Trainer::new(&graph, &config, None)?;
+        let mut trainer = Stepper::new(&graph, &config, None)?;
         let (biases, head) = trainer.trained();
         row["trainable_params"] = (biases + head).into();
         row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));

@@ -82,6 +82,27 @@ typedef int32_t trimtab_event;
 #endif // __STDC_VERSION__ >= 202311L
 #endif // __cplusplus
 
+// How much work a run spends on choosing, and on telling how good its result is.
+enum trimtab_effort
+#if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+  : int32_t
+#endif // defined(__cplusplus) || __STDC_VERSION__ >= 202311L
+ {
+  // Cross-validates what it trains on three folds: about three times the steps of `Quick`.
+  TRIMTAB_EFFORT_NORMAL = 0,
+  // Trains once; without held-out examples there are no scores but a linear probe's.
+  TRIMTAB_EFFORT_QUICK = 1,
+  // Tries several settings on five folds: about ten times the steps of `Quick`.
+  TRIMTAB_EFFORT_THOROUGH = 2,
+};
+#ifndef __cplusplus
+#if __STDC_VERSION__ >= 202311L
+typedef enum trimtab_effort trimtab_effort;
+#else
+typedef int32_t trimtab_effort;
+#endif // __STDC_VERSION__ >= 202311L
+#endif // __cplusplus
+
 // What a progress callback returns.
 enum trimtab_reply
 #if defined(__cplusplus) || __STDC_VERSION__ >= 202311L
@@ -175,10 +196,10 @@ typedef struct {
   size_t batch;
   // Peak learning rate; 0 chooses by their number and that of labels.
   double lr;
-  // Share of the examples to score on instead of learning from it, where none are given for that; 0 takes a tenth of
-  // 200 or more, below 0 none.
+  // Share of the examples to score epochs on instead of learning from it, if none are given for that; 0 or below learns
+  // from all of them, and scores by cross-validation.
   double hold_out;
-  // Ends after so many epochs without a better score; 0 is 5 where `epochs` is 0, else never.
+  // Early-stopping patience in epochs, with held-out examples; 0 is 5 if `epochs` is 0, else never.
   size_t patience;
   // Which biases, such as "q,m2"; NULL for all. `trimtab train --help` has them.
   const char *terms;
@@ -190,6 +211,8 @@ typedef struct {
   const char *start;
   // Most bytes for the whole process, kept by smaller steps of work; 0 for no limit. No result depends on it.
   size_t memory;
+  // A `trimtab_effort`: how much work to spend on choosing and scoring.
+  int32_t effort;
 } trimtab_train_options;
 
 // Where a run is.

@@ -46,6 +46,7 @@ pub mod params;
 pub mod plots;
 mod protobuf;
 pub mod quant;
+pub mod recipe;
 pub mod task;
 pub mod text;
 pub mod tokenize;

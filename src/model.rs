@@ -4,6 +4,7 @@ mod encode;
 mod memory;
 mod pairing;
 mod predict;
+mod probe;
 mod setfit;
 mod shared;
 mod unit;
@@ -20,11 +21,13 @@ use crate::kernels;
 use crate::ops::Numerics;
 use crate::params::{Role, Terms};
 use crate::quant::Base;
+use crate::recipe::calibration::{Curve, Point};
 use crate::task::Task;
 use crate::train::metrics::Metrics;
 use crate::train::{self, HeldOut, Labelled, Progress, Report, TrainConfig};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
 use shared::{Texts, Wired};
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -87,6 +90,8 @@ pub struct Personal {
     settings: serde_json::Value,
     metrics: serde_json::Value,
     finished_epoch: bool,
+    /// How precise answers of a given confidence are, if known.
+    curve: Option<Curve>,
     pool: Arc<rayon::ThreadPool>,
 }
 
@@ -136,6 +141,7 @@ impl Personal {
             settings: serde_json::Value::Null,
             metrics: serde_json::Value::Null,
             finished_epoch: false,
+            curve: None,
             pool,
         })
     }
@@ -161,6 +167,7 @@ impl Personal {
             }
         }
         model.settings = file.settings;
+        model.curve = file.metrics.get("confidence").and_then(|c| Curve::deserialize(c).ok());
         model.metrics = file.metrics;
         Ok(model)
     }
@@ -288,6 +295,21 @@ impl Personal {
         result
     }
 
+    /// Refuses checkpoints that [`Personal::train`] would refuse, before any work is spent.
+    pub(crate) fn check_checkpoints(
+        &mut self,
+        train: &[Example],
+        dev: Option<&[Example]>,
+        config: &TrainConfig,
+    ) -> Result<()> {
+        if config.checkpoints.is_none() {
+            return Ok(());
+        }
+        let (data, dev, _) = self.in_units(train, dev)?;
+        self.init_head(config.seed);
+        train::check_checkpoints(&self.wired.graph, &self.theta, &data, dev.as_deref(), config)
+    }
+
     /// Examples to learn from and to score on, encoded, their numbers in the unit that is told.
     fn in_units(
         &self,
@@ -320,7 +342,7 @@ impl Personal {
     }
 
     /// Its answers to examples that it encoded, to compare them with another's; `None` for questions and for pairs.
-    pub fn answers<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
+    pub fn answers(&self, data: &[Labelled]) -> Result<Option<HeldOut>> {
         self.answers_of(&self.theta, data)
     }
 
@@ -333,13 +355,46 @@ impl Personal {
 
     /// What a head alone would have answered: the one fitted before the last training, above the biases from before it.
     /// `None` where none was fitted.
-    pub fn answers_of_head_alone<'a>(&'a self, data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
+    pub fn answers_of_head_alone(&self, data: &[Labelled]) -> Result<Option<HeldOut>> {
         Ok(self.head_alone.as_ref().map(|theta| self.answers_of(theta, data)).transpose()?.flatten())
     }
 
-    fn answers_of<'a>(&'a self, theta: &[f32], data: &'a [Labelled]) -> Result<Option<HeldOut<'a>>> {
+    fn answers_of(&self, theta: &[f32], data: &[Labelled]) -> Result<Option<HeldOut>> {
         let cut = self.trained.as_ref().and_then(|config| config.cut);
         self.pool.install(|| HeldOut::of(&self.wired.graph, theta, data, self.task.labels(), cut))
+    }
+
+    /// Divides the logits of all answers to come by a temperature, in the head itself, so that exports give the same
+    /// probabilities.
+    pub(crate) fn soften(&mut self, temperature: f64) {
+        let layout = self.wired.graph.layout();
+        for range in [layout.head_weight(), layout.head_bias()] {
+            self.theta[range].iter_mut().for_each(|v| *v = (f64::from(*v) / temperature) as f32);
+        }
+    }
+
+    /// Keeps what cross-validation found, for the bias file.
+    pub(crate) fn set_metrics(&mut self, crossed: &Metrics, train_loss: Option<f64>) {
+        self.metrics = serde_json::json!({ "cross_validation": crossed, "train_loss": train_loss });
+        if let Some(curve) = &self.curve {
+            self.metrics["confidence"] = serde_json::json!(curve);
+        }
+    }
+
+    /// Keeps how precise answers are by their confidence.
+    pub(crate) fn set_curve(&mut self, curve: Option<Curve>) {
+        self.curve = curve;
+    }
+
+    /// From which confidence on answers are right with at least this share, and how many texts get one, by the answers of
+    /// cross-validation. `None` if the bias file does not know, or if no confidence is enough.
+    pub fn confidence_for(&self, precision: f64) -> Option<Point> {
+        self.curve.as_ref()?.at(precision)
+    }
+
+    /// Whether the bias file knows how precise its answers are by their confidence.
+    pub fn knows_confidence(&self) -> bool {
+        self.curve.is_some()
     }
 
     /// Whether the last training finished an epoch, so that there is something worth keeping.

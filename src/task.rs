@@ -229,6 +229,12 @@ impl Task {
         }
     }
 
+    /// Whether each text or token has an answer of its own, so that a linear probe can be fitted and answers can be scored
+    /// one by one.
+    pub fn has_probe(&self) -> bool {
+        !matches!(self, Task::Qa | Task::Contrastive | Task::Mlm)
+    }
+
     /// What is wrong with it, if anything: too few labels, or one twice.
     pub fn check(&self) -> std::result::Result<(), String> {
         let labels = self.labels();

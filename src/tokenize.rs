@@ -57,6 +57,34 @@ pub struct Window {
     pub places: Vec<Option<(u32, u32)>>,
 }
 
+/// What texts are made of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Survey {
+    /// Texts, or pairs.
+    pub texts: usize,
+    /// Their tokens, without special ones.
+    pub tokens: usize,
+    /// Tokens that the vocabulary does not have.
+    pub unknown: usize,
+    /// Texts with more tokens than the model reads.
+    pub truncated: usize,
+    /// Tokens of the longest, with special ones.
+    pub longest: usize,
+}
+
+impl Survey {
+    /// Of both.
+    pub fn and(self, other: Survey) -> Survey {
+        Survey {
+            texts: self.texts + other.texts,
+            tokens: self.tokens + other.tokens,
+            unknown: self.unknown + other.unknown,
+            truncated: self.truncated + other.truncated,
+            longest: self.longest.max(other.longest),
+        }
+    }
+}
+
 /// A tokenizer with its settings for one model.
 pub struct TextEncoder {
     tokenizer: Inner,
@@ -342,6 +370,26 @@ impl TextEncoder {
     pub fn decode(&self, id: usize) -> Result<String> {
         let decoded = self.tokenizer.decode(u32::try_from(id).unwrap_or(u32::MAX));
         decoded.map_err(|e| Error::format(&self.path, format!("decoding token {id} failed: {e}")))
+    }
+
+    /// Counts the tokens of a text or a pair, without truncation as far as [`TextEncoder::encode`] looks.
+    pub(crate) fn survey(&self, a: &str, b: Option<&str>) -> Result<Survey> {
+        let unknown: Vec<u32> = self
+            .tokenizer
+            .special_tokens()
+            .into_iter()
+            .filter(|(_, token)| matches!(&token[..], "[UNK]" | "<unk>"))
+            .map(|(id, _)| id)
+            .collect();
+        let mut found = Survey { texts: 1, ..Survey::default() };
+        for text in std::iter::once(a).chain(b) {
+            let tokens = self.tokens(text)?;
+            found.tokens += tokens.len();
+            found.unknown += tokens.get_ids().iter().filter(|id| unknown.contains(id)).count();
+        }
+        found.longest = found.tokens + self.tokenizer.special(b.is_some());
+        found.truncated = usize::from(found.longest > self.seq_max);
+        Ok(found)
     }
 
     /// Token ids of every example, in order; on all threads.

@@ -85,6 +85,13 @@ public struct Prediction: Sendable {
     }
 }
 
+/// How much work a run spends on choosing and scoring, as `trimtab_effort`.
+public enum Effort: Int32, Sendable {
+    case normal = 0
+    case quick = 1
+    case thorough = 2
+}
+
 /// How to train, as `trimtab_train_options`: zeros and nil are chosen from the examples.
 public struct TrainOptions: Sendable {
     public var seed: UInt64
@@ -98,14 +105,16 @@ public struct TrainOptions: Sendable {
     public var layersTo: Int
     public var start: String?
     public var memory: Int
+    public var effort: Effort
 
     public init(
         seed: UInt64 = 0, epochs: Int = 0, batch: Int = 0, lr: Double = 0, holdOut: Double = 0, patience: Int = 0,
-        terms: String? = nil, layersFrom: Int = 0, layersTo: Int = 0, start: String? = nil, memory: Int = 0
+        terms: String? = nil, layersFrom: Int = 0, layersTo: Int = 0, start: String? = nil, memory: Int = 0,
+        effort: Effort = .normal
     ) {
         (self.seed, self.epochs, self.batch, self.lr, self.holdOut) = (seed, epochs, batch, lr, holdOut)
         (self.patience, self.terms, self.layersFrom, self.layersTo) = (patience, terms, layersFrom, layersTo)
-        (self.start, self.memory) = (start, memory)
+        (self.start, self.memory, self.effort) = (start, memory, effort)
     }
 
     /// The same for C, whose texts are there for as long as `body` runs.
@@ -117,7 +126,8 @@ public struct TrainOptions: Sendable {
         }
         var options = trimtab_train_options(
             seed: seed, epochs: epochs, batch: batch, lr: lr, hold_out: holdOut, patience: patience, terms: terms,
-            layers_from: layersFrom, layers_to: layersTo, start: start, memory: memory)
+            layers_from: layersFrom, layers_to: layersTo, start: start, memory: memory,
+            effort: effort.rawValue)
         return try body(&options)
     }
 }

@@ -6,12 +6,11 @@ use super::model::trimtab_model;
 use super::scores::trimtab_scores;
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Options, Personal};
-use crate::task::Task;
-use crate::train::{self, Course, Progress, Report, TrainConfig};
+use crate::recipe::{Baseline, Effort, Settings, Trained, Trainer};
+use crate::train::Progress;
 use std::ffi::{c_char, c_void};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc;
 
 /// How to train. All zero, or NULL in its place, chooses from the examples as `trimtab train` without flags does: the
@@ -27,10 +26,10 @@ pub struct trimtab_train_options {
     pub batch: usize,
     /// Peak learning rate; 0 chooses by their number and that of labels.
     pub lr: f64,
-    /// Share of the examples to score on instead of learning from it, where none are given for that; 0 takes a tenth of
-    /// 200 or more, below 0 none.
+    /// Share of the examples to score epochs on instead of learning from it, if none are given for that; 0 or below learns
+    /// from all of them, and scores by cross-validation.
     pub hold_out: f64,
-    /// Ends after so many epochs without a better score; 0 is 5 where `epochs` is 0, else never.
+    /// Early-stopping patience in epochs, with held-out examples; 0 is 5 if `epochs` is 0, else never.
     pub patience: usize,
     /// Which biases, such as "q,m2"; NULL for all. `trimtab train --help` has them.
     pub terms: *const c_char,
@@ -42,6 +41,20 @@ pub struct trimtab_train_options {
     pub start: *const c_char,
     /// Most bytes for the whole process, kept by smaller steps of work; 0 for no limit. No result depends on it.
     pub memory: usize,
+    /// A `trimtab_effort`: how much work to spend on choosing and scoring.
+    pub effort: i32,
+}
+
+/// How much work a run spends on choosing, and on telling how good its result is.
+#[repr(i32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum trimtab_effort {
+    /// Cross-validates what it trains on three folds: about three times the steps of `Quick`.
+    Normal = 0,
+    /// Trains once; without held-out examples there are no scores but a linear probe's.
+    Quick = 1,
+    /// Tries several settings on five folds: about ten times the steps of `Quick`.
+    Thorough = 2,
 }
 
 /// What a progress callback is told of.
@@ -138,34 +151,41 @@ pub unsafe extern "C" fn trimtab_model_train(
         // SAFETY: handles and options, the last two or NULL (the header's rule)
         let (model, examples, held_out, wishes) = unsafe {
             let held_out = held_out.as_ref().map(trimtab_examples::copy);
-            (given(model, "model")?, given(examples, "examples")?.copy(), held_out, Wishes::of(options)?)
+            let model = given(model, "model")?;
+            let depth = model.base.config().layers;
+            (model, given(examples, "examples")?.copy(), held_out, wishes(options, depth)?)
         };
-        let lesson = Lesson::of(model, examples, held_out, &wishes)?;
+        let job = |tell: &mut (dyn FnMut(&trimtab_progress) -> ControlFlow<()> + Send)| {
+            learn(model, &examples, held_out, &wishes, tell)
+        };
         let mut cancelled = false;
-        let result = match progress {
-            None => lesson.learn(|_| ControlFlow::Continue(())),
+        let trained = match progress {
+            None => job(&mut |_| ControlFlow::Continue(())),
             Some(progress) => {
                 // SAFETY: the caller's function, on its own thread, with the pointer it gave
                 let mut ask = |p: &trimtab_progress| unsafe { progress(p, user) };
-                relayed(&mut ask, &mut cancelled, |tell| lesson.learn(tell))
+                relayed(&mut ask, &mut cancelled, |mut tell| job(&mut tell))
             }
-        };
-        let (new, found) = result?;
+        }?;
         // Stopped before the first step there is nothing to use.
+        let found = &trained.report;
         if cancelled || (found.interrupted && found.steps == 0) {
             return Err(Error::Interrupted("the model is as it was".into()));
         }
+        let assessment = trained.assessment.as_ref();
+        let probe = assessment.and_then(|a| a.probe.as_ref());
         let told = trimtab_report {
-            examples: lesson.train.len(),
+            examples: trained.learned(),
             epochs: found.epochs.len(),
             kept: found.kept,
             steps: found.steps,
             biases: found.trained_biases,
             seconds: found.train_s,
             stopped: found.interrupted.into(),
-            scores: trimtab_scores::of(found.scores()),
-            head_alone: trimtab_scores::of(found.before.as_ref()),
+            scores: trimtab_scores::of(assessment.map(|a| &a.metrics)),
+            head_alone: trimtab_scores::of(probe.map(|Baseline { metrics, .. }| metrics)),
         };
+        let new = trained.model;
         model.put(new);
         if !report.is_null() {
             // SAFETY: not NULL, so it may be written (the header's rule)
@@ -175,151 +195,87 @@ pub unsafe extern "C" fn trimtab_model_train(
     })
 }
 
-/// [`trimtab_train_options`] without its pointers and zeros.
-#[derive(Default)]
-struct Wishes {
-    seed: u64,
-    epochs: Option<usize>,
-    batch: Option<usize>,
-    lr: Option<f64>,
-    hold_out: Option<f64>,
-    patience: Option<usize>,
-    terms: Option<String>,
-    layers: Option<(usize, usize)>,
-    start: Option<PathBuf>,
-    memory: Option<usize>,
+/// What the options ask for; zeros are left to the run.
+///
+/// # Safety
+/// `options` is NULL, or valid with its texts during the call.
+unsafe fn wishes(options: *const trimtab_train_options, depth: usize) -> Result<Settings> {
+    // SAFETY: the caller's promise
+    let Some(o) = (unsafe { options.as_ref() }) else { return Ok(Settings::default()) };
+    // SAFETY: the same
+    let (terms, start) = unsafe { (text_or_null(o.terms, "terms")?, text_or_null(o.start, "start")?) };
+    let some = |n: usize| (n > 0).then_some(n);
+    if o.hold_out.is_nan() || o.hold_out >= 1.0 {
+        return Err(Error::Config(format!("hold_out is a share below 1, not {}", o.hold_out)));
+    }
+    let default = Settings::default();
+    let layers = o.layers_from..some(o.layers_to).unwrap_or(depth);
+    Ok(Settings {
+        seed: o.seed,
+        effort: match o.effort {
+            n if n == trimtab_effort::Normal as i32 => Effort::Normal,
+            n if n == trimtab_effort::Quick as i32 => Effort::Quick,
+            n if n == trimtab_effort::Thorough as i32 => Effort::Thorough,
+            n => return Err(Error::Config(format!("effort {n} is no trimtab_effort"))),
+        },
+        epochs: some(o.epochs),
+        batch: some(o.batch),
+        lr: (o.lr != 0.0).then_some(o.lr),
+        hold_out: (o.hold_out > 0.0).then_some(o.hold_out),
+        patience: some(o.patience),
+        terms: terms.map_or(Ok(default.terms.clone()), str::parse)?,
+        layers: (o.layers_from > 0 || o.layers_to > 0).then_some(layers),
+        start: start.map(PathBuf::from),
+        memory: some(o.memory),
+        ..default
+    })
 }
 
-impl Wishes {
-    /// # Safety
-    /// `options` is NULL, or valid with its texts during the call.
-    unsafe fn of(options: *const trimtab_train_options) -> Result<Wishes> {
-        // SAFETY: the caller's promise
-        let Some(o) = (unsafe { options.as_ref() }) else { return Ok(Wishes::default()) };
-        // SAFETY: the same
-        let (terms, start) = unsafe { (text_or_null(o.terms, "terms")?, text_or_null(o.start, "start")?) };
-        let some = |n: usize| (n > 0).then_some(n);
-        if o.hold_out.is_nan() || o.hold_out >= 1.0 {
-            return Err(Error::Config(format!("hold_out is a share below 1, not {}", o.hold_out)));
-        }
-        Ok(Wishes {
-            seed: o.seed,
-            epochs: some(o.epochs),
-            batch: some(o.batch),
-            lr: (o.lr != 0.0).then_some(o.lr),
-            hold_out: (o.hold_out != 0.0).then_some(o.hold_out.max(0.0)),
-            patience: some(o.patience),
-            terms: terms.map(str::to_owned),
-            layers: (o.layers_from > 0 || o.layers_to > 0).then_some((o.layers_from, o.layers_to)),
-            start: start.map(PathBuf::from),
-            memory: some(o.memory),
-        })
-    }
-}
-
-/// What is learned, from what, and how.
-struct Lesson<'a> {
-    model: &'a trimtab_model,
-    /// With how pairs are read.
-    options: Options,
-    task: Task,
-    train: Vec<Example>,
-    dev: Option<Vec<Example>>,
-    config: TrainConfig,
-    start: Option<&'a Path>,
-    memory: Option<usize>,
-}
-
-impl<'a> Lesson<'a> {
-    /// The same choices as the command line's.
-    fn of(
-        model: &'a trimtab_model,
-        examples: Vec<Example>,
-        held_out: Option<Vec<Example>>,
-        wishes: &'a Wishes,
-    ) -> Result<Lesson<'a>> {
-        let path = Path::new("the examples");
-        let mut task = model.kind.of(&examples, path)?;
-        if let Some(labels) = &model.labels {
-            task = Task::new(model.kind, labels.clone());
-            task.targets(&examples, path)?;
-        }
-        let (train, dev) = match held_out {
-            None => train::hold_out(model.kind, examples, wishes.hold_out, wishes.seed),
-            Some(held_out) if held_out.is_empty() => {
-                return Err(Error::Config("there are no held-out examples; give NULL for none".into()));
+/// A new model, trained as the command line trains; `tell` may end the run.
+fn learn(
+    model: &trimtab_model,
+    examples: &[Example],
+    held_out: Option<Vec<Example>>,
+    settings: &Settings,
+    tell: &mut (dyn FnMut(&trimtab_progress) -> ControlFlow<()> + Send),
+) -> Result<Trained> {
+    let mut at = trimtab_progress {
+        event: trimtab_event::Begin,
+        step: 0,
+        steps: 0,
+        epoch: 0,
+        epochs: 0,
+        loss: f64::NAN,
+        scores: trimtab_scores::of(None),
+    };
+    let watch = |p: Progress| {
+        at.scores = trimtab_scores::of(None);
+        match p {
+            // for people, and parts of the work that steps count
+            Progress::Note(_) | Progress::Warning(_) | Progress::Fold { .. } => {
+                return ControlFlow::Continue(());
             }
-            Some(held_out) => {
-                task = if model.labels.is_none() { task.with_tags_of(&held_out) } else { task };
-                task.targets(&held_out, Path::new("the held-out examples"))?;
-                (examples, Some(held_out))
+            Progress::Begin { before, epochs } => {
+                (at.event, at.epochs, at.scores) = (trimtab_event::Begin, epochs, trimtab_scores::of(before));
             }
-        };
-        if dev.is_none() && wishes.patience.is_some() {
-            let what = "patience goes by held-out examples: give some, or a share to hold out";
-            return Err(Error::Config(what.into()));
-        }
-        let (base, mut options) = (&model.base, model.options.clone());
-        Personal::choose_pairing(base, &task, &train, &mut options, wishes.memory)?;
-        let course = Course::of(&task, options.pooling.unwrap_or(base.pooling()));
-        let chosen = TrainConfig::chosen(train.len(), task.labels().len(), course).with_epochs(wishes.epochs);
-        let depth = model.base.config().layers;
-        let layers = |(from, to)| from..if to == 0 { depth } else { to };
-        let config = TrainConfig {
-            seed: wishes.seed,
-            batch: wishes.batch.unwrap_or(chosen.batch),
-            lr: wishes.lr.unwrap_or(chosen.lr),
-            patience: wishes.patience.or(chosen.patience),
-            terms: wishes.terms.as_deref().map_or(Ok(chosen.terms.clone()), str::parse)?,
-            layers: wishes.layers.map(layers),
-            ..chosen
-        };
-        let (start, memory) = (wishes.start.as_deref(), wishes.memory);
-        Ok(Lesson { model, options, task, train, dev, config, start, memory })
-    }
-
-    /// A new model, trained; `tell` may end the run.
-    fn learn(
-        &self,
-        mut tell: impl FnMut(&trimtab_progress) -> ControlFlow<()> + Send,
-    ) -> Result<(Personal, Report)> {
-        let mut config = self.config.clone();
-        let mut new = Personal::new(&self.model.base, self.task.clone(), &self.options)?;
-        if let Some(start) = self.start {
-            new.start_from(start)?;
-        }
-        if self.memory.is_some() {
-            let memory = new.memory(&self.train, self.dev.as_deref(), &config, self.memory)?;
-            (config.cut, config.prefix_cache) = (Some(memory.cut), memory.prefix_cache);
-        }
-        let mut at = trimtab_progress {
-            event: trimtab_event::Begin,
-            step: 0,
-            steps: 0,
-            epoch: 0,
-            epochs: config.epochs,
-            loss: f64::NAN,
-            scores: trimtab_scores::of(None),
-        };
-        let watch = |p: Progress| {
-            at.scores = trimtab_scores::of(None);
-            match p {
-                // of checkpoints, which this run has none of
-                Progress::Note(_) => return ControlFlow::Continue(()),
-                Progress::Begin(before) => at.scores = trimtab_scores::of(before),
-                Progress::Step { done, total, loss, .. } => {
-                    (at.event, at.step, at.steps, at.loss) = (trimtab_event::Step, done, total, loss);
-                }
-                Progress::Epoch(epoch) => {
-                    (at.event, at.epoch, at.loss) = (trimtab_event::Epoch, epoch.epoch, epoch.train_loss);
-                    at.scores = trimtab_scores::of(epoch.dev.as_ref());
-                }
+            Progress::Step { done, total, loss, .. } => {
+                (at.event, at.step, at.steps, at.loss) = (trimtab_event::Step, done, total, loss);
             }
-            tell(&at)
-        };
-        let report = new.train(&self.train, self.dev.as_deref(), &config, watch)?;
-        Ok((new, report))
-    }
+            Progress::Epoch(epoch) => {
+                (at.event, at.epoch, at.loss) = (trimtab_event::Epoch, epoch.epoch, epoch.train_loss);
+                at.scores = trimtab_scores::of(epoch.dev.as_ref());
+            }
+        }
+        tell(&at)
+    };
+    Trainer::new(&model.base, model.kind)
+        .labels(model.labels.clone())
+        .examples(examples.to_vec())
+        .dev(held_out)
+        .options(model.options.clone())
+        .settings(settings.clone())
+        .on_progress(watch)
+        .train()
 }
 
 /// Runs `learn` on a thread of its own and asks on this one: a Java or Python callback is at home on the thread that

@@ -32,8 +32,8 @@ pub use examples::{
     trimtab_examples_free, trimtab_examples_new, trimtab_examples_read,
 };
 pub use learning::{
-    trimtab_event, trimtab_model_train, trimtab_progress, trimtab_progress_fn, trimtab_reply, trimtab_report,
-    trimtab_train_options,
+    trimtab_effort, trimtab_event, trimtab_model_train, trimtab_progress, trimtab_progress_fn, trimtab_reply,
+    trimtab_report, trimtab_train_options,
 };
 pub use model::{
     trimtab_model, trimtab_model_embed, trimtab_model_evaluate, trimtab_model_free, trimtab_model_new,

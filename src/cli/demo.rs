@@ -142,9 +142,8 @@ fn train_once(
     dev: &[Example],
     config: &TrainConfig,
 ) -> Result<Report> {
-    let report = progress::watched(config.epochs, Some(Board::new()), |watch| {
-        model.train(train_data, Some(dev), config, watch)
-    })?;
+    let report =
+        progress::watched(Some(Board::new()), |watch| model.train(train_data, Some(dev), config, watch))?;
     match report.interrupted {
         true => Err(Error::Interrupted("the demo was not finished".into())),
         false => Ok(report),

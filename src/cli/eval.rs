@@ -1,13 +1,18 @@
 //! `trimtab eval`: scores of a bias file on labelled examples.
 
-use super::{args, print};
+use super::{args, print, results, terminal};
 use std::path::PathBuf;
 use std::time::Instant;
 use trimtab::quant::Base;
-use trimtab::train::metrics::Scores;
+use trimtab::recipe::lines::Lines;
+use trimtab::recipe::{Assessment, Source};
+use trimtab::text::count;
 use trimtab::{Personal, Result};
 
 /// Score a bias file on labelled lines
+///
+/// Use lines that the bias file was not trained on: on others it scores better than it is. The run says so if the hashes of
+/// its training lines, BIAS.lines, are there.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -17,6 +22,9 @@ pub struct Args {
     data: PathBuf,
     #[command(flatten)]
     columns: args::Data,
+    /// Print the N wrong answers that the model was most confident of
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    mistakes: usize,
     #[command(flatten)]
     run: args::Run,
     /// Print one JSON object
@@ -29,20 +37,35 @@ pub fn run(args: Args) -> Result<()> {
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
     let examples = args.columns.read(&args.data, model.task().kind().wanted())?;
     model.task().targets(&examples, &args.data)?;
+    let trained_on =
+        Lines::read(&args.model.bias).map_or(0, |lines| examples.iter().filter(|e| lines.has(e)).count());
+    if trained_on > 0 {
+        terminal::say(format_args!(
+            "warning: {} of the {} lines were used to train this bias file; the score is higher than it would be on new \
+             lines. `train` prints a cross-validated score",
+            count(trained_on),
+            count(examples.len())
+        ));
+    }
     let start = Instant::now();
-    let m = model.evaluate(&examples)?;
-    let examples_per_s = m.examples as f64 / start.elapsed().as_secs_f64();
+    let assessment = match model.task().has_probe() {
+        true => model.answers(&model.encode(&examples)?)?.map(|a| Assessment::of(Source::Unseen, &a, None)),
+        false => None,
+    };
+    let assessment = match assessment {
+        Some(assessment) => assessment,
+        None => Assessment::of_metrics(Source::Unseen, model.evaluate(&examples)?, None),
+    };
+    let examples_per_s = assessment.metrics.examples as f64 / start.elapsed().as_secs_f64();
     if args.json {
-        let mut object = serde_json::to_value(&m).expect("plain data");
+        let mut object = serde_json::to_value(&assessment.metrics).expect("plain data");
         object["examples_per_s"] = examples_per_s.into();
+        object["trained_on"] = trained_on.into();
+        object["result"] = results::assessment_json(&assessment, &examples, args.mistakes);
         return print(&object.to_string());
     }
-    let scores = match m.scores {
-        Scores::Classify { accuracy, f1, macro_f1, mcc } => {
-            let accuracy = 100.0 * accuracy;
-            format!("accuracy {accuracy:.1} %, F1 {f1:.3}, macro F1 {macro_f1:.3}, MCC {mcc:.3}")
-        }
-        _ => m.to_string(),
-    };
-    print(&format!("{} examples: {scores}, loss {:.4} ({examples_per_s:.0} examples/s)", m.examples, m.loss))
+    print(&format!(
+        "{}\n({examples_per_s:.0} examples/s)",
+        results::of(&assessment, &examples, args.mistakes)
+    ))
 }

@@ -1,13 +1,13 @@
 //! `trimtab experiment`: the BitFit paper's tables on data of one's own.
 
-use super::lesson::{self, Lesson, Material, Settings};
+use super::lesson::{Lesson, Material, Settings};
 use super::{args, print, progress, terminal};
 use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use trimtab::experiment::{self, Findings, Lab, Run, Setup};
 use trimtab::train::{Course, Head, TrainConfig};
-use trimtab::{Error, Personal, Result, plots};
+use trimtab::{Error, Personal, Result, plots, recipe};
 
 /// Try on your data what the BitFit paper tried: which biases to train, and on how many examples
 ///
@@ -112,7 +112,7 @@ pub fn run(args: Args) -> Result<()> {
     args::make_dir(&args.out)?;
     args::check_out(&args.out.join(REPORT), &[])?;
 
-    lesson::introduce(&model, &train);
+    terminal::say(recipe::introduction(&model, train.len()));
     let plan = Plan::of(&args, &model, train.len());
     let mut findings = Findings::new(&base, model.graph(), task.kind(), &plan.setups());
     let about = about(&args, &model, &config(train.len()), train.len(), dev.len());

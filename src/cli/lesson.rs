@@ -1,7 +1,7 @@
 //! What `train` and `experiment` have in common: what is learned from, and how.
 
+use super::args;
 use super::board::Board;
-use super::{args, terminal};
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use trimtab::data::Example;
@@ -9,7 +9,7 @@ use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::{Course, Criterion, Head, TrainConfig};
-use trimtab::{Error, Options, Personal, Result, Task};
+use trimtab::{Error, Options, Result, Task, recipe};
 
 /// What is learned from.
 #[derive(clap::Args)]
@@ -101,9 +101,9 @@ pub struct Settings {
     /// Dropout before the head
     #[arg(long, default_value_t = 0.1, value_name = "P")]
     dropout: f32,
-    /// Dropout inside the encoder
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
-    encoder_dropout: f32,
+    /// Dropout inside the encoder [default: 0.1; 0 where the lowest layers are not trained, whose results are then cached]
+    #[arg(long, value_name = "P")]
+    encoder_dropout: Option<f32>,
     /// Weigh classes by the inverse of their frequency
     #[arg(long)]
     class_weights: bool,
@@ -178,26 +178,31 @@ impl Settings {
         !matches!(self.keep, None | Some(Keep::Last))
     }
 
-    /// For so many examples of `labels` labels; 0 where there are none.
-    pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
-        let chosen = TrainConfig::chosen(examples, labels, course).with_epochs(self.epochs);
-        TrainConfig {
-            lr: self.lr.unwrap_or(chosen.lr),
+    /// As the library takes them.
+    pub fn settings(&self) -> recipe::Settings {
+        recipe::Settings {
+            epochs: self.epochs,
+            lr: self.lr,
             head_rate: self.head_rate,
-            batch: self.batch.unwrap_or(chosen.batch),
-            head: match self.head {
-                None => chosen.head,
-                Some(HeadInit::Random) => Head::Random,
-                Some(HeadInit::Fitted) => Head::Fitted,
-            },
+            batch: self.batch,
+            head: self.head.map(|head| match head {
+                HeadInit::Random => Head::Random,
+                HeadInit::Fitted => Head::Fitted,
+            }),
+            encoder_dropout: self.encoder_dropout,
             warmup: self.warmup,
             clip: self.clip,
             weight_decay: self.weight_decay,
             class_weights: self.class_weights,
             keep: self.criterion(),
             prefix_cache: self.prefix_cache,
-            ..chosen
+            ..recipe::Settings::default()
         }
+    }
+
+    /// The run that these settings give for this number of examples and labels (0 if there are none).
+    pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
+        self.settings().config(examples, labels, course)
     }
 
     pub fn options(&self) -> Options {
@@ -206,29 +211,8 @@ impl Settings {
             max_len: self.max_len,
             stride: self.stride,
             head_dropout: self.dropout,
-            encoder_dropout: self.encoder_dropout,
+            encoder_dropout: self.encoder_dropout.unwrap_or(0.0),
             ..self.run.options()
         }
     }
-}
-
-/// Says on stderr what is learned, and on what.
-pub fn introduce(model: &Personal, train: &[Example]) {
-    let task = model.task().kind();
-    if task == Kind::Contrastive && train.iter().any(|e| e.label != train[0].label) {
-        terminal::say("note: labels are not looked at: the two texts of every line belong together");
-    }
-    let answers = match (task, model.labels().len()) {
-        (Kind::Contrastive, _) => "a pair each".into(),
-        (Kind::Qa, _) => "a part of a text each".into(),
-        (Kind::Mlm, _) => "of each 15 % of the words hidden".into(),
-        (_, 0) => "a number each".into(),
-        (_, n) => format!("{n} labels"),
-    };
-    terminal::say(format_args!(
-        "{} examples, {answers}, {}, {} threads",
-        terminal::count(train.len()),
-        model.graph().numerics().describe(),
-        model.threads()
-    ));
 }

@@ -23,11 +23,11 @@ mod progress;
 mod pull;
 mod quantize;
 mod rates;
+mod results;
 mod search;
 mod stream;
 mod terminal;
 mod train;
-mod verdict;
 
 use clap::{Parser, Subcommand};
 use std::io::ErrorKind;

@@ -16,6 +16,8 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 /// `answer<TAB>probability<TAB>question`; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
 /// five likeliest words, `word probability, ...<TAB>text`. Lines on stdin are answered as they come.
 ///
+/// With --min-precision the answer is `not sure` where the model is not confident enough to be right that often.
+///
 /// With --onnx an ONNX classifier answers that was trained elsewhere, as it is.
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,6 +42,10 @@ pub struct Args {
     /// Longest text in tokens for an ONNX classifier; longer ones are cut [default: 128]
     #[arg(long, value_name = "N", requires = "onnx")]
     max_len: Option<usize>,
+    /// Answer `not sure` below the confidence from which answers were right with this share in cross-validation, such as 0.95;
+    /// for classify. `train` prints the share of texts that still get an answer
+    #[arg(long, value_name = "P", conflicts_with = "onnx", value_parser = precision)]
+    min_precision: Option<f64>,
     #[command(flatten)]
     run: args::Run,
     /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
@@ -52,6 +58,45 @@ pub struct Args {
     data: Option<PathBuf>,
     /// Texts; without any, lines are read from stdin
     text: Vec<String>,
+}
+
+fn precision(s: &str) -> std::result::Result<f64, String> {
+    match s.parse() {
+        Ok(p) if (0.0..=1.0).contains(&p) => Ok(p),
+        _ => Err("a precision lies between 0 and 1".to_owned()),
+    }
+}
+
+/// How answers are printed.
+struct Style {
+    json: bool,
+    /// Least confidence of an answer; below it the answer is `not sure`.
+    least: Option<f64>,
+}
+
+impl Style {
+    /// Errors: a bias file that does not know how precise its answers are.
+    fn of(args: &Args, model: &Model) -> Result<Style> {
+        let least = match (args.min_precision, model) {
+            (Some(precision), Model::Personal(model)) => {
+                if !model.knows_confidence() {
+                    let what = "this bias file does not know how precise its answers are: only cross-validation of a \
+                                classify task tells (`train` without --dev, --hold-out and --effort quick)";
+                    return Err(Error::Config(what.into()));
+                }
+                // No confidence is enough if there is no such point.
+                Some(model.confidence_for(precision).map_or(f64::INFINITY, |p| p.confidence))
+            }
+            _ => None,
+        };
+        Ok(Style { json: args.json, least })
+    }
+
+    /// Whether the model is confident enough of an answer.
+    fn is_sure(&self, p: &Prediction) -> bool {
+        let best = p.probabilities().iter().copied().fold(0.0, f64::max);
+        self.least.is_none_or(|least| best >= least)
+    }
 }
 
 /// Who answers.
@@ -120,17 +165,18 @@ fn open_personal(base: &Path, bias: &Path, run: &args::Run) -> Result<Personal> 
 
 pub fn run(args: Args) -> Result<()> {
     let model = Model::open(&args)?;
+    let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
         let examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
-        return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, args.json));
+        return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, &style));
     }
     if !args.text.is_empty() {
-        return answer_texts(&model, &args.text, args.json);
+        return answer_texts(&model, &args.text, &style);
     }
-    stream::lines(Path::new("-"), |texts| answer_texts(&model, texts, args.json))
+    stream::lines(Path::new("-"), |texts| answer_texts(&model, texts, &style))
 }
 
-fn answer_texts(model: &Model, texts: &[String], json: bool) -> Result<()> {
+fn answer_texts(model: &Model, texts: &[String], style: &Style) -> Result<()> {
     let examples: Vec<Example> = texts
         .iter()
         .map(|text| {
@@ -138,22 +184,25 @@ fn answer_texts(model: &Model, texts: &[String], json: bool) -> Result<()> {
             Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), ..Example::default() }
         })
         .collect();
-    answer(model, &examples, json)
+    answer(model, &examples, style)
 }
 
-fn answer(model: &Model, examples: &[Example], json: bool) -> Result<()> {
+fn answer(model: &Model, examples: &[Example], style: &Style) -> Result<()> {
     let answers = model.predict_all(examples)?;
     let lines: Vec<String> =
-        examples.iter().zip(&answers).map(|(e, p)| line(model.task(), e, p, json)).collect::<Result<_>>()?;
+        examples.iter().zip(&answers).map(|(e, p)| line(model.task(), e, p, style)).collect::<Result<_>>()?;
     print(&lines.join("\n"))
 }
 
-fn line(task: &Task, e: &Example, p: &Prediction, json: bool) -> Result<String> {
+fn line(task: &Task, e: &Example, p: &Prediction, style: &Style) -> Result<String> {
     if !p.is_finite() {
         return Err(Error::Diverged("the model's answer is not a number: its file is broken".into()));
     }
-    if json {
+    if style.json {
         let mut object = p.json(task.labels());
+        if style.least.is_some() {
+            object["sure"] = style.is_sure(p).into();
+        }
         if let Some(asked) = &e.asked {
             object["id"] = asked.id.clone().into();
         }
@@ -163,6 +212,7 @@ fn line(task: &Task, e: &Example, p: &Prediction, json: bool) -> Result<String> 
     let line = match p {
         Prediction::Label { label, probabilities } => {
             let best = probabilities.iter().copied().fold(0.0, f64::max);
+            let label = if style.is_sure(p) { label } else { "not sure" };
             format!("{label}\t{best:.3}\t{text}")
         }
         Prediction::Labels { probabilities, .. } => {

@@ -4,29 +4,33 @@ use super::board::Board;
 use super::terminal;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use trimtab::Result;
 use trimtab::train::metrics::Scores;
-use trimtab::train::{Epoch, Progress, Report};
+use trimtab::train::{Epoch, Progress};
 
 /// Who is told how a run goes.
 pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 
-/// Runs with a bar on a terminal, and a line for the head alone and for each epoch everywhere; Ctrl-C ends it, and `board`
-/// has it rest.
-pub fn watched(
-    epochs: usize,
-    board: Option<Board>,
-    run: impl FnOnce(Watch) -> Result<Report>,
-) -> Result<Report> {
+/// Runs with a bar on a terminal, and a line for each note, fold and epoch everywhere; Ctrl-C ends it, and `board` has it
+/// rest.
+pub fn watched<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+    let epochs = AtomicUsize::new(0);
     with_bar(board, run, |bar, p| match p {
         Progress::Note(text) => terminal::line(bar, text),
-        Progress::Begin(None) => {}
-        Progress::Begin(Some(m)) => {
-            let what = if matches!(m.scores, Scores::Mlm { .. }) { "as it began" } else { "head alone" };
-            terminal::line(bar, &format!("{what}: dev loss {:.4}, {m}", m.loss));
+        Progress::Warning(text) => terminal::line(bar, &format!("warning: {text}")),
+        Progress::Fold { name, fold, folds } => {
+            terminal::line(bar, &format!("fold {fold} of {folds}: {name}"));
         }
-        Progress::Epoch(e) => epoch_line(bar, e, epochs),
+        Progress::Begin { before, epochs: n } => {
+            epochs.store(*n, Ordering::Relaxed);
+            if let Some(m) = before {
+                let what = if matches!(m.scores, Scores::Mlm { .. }) { "base" } else { "linear probe" };
+                terminal::line(bar, &format!("{what}: dev loss {:.4}, {m}", m.loss));
+            }
+        }
+        Progress::Epoch(e) => epoch_line(bar, e, epochs.load(Ordering::Relaxed)),
         Progress::Step { .. } => {}
     })
 }

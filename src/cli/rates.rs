@@ -7,7 +7,7 @@ use trimtab::graph::Graph;
 use trimtab::kernels::{Forward, Kernels, MatI8, Part, blocks, tiles};
 use trimtab::ops::loss::Target;
 use trimtab::tokenize::Encoded;
-use trimtab::train::step::Trainer;
+use trimtab::train::step::Stepper;
 use trimtab::train::{self, Labelled};
 use trimtab::{Base, Error, Result, TrainConfig};
 
@@ -75,7 +75,7 @@ pub fn forward(base: &Base, graph: &Graph, texts: &[Labelled], budget: Duration)
 /// Seconds of a training step on `texts`: forward, loss, backward, clip and AdamW over every default bias and the head.
 pub fn step(base: &Base, graph: &Graph, texts: &[Labelled], budget: Duration) -> Result<f64> {
     let mut theta = graph.initial_theta(base)?;
-    let mut trainer = Trainer::new(graph, &TrainConfig::default(), None)?;
+    let mut trainer = Stepper::new(graph, &TrainConfig::default(), None)?;
     let batch: Vec<&Labelled> = texts.iter().collect();
     seconds(budget, || {
         let step = trainer.step(&mut theta, &batch, None, 1e-4)?;

@@ -1,23 +1,25 @@
 //! `trimtab train`: labelled lines into a bias file.
 
-use super::lesson::{self, Lesson, Material, Settings};
-use super::verdict::{self, Verdict};
-use super::{args, print, progress, terminal};
+use super::lesson::{Lesson, Material, Settings};
+use super::{args, print, progress, results, terminal};
+use clap::ValueEnum;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use trimtab::data::Example;
+use std::time::Instant;
 use trimtab::params::{Term, Terms};
+use trimtab::recipe::{self, Effort, Trained, Trainer};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{self, Checkpoints, Course, Head, Report, TrainConfig};
-use trimtab::{Error, Pairing, Personal, Result, plots};
+use trimtab::train::{Checkpoints, Report};
+use trimtab::{Error, Personal, Result, plots};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
-/// The int8 base stays as it is. Settings that are not given are chosen from the data. With --dev every epoch is scored, the
-/// best one kept, and shown beside a head alone and the bias file that --out would replace; without, the last is kept.
-/// Ctrl-C ends the run and keeps what was learned so far.
+/// The int8 base stays as it is. Settings that are not given are chosen from the data. The run learns from all lines: the score
+/// it prints comes from cross-validation, which trains on two thirds of the lines and answers the rest, three times. With
+/// --dev every epoch is scored on those lines instead, and the best one is kept. A bias file that --out would replace stays if
+/// it is better on lines that neither file was trained on. Ctrl-C ends the final run and keeps what was learned so far.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -25,13 +27,18 @@ pub struct Args {
     /// Labelled lines to score each epoch on
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
-    /// Share of --data to score on instead of learning from it, where there is no --dev; 0 learns from all
-    /// [default: 0.1 of 200 examples or more]
+    /// Share of --data to hold out: every epoch is scored on it, and the best one is kept [default: 0, learn from all lines]
     #[arg(long, value_name = "X", conflicts_with = "dev", value_parser = share)]
     hold_out: Option<f64>,
-    /// Bias file to write, by custom NAME.bias.safetensors
+    /// Bias file to write, by custom NAME.bias.safetensors; hashes of the lines it was trained on go to OUT.lines
     #[arg(long, value_name = "BIAS")]
     out: PathBuf,
+    /// How much work to spend on choosing settings and on scoring
+    #[arg(long, value_enum, default_value_t = EffortName::Normal)]
+    effort: EffortName,
+    /// Print the N wrong answers that the model was most confident of
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    mistakes: usize,
 
     /// Begin with the encoder's biases of this bias file, of whatever task: adapted to plain text by mlm, say. The head
     /// begins as ever
@@ -51,7 +58,8 @@ pub struct Args {
     /// Layers to train, such as 3..6 (the last not included) [default: all]
     #[arg(long, value_name = "FROM..TO", value_parser = layers)]
     layers: Option<Range<usize>>,
-    /// Stop after N epochs without a better score on dev; 0 never does [default: 5 without --epochs, else 0]
+    /// Early stopping: end after N epochs without a better score on held-out lines; 0 never does [default: 5 without --epochs,
+    /// else 0]
     #[arg(long, value_name = "N")]
     patience: Option<usize>,
     /// Most memory of the whole process, such as 96MiB: picks smaller micro-batches, and fewer at a time, where it must.
@@ -75,7 +83,7 @@ pub struct Args {
     /// Write a learning curve and the change of the biases (the paper's figure 1) as SVG files there
     #[arg(long, value_name = "DIR")]
     plots: Option<PathBuf>,
-    /// Replace --out even where the bias file that is there scores better on the held-out examples
+    /// Replace --out whatever it is: a better bias file, one of another base or task, or another kind of file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -103,16 +111,41 @@ impl Args {
         Some(Checkpoints { dir, every: self.every.try_into().unwrap_or(usize::MAX), resume: self.resume })
     }
 
-    /// What is learned from and what is scored on, where both are in one file.
-    fn hold_out(&self, examples: Vec<Example>) -> (Vec<Example>, Option<Vec<Example>>) {
-        let all = terminal::count(examples.len());
-        let (learned, scored) = train::hold_out(self.lesson.task, examples, self.hold_out, self.seed);
-        let Some(scored) = scored else { return (learned, None) };
-        let scored_on = terminal::count(scored.len());
-        terminal::say(format_args!(
-            "held out: {scored_on} of the {all} examples, to score on (--hold-out 0 learns from all)"
-        ));
-        (learned, Some(scored))
+    fn settings(&self) -> recipe::Settings {
+        recipe::Settings {
+            seed: self.seed,
+            effort: self.effort.into(),
+            hold_out: self.hold_out,
+            patience: self.patience,
+            terms: self.terms.clone(),
+            layers: self.layers.clone(),
+            start: self.start.clone(),
+            setfit: self.setfit,
+            memory: self.memory,
+            checkpoints: self.checkpoints(),
+            ..self.settings.settings()
+        }
+    }
+}
+
+/// What to spend on choosing and scoring.
+#[derive(Clone, Copy, ValueEnum)]
+enum EffortName {
+    /// One training run; only the linear probe is cross-validated
+    Quick,
+    /// Cross-validates the run on three folds: about three times the steps of quick
+    Normal,
+    /// Tries several settings on five folds: about ten times the steps of quick
+    Thorough,
+}
+
+impl From<EffortName> for Effort {
+    fn from(name: EffortName) -> Effort {
+        match name {
+            EffortName::Quick => Effort::Quick,
+            EffortName::Normal => Effort::Normal,
+            EffortName::Thorough => Effort::Thorough,
+        }
     }
 }
 
@@ -120,113 +153,60 @@ pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     check_targets(&args)?;
     let Material { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
-    let (train, dev) = match dev {
-        Some(dev) => (train, Some(dev)),
-        None => args.hold_out(train),
-    };
     args.settings.check(task.kind())?;
-    if dev.is_none() && (args.patience.is_some() || args.settings.keeps_by_score()) {
-        let what = "--patience and --keep go by held-out examples: give --dev FILE, or --hold-out X";
+    let is_scored = dev.is_some() || args.hold_out.is_some_and(|share| share > 0.0);
+    if !is_scored && args.settings.keeps_by_score() {
+        let what = "--keep goes by held-out examples: give --dev FILE, or --hold-out X";
         return Err(Error::Config(what.into()));
-    }
-    let mut options = args.settings.options();
-    let pairing = match args.setfit {
-        true => None,
-        false => Personal::choose_pairing(&base, &task, &train, &mut options, args.memory)?,
-    };
-    let mut model = Personal::new(&base, task, &options)?;
-    let (labels, course) = match args.setfit {
-        true => (0, Course::Batches),
-        false => (model.labels().len(), Course::of(model.task(), model.pooling())),
-    };
-    let chosen_config = args.settings.config(train.len(), labels, course);
-    let mut config = TrainConfig {
-        seed: args.seed,
-        terms: args.terms.clone(),
-        layers: args.layers.clone(),
-        patience: args.patience.map_or(chosen_config.patience, |n| (n > 0).then_some(n)),
-        checkpoints: args.checkpoints(),
-        ..chosen_config
-    };
-    if let Some(start) = &args.start {
-        model.start_from(start)?;
     }
     if args.terms.contains(Term::K) {
         terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
     }
-    let below = config.selection(model.graph().layers())?.lowest_layer();
-    if below > 0 && options.encoder_dropout > 0.0 && config.prefix_cache > 0 {
-        terminal::say(
-            "note: with --encoder-dropout the layers below the trained ones differ each time; none is kept",
-        );
+    let is_labelled = train.iter().any(|e| e.label != train[0].label);
+    if task.kind() == Kind::Contrastive && is_labelled {
+        terminal::say("note: labels are ignored: the two texts of every line are a positive pair");
     }
-    lesson::introduce(&model, &train);
-    if !options.exact || args.memory.is_some() {
-        // Of a pair two texts go through.
-        let texts = if args.setfit { config.batch.saturating_mul(2) } else { config.batch };
-        let of_texts = TrainConfig { batch: texts, ..config.clone() };
-        let memory = model.memory(&train, dev.as_deref(), &of_texts, args.memory)?;
-        terminal::say(format_args!("memory: {memory}"));
-        if args.memory.is_some() {
-            (config.cut, config.prefix_cache) = (Some(memory.cut), memory.prefix_cache);
-        }
+    let start = Instant::now();
+    let trained = progress::watched(args.settings.board(), |watch| {
+        Trainer::new(&base, task.kind())
+            .labels(Some(task.labels().to_vec()).filter(|labels| !labels.is_empty()))
+            .named(&args.lesson.data, args.dev.as_deref())
+            .examples(train)
+            .dev(dev)
+            .options(args.settings.options())
+            .settings(args.settings())
+            .replaces(Some(&args.out), args.force)
+            .on_progress(watch)
+            .train()
+    })?;
+    let seconds = start.elapsed().as_secs_f64();
+    let checkpoints = args.checkpoints();
+    if let Some(why) = &trained.diverged {
+        // The best finished epoch is in the model.
+        trained.save(&args.out, args.half)?;
+        terminal::say(format_args!("kept the best finished epoch in {}", args.out.display()));
+        // Gone on from, it would diverge again.
+        checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
+        return Err(Error::Diverged(format!("{why} (--lr)")));
     }
-
-    if let Some(pairing @ Pairing { together, apart, .. }) = pairing {
-        let how = match (pairing.is_apart(), apart < together) {
-            (true, _) => "apart",
-            (false, true) => "together, for they are many",
-            (false, false) => "together",
-        };
-        terminal::say(format_args!(
-            "pairs: read {how}; a head's loss on unseen pairs is {apart:.3} where they are read apart, {together:.3} together (--pool)"
-        ));
-    }
-    let Settings { lr, epochs, batch, .. } = &args.settings;
-    if lr.is_none() || epochs.is_none() || batch.is_none() {
-        let chosen = chosen(&args, &config, train.len(), dev.is_some() && !args.setfit, labels, course);
-        terminal::say(format_args!("chosen: {chosen}"));
-    }
-    let previous = verdict::previous(&base, &args.out, &model, &options);
-    let board = args.settings.board();
-    let result = match args.setfit {
-        true => {
-            progress::watched(1, board, |watch| model.train_setfit(&train, dev.as_deref(), &config, watch))
-        }
-        false => progress::watched(config.epochs, board, |watch| {
-            model.train(&train, dev.as_deref(), &config, watch)
-        }),
-    };
-    let verdict = dev.as_deref().map(|dev| Verdict::of(&model, previous.as_ref(), dev)).transpose()?;
-    let save = |model: &Personal| verdict::save(model, &args.out, args.half, verdict.as_ref(), args.force);
-    let report = match result {
-        Ok(report) => report,
-        Err(e @ Error::Diverged(_)) => {
-            // The best finished epoch is in the model; an existing file is replaced only by one.
-            if model.has_finished_epoch() {
-                save(&model)?;
-                terminal::say(format_args!("kept the best finished epoch in {}", args.out.display()));
-            }
-            // Gone on from, it would diverge again.
-            config.checkpoints.as_ref().map_or(Ok(()), Checkpoints::remove)?;
-            return Err(e);
-        }
-        Err(e) => return Err(e),
-    };
-    let saved = save(&model);
-    // What was learned is in a file, under whichever name: the next run, on more examples, begins anew.
+    let saved = trained.save(&args.out, args.half);
+    // What was learned is in a file, under whichever name: the next run, on more examples, starts over.
     let in_place = matches!(saved, Ok(_) | Err(Error::NotBetter(_)));
-    if let Some(checkpoints) = config.checkpoints.as_ref().filter(|_| in_place && !report.interrupted) {
+    if let Some(checkpoints) = checkpoints.as_ref().filter(|_| in_place && !trained.report.interrupted) {
         checkpoints.remove()?;
+    }
+    if let Err(Error::NotBetter(what)) = saved {
+        terminal::say(results::compared(&trained));
+        return Err(Error::NotBetter(format!("{what}. Use --force to replace it")));
     }
     saved?;
     if let Some(dir) = &args.plots {
-        write_plots(dir, &model, &report)?;
+        write_plots(dir, &trained.model, &trained.report)?;
     }
-    print(&summary(&args, &model, &report, verdict.as_ref())?)?;
-    if report.interrupted {
-        let what = match report.kept {
-            0 => format!("what was learned in {} steps", report.steps),
+    print(&summary(&args, &trained, seconds)?)?;
+    if trained.report.interrupted {
+        let what = match trained.report.kept {
+            0 => format!("what was learned in {} steps", trained.report.steps),
             epoch => format!("epoch {epoch}"),
         };
         let go_on = match &args.checkpoint {
@@ -239,83 +219,44 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Fails early where a result could not be written.
+/// Fails early if a result could not be written.
 fn check_targets(args: &Args) -> Result<()> {
     let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref(), args.start.as_ref()];
     args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     args.plots.as_ref().map_or(Ok(()), |dir| args::check_dir("--plots", dir))
 }
 
-/// What was chosen where nothing was given, and why.
-fn chosen(
-    args: &Args,
-    config: &TrainConfig,
-    examples: usize,
-    is_scored: bool,
-    labels: usize,
-    course: Course,
-) -> String {
-    let mut chosen = Vec::new();
-    let mut by_size = Vec::new();
-    if args.settings.epochs.is_none() && !args.setfit {
-        by_size.push(format!("{} epochs", config.epochs));
-    }
-    if args.settings.batch.is_none() {
-        by_size.push(format!("batches of {}", config.batch));
-    }
-    if !by_size.is_empty() {
-        chosen.push(format!("{}, for {} examples", by_size.join(" in "), terminal::count(examples)));
-    }
-    if args.settings.lr.is_none() {
-        let why = match (course, config.head) {
-            (_, Head::Fitted) => ", from the fitted head on",
-            (Course::Single | Course::Tokens, _) if train::has_few_of_many_labels(examples, labels) => {
-                ", for there are many labels and fewer than ten examples of each"
-            }
-            _ => "",
-        };
-        chosen.push(format!("learning rate {}{why}", config.lr));
-    }
-    if let Some(patience) =
-        config.patience.filter(|n| is_scored && args.patience.is_none() && *n < config.epochs)
-    {
-        chosen.push(format!("over after {patience} epochs without a better score"));
-    }
-    chosen.join("; ")
-}
-
-fn summary(args: &Args, model: &Personal, report: &Report, verdict: Option<&Verdict>) -> Result<String> {
+fn summary(args: &Args, trained: &Trained, seconds: f64) -> Result<String> {
     let bytes = std::fs::metadata(&args.out).map_or(0, |m| m.len());
+    let report = &trained.report;
     if args.json {
         let mut object = serde_json::to_value(report).expect("plain data");
         object["out"] = args.out.display().to_string().into();
         object["file_bytes"] = bytes.into();
-        object["labels"] = model.labels().into();
-        object["held_out"] = verdict.map(Verdict::json).into();
+        object["labels"] = trained.model.labels().into();
+        object["result"] = results::json(trained, args.mistakes);
+        object["wall_s"] = seconds.into();
         object["peak_memory_bytes"] = terminal::peak_memory().into();
         return Ok(object.to_string());
     }
-    let score = report.scores().map_or(String::new(), |m| format!(", dev {m}"));
-    let compared = verdict.map_or(String::new(), |v| format!("\n{}", v.lines()));
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
     let peak =
         terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
     let kept = match (report.kept, report.epochs.len()) {
+        (0, 0) => "a linear probe".into(),
         (0, epochs) if report.before.is_some() => {
-            let before =
-                if args.lesson.task == Kind::Mlm { "what it began with" } else { "the fitted head alone" };
-            format!("{before}, for none of {epochs} epochs was better")
+            let before = if args.lesson.task == Kind::Mlm { "the base's biases" } else { "the linear probe" };
+            format!("{before}: none of {epochs} epochs was better")
         }
         (kept, epochs) => format!("epoch {kept} of {epochs}"),
     };
     Ok(format!(
-        "{}: {}, {kept}{stopped}{score}\n{} biases and {} head values trained in {:.1} s, {:.0} examples/s{peak}{compared}",
+        "{}: {}, {kept}{stopped}\n{} biases and {} head values trained in {seconds:.1} s{peak}\n\n{}",
         args.out.display(),
         terminal::size(bytes),
         terminal::count(report.trained_biases),
         terminal::count(report.trained_head),
-        report.train_s,
-        report.examples_per_s,
+        results::text(trained, args.mistakes),
     ))
 }
 

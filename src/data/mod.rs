@@ -14,7 +14,8 @@ pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
 pub use store::{Forget, Learned, Store};
 
 use crate::error::{Error, Result};
-use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -108,7 +109,8 @@ impl<'a> Index<'a> {
 
 /// Sets a share of the examples aside to score on; the rest is to learn from, in its order. Neither is empty.
 ///
-/// `seed` decides which, but where neighbours belong together, as questions on one text and paragraphs of one do: there it is the last.
+/// `seed` decides which. Each label gives its share, and keeps one example to learn from. If `neighbours_belong` together, as
+/// questions on one text and paragraphs of one do, the last examples are set aside.
 pub fn hold_out(
     examples: Vec<Example>,
     share: f64,
@@ -116,19 +118,41 @@ pub fn hold_out(
     neighbours_belong: bool,
 ) -> (Vec<Example>, Vec<Example>) {
     let n = examples.len();
-    let held = ((n as f64 * share).round() as usize).clamp(1, n.max(2) - 1);
+    let held = ((n as f64 * share).round() as usize).clamp(1, n.max(2) - 1).min(n);
     let mut aside = vec![false; n];
     if neighbours_belong {
-        aside[n.saturating_sub(held)..].fill(true);
+        aside[n - held..].fill(true);
     } else {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rand::seq::index::sample(&mut rng, n, held.min(n)).iter().for_each(|i| aside[i] = true);
+        let mut order: Vec<usize> = (0..n).collect();
+        order.shuffle(&mut rng);
+        order.sort_by(|&a, &b| examples[a].label.cmp(&examples[b].label));
+        // Evenly over the labels: the i-th of n in this order, if (i · held + offset) / n passes a whole number.
+        let offset = if n > 0 { rng.random_range(0..n as u64) as usize } else { 0 };
+        for (i, &example) in order.iter().enumerate() {
+            aside[example] = ((i + 1) * held + offset) / n > (i * held + offset) / n;
+        }
+        for of_label in order.chunk_by(|&a, &b| examples[a].label == examples[b].label) {
+            let lost = of_label.len() < n && of_label.iter().all(|&i| aside[i]);
+            if lost && has_labels(&examples) {
+                aside[of_label[0]] = false;
+            }
+        }
+        if n > 1 && !aside.contains(&true) {
+            aside[order[n - 1]] = true;
+        }
     }
     let (mut learned, mut scored) = (Vec::new(), Vec::new());
     for (example, aside) in examples.into_iter().zip(aside) {
         if aside { scored.push(example) } else { learned.push(example) }
     }
     (learned, scored)
+}
+
+/// Whether labels are names that come again, not a number or a list of tags for each example.
+fn has_labels(examples: &[Example]) -> bool {
+    let labels: BTreeSet<_> = examples.iter().map(|e| &e.label).collect();
+    2 * labels.len() <= examples.len()
 }
 
 /// Refuses examples a classifier cannot be trained on: none, unlabelled ones, or a single class.

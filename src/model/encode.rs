@@ -6,7 +6,7 @@ use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::task::Task;
-use crate::tokenize::{Encoded, Window};
+use crate::tokenize::{Encoded, Survey, Window};
 use crate::train::Labelled;
 use crate::train::answers::{self, Part, Question};
 use rayon::prelude::*;
@@ -17,6 +17,23 @@ impl Personal {
     /// Examples as the model reads them, to be answered and scored. Errors: a label that it does not know.
     pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
         self.encoded(examples, true)
+    }
+
+    /// What these examples' texts are made of. `None` if the task does not truncate texts, or if they cannot be tokenized.
+    pub(crate) fn tokens_of(&self, examples: &[&Example]) -> Option<Survey> {
+        let is_apart = self.pooling == Pooling::Apart || self.task == Task::Contrastive;
+        let one = |e: &&Example| {
+            let encoder = &self.texts.encoder;
+            match (&e.text_b, is_apart) {
+                (Some(b), true) => Ok(encoder.survey(&e.text_a, None)?.and(encoder.survey(b, None)?)),
+                (b, _) => encoder.survey(&e.text_a, b.as_deref()),
+            }
+        };
+        let all: Result<Vec<Survey>> = self.pool.install(|| examples.par_iter().map(one).collect());
+        let all = all.ok()?.into_iter().reduce(Survey::and)?;
+        // Questions and plain texts are read whole, in windows.
+        let truncated = if matches!(self.task, Task::Qa | Task::Mlm) { 0 } else { all.truncated };
+        Some(Survey { truncated, ..all })
     }
 
     /// `scored`: with what only scores need.

@@ -64,7 +64,7 @@ impl Personal {
             };
             let (data, config) = (model.in_units(&some, None)?.0, TrainConfig { cut, ..config.clone() });
             let fit = model.pool.install(|| train::fit(&model.wired.graph, &model.theta, &data, &config))?;
-            Ok(fit.map(|fit| fit.loss))
+            Ok(fit.map(|(probe, _)| probe.loss))
         };
         let (together, apart) = (loss(None)?, loss(Some(Pooling::Apart))?);
         let examples = train.len();

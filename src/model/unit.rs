@@ -5,8 +5,8 @@ use crate::train::Labelled;
 
 /// What numbers are measured in while they are learned: mean 0, standard deviation 1.
 pub(super) struct Unit {
-    mean: f64,
-    deviation: f64,
+    pub(super) mean: f64,
+    pub(super) deviation: f64,
 }
 
 impl Unit {

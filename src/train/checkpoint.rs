@@ -23,6 +23,8 @@ use std::path::{Path, PathBuf};
 const FORMAT: &str = "trimtab-checkpoint";
 const VERSION: &str = "1";
 const PREFIX: &str = "step-";
+/// What the files of scored folds begin with, which cross-validation keeps in the same folder.
+pub(crate) const FOLD_PREFIX: &str = "fold-";
 const SUFFIX: &str = ".safetensors";
 /// Largest file read: five times the largest bias file.
 const FILE_BYTES_MAX: u64 = 5 * (256 << 20);
@@ -44,8 +46,16 @@ impl Checkpoints {
     /// Removes what a run has left there, and the folder where nothing else is in it: for when its biases are in their
     /// place. Checkpoints that stay keep the next run from beginning anew there.
     pub fn remove(&self) -> Result<()> {
+        if !self.dir.is_dir() {
+            return Ok(()); // a linear probe has none
+        }
         for (_, path) in self.found()? {
             fs::remove_file(&path).map_err(Error::io(&path))?;
+        }
+        let entries = fs::read_dir(&self.dir).map_err(Error::io(&self.dir))?;
+        let is_fold = |name: &str| name.starts_with(FOLD_PREFIX) && name.ends_with(".json");
+        for entry in entries.flatten().filter(|e| e.file_name().to_str().is_some_and(is_fold)) {
+            let _ = fs::remove_file(entry.path());
         }
         let _ = fs::remove_dir(&self.dir);
         Ok(())

@@ -69,43 +69,53 @@ pub(super) fn can_be_fitted(target: &Target) -> bool {
     matches!(target, Target::Class(_) | Target::Labels(_) | Target::Value(_) | Target::Tags(_))
 }
 
-/// What the head reads of some of the texts, evenly over all: one row for each text, or for each token that has a label,
-/// `[rows, features]`, and the target of each row.
-pub(super) fn features(
-    graph: &Graph,
-    theta: &[f32],
-    data: &[Labelled],
-    cut: Cut,
-) -> Result<(Array2<f32>, Vec<Target>)> {
+/// What a head reads of some of the texts.
+pub(super) struct Features {
+    /// `[rows, features]`: one row for each text, or for each token that has a label.
+    pub x: Array2<f32>,
+    /// The target of each row.
+    pub targets: Vec<Target>,
+    /// For each row the index of its example.
+    pub examples: Vec<usize>,
+}
+
+/// What the head reads of at most about [`FEATURE_ROWS`] rows, taken evenly over all texts.
+pub(super) fn features(graph: &Graph, theta: &[f32], data: &[Labelled], cut: Cut) -> Result<Features> {
     let rows = |d: &Labelled| if let Target::Tags(tags) = &d.target { tags.len() } else { 1 };
     let every = data.iter().map(rows).sum::<usize>().div_ceil(FEATURE_ROWS).max(1);
-    let some: Vec<&Labelled> = data.iter().step_by(every).collect();
-    let parts = cut.micro_batches(some.iter().map(|d| d.text.ids.len()));
+    let some: Vec<(usize, &Labelled)> = data.iter().enumerate().step_by(every).collect();
+    let parts = cut.micro_batches(some.iter().map(|(_, d)| d.text.ids.len()));
     let results = cut.run(&parts, |part| {
         let some = &some[part];
-        let batch = Batch::new(some.iter().map(|d| &d.text), None);
+        let batch = Batch::new(some.iter().map(|(_, d)| &d.text), None);
         let (_, pooled) = graph.forward(&batch, theta)?;
-        let (mut x, mut targets) = (Vec::new(), Vec::new());
-        for (d, o) in some.iter().zip(graph.head_rows(&batch).1.windows(2)) {
+        let (mut x, mut targets, mut examples) = (Vec::<f32>::new(), Vec::new(), Vec::new());
+        for ((i, d), o) in some.iter().zip(graph.head_rows(&batch).1.windows(2)) {
             match &d.target {
                 Target::Tags(tags) => {
                     for (row, tag) in tags {
                         x.extend(pooled.row(o[0] as usize + row));
                         targets.push(Target::Class(*tag));
+                        examples.push(*i);
                     }
                 }
                 target => {
                     x.extend(pooled.row(o[0] as usize));
                     targets.push(target.clone());
+                    examples.push(*i);
                 }
             }
         }
-        Ok((x, targets))
+        Ok((x, targets, examples))
     })?;
-    let (x, targets): (Vec<Vec<f32>>, Vec<Vec<Target>>) = results.into_iter().unzip();
-    let targets = targets.concat();
-    let x = Array2::from_shape_vec((targets.len(), graph.features()), x.concat());
-    Ok((x.map_err(|e| Error::Internal(e.to_string()))?, targets))
+    let (mut x, mut targets, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    for (part_x, part_targets, part_examples) in results {
+        x.extend(part_x);
+        targets.extend(part_targets);
+        examples.extend(part_examples);
+    }
+    let x = Array2::from_shape_vec((targets.len(), graph.features()), x);
+    Ok(Features { x: x.map_err(|e| Error::Internal(e.to_string()))?, targets, examples })
 }
 
 /// Scores of `theta` on labelled texts; `names` are those of the head's outputs.

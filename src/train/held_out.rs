@@ -1,29 +1,33 @@
-//! What a model answered on held-out examples, kept to compare it with another's answers.
+//! What a model answered to labelled examples that it was not trained on, to score it and to compare it with another.
 
 use super::metrics::{self, Metrics};
-use super::{Cut, Labelled, Output, evaluate};
+use super::{Cut, Labelled, evaluate};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::loss::{self, Target};
 use crate::tokenize::Encoded;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Draws of the examples from which an interval is made.
 const DRAWS: usize = 400;
 
-/// The answers of one model to some examples.
-pub struct HeldOut<'a> {
-    outputs: Vec<Output>,
-    targets: Vec<&'a Target>,
+/// The answers of one model, or of the models of several folds, to some examples.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// Logits of each example, `[outputs]`, or of each of its tokens, `[tokens, outputs]`.
+    pub logits: Vec<Vec<f32>>,
+    /// What they should say.
+    pub targets: Vec<Target>,
+    /// Names of the outputs.
+    pub names: Vec<String>,
     width: usize,
-    names: &'a [String],
 }
 
 /// Where a score lies with 95 % confidence, by drawing the examples again with replacement (Efron's bootstrap, percentiles):
-/// what it would be on other examples of the same kind. It says nothing of other training runs.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+/// the range of scores on other examples of the same kind. It does not cover the variation between training runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
     /// Its lower end.
     pub low: f64,
@@ -31,36 +35,60 @@ pub struct Interval {
     pub high: f64,
 }
 
-impl<'a> HeldOut<'a> {
-    /// The answers of `theta`; `names` are those of the head's outputs, `cut` goes by the threads where there is none. `None` where an answer is not one of one text:
-    /// of questions and of pairs.
+impl HeldOut {
+    /// Answers that are at hand; `width` is the number of outputs.
+    pub fn new(logits: Vec<Vec<f32>>, targets: Vec<Target>, names: &[String], width: usize) -> HeldOut {
+        HeldOut { logits, targets, names: names.to_vec(), width }
+    }
+
+    /// The answers of `theta`; `names` are those of the head's outputs, `cut` follows the number of threads if `None`.
+    /// `None` for tasks whose answer is not one of one text: questions and pairs.
     pub fn of(
         graph: &Graph,
         theta: &[f32],
-        data: &'a [Labelled],
-        names: &'a [String],
+        data: &[Labelled],
+        names: &[String],
         cut: Option<Cut>,
-    ) -> Result<Option<HeldOut<'a>>> {
+    ) -> Result<Option<HeldOut>> {
         if data.iter().any(|d| !evaluate::can_be_fitted(&d.target)) {
             return Ok(None);
         }
         let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
         let cut = cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
         let outputs = evaluate::forward_cut(graph, theta, &texts, cut, None)?;
-        Ok(Some(HeldOut {
-            outputs,
-            targets: data.iter().map(|d| &d.target).collect(),
-            width: graph.labels(),
-            names,
-        }))
+        let logits = outputs.into_iter().map(|(logits, _)| logits).collect();
+        let targets = data.iter().map(|d| d.target.clone()).collect();
+        Ok(Some(HeldOut::new(logits, targets, names, graph.labels())))
+    }
+
+    /// Number of outputs of the head.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The answers to some of the examples.
+    pub fn some(&self, which: &[usize]) -> HeldOut {
+        let logits = which.iter().map(|&i| self.logits[i].clone()).collect();
+        let targets = which.iter().map(|&i| self.targets[i].clone()).collect();
+        HeldOut::new(logits, targets, &self.names, self.width)
     }
 
     /// Their scores.
     pub fn metrics(&self) -> Metrics {
-        let total = loss::total_weight(self.targets.iter().copied(), None);
-        let one = |((y, _), t): (&Output, &&Target)| loss::weight(t, None) * loss::of_text(y, self.width, t);
-        let loss = self.outputs.iter().zip(&self.targets).map(one).sum::<f64>() / total;
-        self.of_draw(&(0..self.outputs.len()).collect::<Vec<_>>(), loss)
+        self.of_draw(&(0..self.logits.len()).collect::<Vec<_>>(), self.loss(1.0))
+    }
+
+    /// Mean loss, with the logits divided by a temperature.
+    pub fn loss(&self, temperature: f64) -> f64 {
+        let total = loss::total_weight(&self.targets, None);
+        let one = |(y, t): (&Vec<f32>, &Target)| {
+            let of = |y: &[f32]| loss::weight(t, None) * loss::of_text(y, self.width, t);
+            match temperature == 1.0 {
+                true => of(y),
+                false => of(&y.iter().map(|v| (f64::from(*v) / temperature) as f32).collect::<Vec<_>>()),
+            }
+        };
+        self.logits.iter().zip(&self.targets).map(one).sum::<f64>() / total
     }
 
     /// Where the main score lies.
@@ -74,12 +102,12 @@ impl<'a> HeldOut<'a> {
     }
 
     fn of_draw(&self, draw: &[usize], loss: f64) -> Metrics {
-        let answers = draw.iter().map(|&i| (&self.outputs[i].0[..], self.targets[i]));
-        metrics::of(answers, self.width, self.names, loss)
+        let answers = draw.iter().map(|&i| (&self.logits[i][..], &self.targets[i]));
+        metrics::of(answers, self.width, &self.names, loss)
     }
 
     fn drawn(&self, score: impl Fn(&[usize]) -> f64) -> Interval {
-        let n = self.outputs.len();
+        let n = self.logits.len();
         let mut rng = ChaCha8Rng::seed_from_u64(n as u64);
         let mut draw = vec![0; n];
         let mut scores: Vec<f64> = (0..DRAWS)
@@ -97,14 +125,9 @@ impl<'a> HeldOut<'a> {
 mod tests {
     use super::*;
 
-    fn answers<'a>(says: &[usize], targets: &'a [Target], names: &'a [String]) -> HeldOut<'a> {
-        let one = |s: &usize| (vec![f32::from(*s == 0), f32::from(*s == 1)], vec![]);
-        HeldOut {
-            outputs: says.iter().map(one).collect(),
-            targets: targets.iter().collect(),
-            width: 2,
-            names,
-        }
+    fn answers(says: &[usize], targets: &[Target], names: &[String]) -> HeldOut {
+        let one = |s: &usize| vec![f32::from(*s == 0), f32::from(*s == 1)];
+        HeldOut::new(says.iter().map(one).collect(), targets.to_vec(), names, 2)
     }
 
     #[test]

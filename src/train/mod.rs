@@ -8,6 +8,7 @@ mod checkpoint;
 mod chosen;
 mod evaluate;
 pub mod exact;
+pub mod folds;
 pub mod gradients;
 pub mod held_out;
 mod lanes;
@@ -16,11 +17,12 @@ pub mod memory;
 pub mod metrics;
 mod pairs;
 mod prefix;
-mod ridge;
+mod probe;
 mod run;
 pub mod step;
 
 pub use checkpoint::Checkpoints;
+pub(crate) use checkpoint::FOLD_PREFIX;
 pub(crate) use chosen::MANY;
 pub use chosen::{Course, batch_for, epochs_for, has_few_of_many_labels, hold_out, lr_for};
 pub(crate) use evaluate::{FEATURE_ROWS, largest};
@@ -219,39 +221,79 @@ pub(crate) fn fit_head(
     if graph.mlm_head().is_some() {
         return Ok(Some(theta.to_vec()));
     }
-    Ok(fit(graph, theta, data, config)?.map(|fit| {
+    Ok(fit(graph, theta, data, config)?.map(|(probe, _)| {
         let mut alone = theta.to_vec();
-        alone[graph.layout().head_weight()].copy_from_slice(&fit.weight);
-        alone[graph.layout().head_bias()].copy_from_slice(&fit.bias);
+        alone[graph.layout().head_weight()].copy_from_slice(&probe.weight);
+        alone[graph.layout().head_bias()].copy_from_slice(&probe.bias);
         alone
     }))
 }
 
-/// A head fitted to what the encoder gives of these texts. `None` where none can be fitted.
+/// A linear probe on what the encoder gives of these texts, cross-validated over folds by [`folds`], and the rows that it
+/// was fitted to. `None` if the task has no probe.
 pub(crate) fn fit(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
     config: &TrainConfig,
-) -> Result<Option<ridge::Fit>> {
+) -> Result<Option<(probe::Probe, Rows)>> {
     if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
         return Ok(None);
     }
     let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
-    let (x, targets) = evaluate::features(graph, theta, data, cut)?;
-    Ok(ridge::fit(x, &targets, graph.labels()))
+    let evaluate::Features { x, targets, examples } = evaluate::features(graph, theta, data, cut)?;
+    let texts: Vec<&Labelled> = examples.iter().map(|&i| &data[i]).collect();
+    let folds = folds::of_encoded(&texts, folds::PROBE_FOLDS);
+    let probe = probe::fit(x, &targets, graph.labels(), &folds);
+    Ok(probe.map(|probe| (probe, Rows { targets, examples })))
+}
+
+/// Says early what [`train`] would say of its checkpoints.
+pub(crate) fn check_checkpoints(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+    dev: Option<&[Labelled]>,
+    config: &TrainConfig,
+) -> Result<()> {
+    let Some(checkpoints) = &config.checkpoints else { return Ok(()) };
+    checkpoint::Keeper::open(checkpoints, graph, theta, (data, dev, config), &mut |_| {}).map(|_| ())
+}
+
+/// The rows that a probe was fitted to.
+pub(crate) struct Rows {
+    /// The target of each.
+    pub targets: Vec<Target>,
+    /// The example of each, by its index.
+    pub examples: Vec<usize>,
 }
 
 /// What a run tells while it goes.
 #[derive(Clone, Debug)]
 pub enum Progress<'a> {
-    /// What a user should know of the run's checkpoints.
+    /// What a user should know of the run.
     Note(&'a str),
-    /// The first step is next; the scores on dev of a fitted head alone, where there are.
-    Begin(Option<&'a Metrics>),
+    /// What is wrong with the examples, or with the run.
+    Warning(&'a str),
+    /// Cross-validation comes to a fold of a candidate.
+    Fold {
+        /// The candidate.
+        name: &'a str,
+        /// From 1.
+        fold: usize,
+        /// Folds that are scored.
+        folds: usize,
+    },
+    /// The first step of the final run is next.
+    Begin {
+        /// Scores of the linear probe on held-out examples, if there are any.
+        before: Option<&'a Metrics>,
+        /// Epochs of the run.
+        epochs: usize,
+    },
     /// A step is done.
     Step {
-        /// Steps done and steps in all.
+        /// Steps done and steps in all, of all folds and the final run.
         done: usize,
         /// Steps of the whole run.
         total: usize,
@@ -278,7 +320,7 @@ pub struct Epoch {
 }
 
 /// How a run ended.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Scores on dev of a fitted head alone, where one was fitted and there is a dev; of a masked-LM head, which comes with
     /// the base, the base's own.

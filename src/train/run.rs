@@ -3,7 +3,7 @@
 use super::checkpoint::{Keeper, Position, State};
 use super::metrics::Metrics;
 use super::prefix::PrefixCache;
-use super::step::{Step, Trainer};
+use super::step::{Step, Stepper};
 use super::{Criterion, Epoch, Head, Labelled, Progress, Report, TrainConfig, adamw, batches, fit_head};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -33,7 +33,7 @@ pub fn train(
     on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report> {
     let class_weights = config.class_weights.then(|| inverse_frequency(data, graph.labels()));
-    let trainer = Trainer::new(graph, config, class_weights)?;
+    let trainer = Stepper::new(graph, config, class_weights)?;
     let (keeper, found) = match &config.checkpoints {
         Some(checkpoints) => {
             let mut note = |text: &str| {
@@ -78,7 +78,7 @@ pub fn train(
 
 /// A run between two steps.
 struct Run<'a> {
-    trainer: Trainer<'a>,
+    trainer: Stepper<'a>,
     theta: &'a mut Vec<f32>,
     data: &'a [Labelled],
     dev: Option<&'a [Labelled]>,
@@ -153,7 +153,8 @@ impl Run<'_> {
 
     /// All epochs that are left. Errors: [`Error::Diverged`].
     fn go(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
-        if on_progress(Progress::Begin(self.at.before.as_ref())).is_break() {
+        let (before, epochs) = (self.at.before.as_ref(), self.config.epochs);
+        if on_progress(Progress::Begin { before, epochs }).is_break() {
             self.interrupted = true;
         }
         while !self.interrupted && self.at.epoch < self.config.epochs && self.waited().is_none() {

@@ -14,7 +14,7 @@ use crate::params::{Param, Role, Terms};
 use std::ops::Range;
 
 /// What moves theta, step by step: for those who write a loop of their own. [`super::train`] is one such loop.
-pub struct Trainer<'g> {
+pub struct Stepper<'g> {
     graph: &'g Graph,
     gradients: Gradients<'g>,
     optimizer: AdamW,
@@ -42,7 +42,7 @@ impl Step {
     }
 }
 
-impl<'g> Trainer<'g> {
+impl<'g> Stepper<'g> {
     /// Plans the steps; takes terms, layers, values, clip and decay from `config`.
     ///
     /// `class_weights: [labels]`, all 1 where `None`. Errors: settings out of range; terms and layers that hold no bias.
@@ -60,7 +60,7 @@ impl<'g> Trainer<'g> {
         }
         let len = graph.layout().len();
         let groups = groups(graph, &selection, config);
-        Ok(Trainer {
+        Ok(Stepper {
             graph,
             ranges: groups.iter().map(|g| g.range.clone()).collect(),
             optimizer: AdamW::new(len, groups),

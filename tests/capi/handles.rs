@@ -123,6 +123,7 @@ pub fn chosen() -> trimtab_train_options {
         layers_to: 0,
         start: null(),
         memory: 0,
+        effort: 0,
     }
 }
 

@@ -7,7 +7,11 @@ use trimtab::capi::*;
 
 fn few(s: &Sandbox) -> (Base, Examples, trimtab_train_options) {
     let examples = Examples::of(&s.path("train.tsv"), "classify");
-    (Base::open(&s.path("base")), examples, trimtab_train_options { epochs: 3, batch: 4, ..chosen() })
+    (
+        Base::open(&s.path("base")),
+        examples,
+        trimtab_train_options { epochs: 3, batch: 4, effort: trimtab_effort::Quick as i32, ..chosen() },
+    )
 }
 
 #[test]

@@ -176,7 +176,11 @@ fn eval_gives_one_object() {
     assert!((0.0..=1.0).contains(&m["accuracy"].as_f64().unwrap()));
     assert!(m["loss"].as_f64().unwrap() > 0.0 && m["examples_per_s"].as_f64().unwrap() > 0.0);
     let text = s.ok(eval).stdout;
-    assert!(text.starts_with("6 examples: accuracy") && text.lines().count() == 1, "{text}");
+    assert!(text.starts_with("accuracy on 6 lines, with 95 % intervals:"), "{text}");
+    for part in ["this model", "most frequent label", "calibration error", "precision  recall", "examples/s"]
+    {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 /// `eval` says what `predict` answers: accuracy and loss follow from the probabilities.

@@ -148,9 +148,11 @@ fn nothing_to_go_on_from() {
     assert!(s.read("new") == s.read("plain"), "checkpoints change no result");
 }
 
-/// The names of the checkpoints that are there.
+/// The names of the checkpoints that are there, without the scored folds of cross-validation.
 fn checkpoints(s: &Sandbox) -> Vec<PathBuf> {
-    let mut names: Vec<_> = std::fs::read_dir(s.path("ck")).unwrap().map(|e| e.unwrap().path()).collect();
+    let is_step = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with("step-");
+    let all = std::fs::read_dir(s.path("ck")).unwrap().map(|e| e.unwrap().path());
+    let mut names: Vec<_> = all.filter(is_step).collect();
     names.sort();
     names
 }
@@ -188,7 +190,7 @@ fn refuses_what_it_cannot_go_on_from() {
     s.refuses(&format!("{RUN} cut --checkpoint train.tsv"), IO, &["train.tsv"]);
     s.refuses(&format!("{RUN} cut {KEEP} --setfit"), USAGE, &["--setfit"]);
 
-    let line = format!("{} cut {KEEP}", RUN.replace("--epochs 15", "--epochs 1000000"));
+    let line = format!("{} cut {KEEP}", RUN.replace("--epochs 15", "--effort quick --epochs 1000000"));
     std::fs::remove_dir_all(s.path("ck")).unwrap();
     let (mut child, stderr) = started(&s, &line, "epoch 1/");
     let second = s.run(&line);
@@ -243,7 +245,7 @@ fn a_disk_that_fills_up() {
     let s = Sandbox::new();
     s.ok(&format!("{RUN} whole"));
     // Its head room is not enough for one checkpoint: refused at the start, and nothing is left.
-    let line = format!("{RUN} cut --checkpoint ck --every 3");
+    let line = format!("{RUN} cut --checkpoint ck --every 3 --effort quick");
     let limited = |blocks: u32| s.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\" {line}"));
     let done = Done::of(limited(1).output().unwrap());
     done.failed(&line, IO, &["ck/step-00000000", "File too large"]);

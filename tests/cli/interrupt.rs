@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 /// Far more epochs than any test waits for: the most there can be.
-const TRAIN: &str = "train --base base --data train.tsv --epochs 18446744073709551615";
+const TRAIN: &str = "train --base base --data train.tsv --effort quick --epochs 18446744073709551615";
 
 /// A running command that has said `word` on stderr.
 pub fn started(s: &Sandbox, line: &str, word: &str) -> (Child, BufReader<ChildStderr>) {
@@ -57,11 +57,23 @@ fn ctrl_c_in_the_first_epoch() {
     let lines = if emulated() { 3_000 } else { 60_000 }; // a step each: seconds
     let many: String = (0..lines).map(|i| ["good\ta good movie\n", "bad\ta bad movie\n"][i % 2]).collect();
     s.write("many.tsv", format!("label\ttext\n{many}"));
-    let line = "train --base base --data many.tsv --out new --epochs 1000 --batch 1";
+    let line = "train --base base --data many.tsv --out new --epochs 1000 --batch 1 --effort quick";
     let (child, stderr) = started(&s, line, "examples");
     signal("INT", &child);
     end(child, stderr).failed(line, INTERRUPTED, &["new holds", "step"]);
     s.ok("predict --base base --bias new hello");
+}
+
+/// Cross-validation has nothing to keep yet.
+#[test]
+fn ctrl_c_in_a_fold_leaves_nothing() {
+    let s = Sandbox::new();
+    let before = s.files();
+    let line = format!("{} --out new", TRAIN.replace("--effort quick ", "--effort normal "));
+    let (child, stderr) = started(&s, &line, "fold 1 of 3");
+    signal("INT", &child);
+    end(child, stderr).failed(&line, INTERRUPTED, &["stopping", "nothing was written"]);
+    s.unchanged_since(&before, &line);
 }
 
 #[test]

@@ -28,8 +28,8 @@ fn are_chosen_answered_and_scored() {
     let s = sandbox();
     // Whether two texts are the same is what vectors that are compared tell, and a random encoder's of both together do not.
     let done = s.ok("train --base base --data pairs.tsv --dev pairs.tsv --out x.bias --epochs 2");
-    assert!(done.stderr.contains("pairs: read apart") && done.stderr.contains("--pool"), "{}", done.stderr);
-    assert!(done.stderr.contains("learning rate 0.001, from the fitted head on"), "{}", done.stderr);
+    assert!(done.stderr.contains("pairs: bi-encoder"), "{}", done.stderr);
+    assert!(done.stderr.contains("learning rate 0.001, head from the linear probe"), "{}", done.stderr);
     assert_eq!(s.json("inspect x.bias --json")["pooling"], "apart");
     let scores = s.json("eval --base base --bias x.bias --data pairs.tsv --json");
     assert_eq!(scores["accuracy"], 1.0, "{scores}");

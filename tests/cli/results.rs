@@ -62,13 +62,17 @@ fn the_kept_epoch_is_the_one_eval_finds() {
 fn stdout_has_results_only_and_stderr_plain_lines() {
     let s = Sandbox::new();
     let done = s.ok(&format!("{TRAIN} --dev dev.tsv"));
-    assert!(done.stdout.starts_with("x.bias: ") && done.stdout.lines().count() == 5, "{}", done.stdout);
+    assert!(
+        done.stdout.starts_with("x.bias: ") && done.stdout.contains("accuracy on 6 held-out lines"),
+        "{}",
+        done.stdout
+    );
     assert!(!done.stderr.contains(['\r', '\u{1b}']), "{:?}", done.stderr);
     let lines: Vec<&str> = done.stderr.lines().collect();
     assert!(lines[0].contains("examples, 2 labels"), "{}", done.stderr);
     assert!(lines[1].starts_with("memory: about "), "{}", done.stderr);
-    assert_eq!(lines[2], "chosen: batches of 4, for 16 examples; learning rate 0.003");
-    assert!(lines[3].starts_with("head alone: dev loss"), "{}", done.stderr);
+    assert_eq!(lines[2], "chosen: 2 epochs in batches of 4, learning rate 0.003, encoder dropout 0.1");
+    assert!(lines[3].starts_with("linear probe: dev loss"), "{}", done.stderr);
     assert!(lines[4].starts_with("epoch 1/2") && lines[5].starts_with("epoch 2/2"), "{}", done.stderr);
     assert!(lines[4].contains("dev loss") && lines[4].contains("accuracy"), "{}", done.stderr);
     let done = s.ok(&format!("{TRAIN} --json"));
@@ -189,11 +193,11 @@ fn five_epochs_without_a_better_score_are_enough() {
         let report = s.json(&format!("{line} --json"));
         assert_eq!(report["epochs"].as_array().unwrap().len(), epochs, "{line}");
         assert_eq!(report["stopped"].is_null(), [20, 9].contains(&epochs), "{line}");
-        let said = s.ok(&line).stderr.contains("over after 5 epochs without a better score");
+        let said = s.ok(&line).stderr.contains("early stopping, patience 5");
         assert_eq!(said, flags.is_empty(), "{line}");
     }
     let without = s.ok("train --base base --data train.tsv --out y.bias");
-    assert!(!without.stderr.contains("without a better score"), "{}", without.stderr);
+    assert!(!without.stderr.contains("early stopping"), "{}", without.stderr);
 }
 
 #[test]

@@ -147,7 +147,7 @@ fn a_file_is_not_its_own_target() {
 
 #[test]
 fn flags_that_need_another() {
-    refuses("--patience 2", &["--dev"]);
+    refuses("--patience 2", &["patience", "held-out"]);
     refuses("--keep mcc", &["--dev"]);
     let s = Sandbox::new();
     s.refuses("train --base base --data train.tsv", USAGE, &["--out"]);

@@ -187,7 +187,7 @@ fn an_answer_to_each_question() {
     let line = LINE.replace("x.tsv", "x.json") + " --task qa --max-len 24 --stride 6";
     let done = s.ok(&line);
     assert!(
-        done.stderr.contains("16 examples, a part of a text each") && done.stderr.contains("exact match"),
+        done.stderr.contains("16 examples, an answer span each") && done.stderr.contains("exact match"),
         "{}",
         done.stderr
     );

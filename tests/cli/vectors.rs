@@ -48,7 +48,7 @@ fn pairs_that_belong_together_are_learned() {
     let before = s.json(&nothing)["epochs"][0]["dev"].clone();
     let done = s.ok(TRAIN);
     assert!(
-        done.stderr.contains("8 examples, a pair each") && done.stderr.contains("recall@1"),
+        done.stderr.contains("8 examples, a positive pair each") && done.stderr.contains("recall@1"),
         "{}",
         done.stderr
     );

@@ -97,8 +97,11 @@ class Scores internal constructor(private val numbers: DoubleArray, private val 
 data class TrainOptions(
     val seed: Long = 0, val epochs: Long = 0, val batch: Long = 0, val lr: Double = 0.0, val holdOut: Double = 0.0,
     val patience: Long = 0, val terms: String? = null, val layersFrom: Long = 0, val layersTo: Long = 0,
-    val start: String? = null, val memory: Long = 0
+    val start: String? = null, val memory: Long = 0, val effort: Effort = Effort.NORMAL
 )
+
+/** How much work a run spends on choosing and scoring, as `trimtab_effort`. */
+enum class Effort { NORMAL, QUICK, THOROUGH }
 
 /** Where a run is, as `trimtab_progress`. */
 class Progress internal constructor(private val n: DoubleArray) {
@@ -162,7 +165,9 @@ class Model private constructor(pointer: Long, private val width: Int) : Handle(
         onProgress: (Progress) -> Reply = { Reply.CONTINUE }
     ): Report {
         val o = options
-        val whole = longArrayOf(o.seed, o.epochs, o.batch, o.patience, o.layersFrom, o.layersTo, o.memory)
+        val whole = longArrayOf(
+            o.seed, o.epochs, o.batch, o.patience, o.layersFrom, o.layersTo, o.memory, o.effort.ordinal.toLong()
+        )
         val real = doubleArrayOf(o.lr, o.holdOut)
         val watch = object : Native.Watch {
             override fun onProgress(numbers: DoubleArray): Int = onProgress(Progress(numbers)).ordinal

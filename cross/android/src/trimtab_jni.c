@@ -244,9 +244,9 @@ NATIVE(jdoubleArray, modelTrain)(JNIEnv *env, jclass class, jlong model, jlong e
                                  jlongArray whole, jdoubleArray real, jbyteArray terms, jbyteArray start,
                                  jobject object) {
     (void)class;
-    jlong w[7];
+    jlong w[8];
     jdouble r[2];
-    (*env)->GetLongArrayRegion(env, whole, 0, 7, w);
+    (*env)->GetLongArrayRegion(env, whole, 0, 8, w);
     (*env)->GetDoubleArrayRegion(env, real, 0, 2, r);
     struct watch watch = {env, object, NULL};
     watch.method = (*env)->GetMethodID(env, (*env)->GetObjectClass(env, object), "onProgress", "([D)I");
@@ -256,6 +256,7 @@ NATIVE(jdoubleArray, modelTrain)(JNIEnv *env, jclass class, jlong model, jlong e
     const trimtab_train_options options = {
         .seed = (uint64_t)w[0], .epochs = (size_t)w[1], .batch = (size_t)w[2], .patience = (size_t)w[3],
         .layers_from = (size_t)w[4], .layers_to = (size_t)w[5], .memory = (size_t)w[6],
+        .effort = (int32_t)w[7],
         .lr = r[0], .hold_out = r[1], .terms = t, .start = s};
     trimtab_report report;
     const trimtab_status status = trimtab_model_train(
