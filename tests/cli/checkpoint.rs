@@ -243,7 +243,7 @@ fn damaged_checkpoints() {
 #[test]
 fn a_disk_that_fills_up() {
     let s = Sandbox::new();
-    s.ok(&format!("{RUN} whole"));
+    s.ok(&format!("{RUN} whole --effort quick"));
     // Its head room is not enough for one checkpoint: refused at the start, and nothing is left.
     let line = format!("{RUN} cut --checkpoint ck --every 3 --effort quick");
     let limited = |blocks: u32| s.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\" {line}"));
