@@ -15,6 +15,8 @@ rate 1e-3, 16 epochs, dropout in the encoder); `exact` and `setfit`, the default
 `torch-full`, fp32 by bitfit_ref.py of --peers, with as many epochs as the default and learning rates 1e-3 and 5e-5. --threads
 for each. With --last a run of ours sees no dev, so that its last epoch is kept, which is then scored: as where examples are
 few, and much sooner done. Such rows have names of their own: `default, last` and so on.
+
+With --blind the scored lines play no part in training; benches/blind.py says how.
 """
 import argparse
 import collections
@@ -26,6 +28,8 @@ import statistics
 import subprocess
 import tempfile
 import time
+
+import blind
 
 CLASSIFY = ["sst2", "cola", "mrpc", "rte", "qnli", "mnli", "sms_spam", "tweet_emotion", "clinc150", "snips_intent"]
 TASKS = {name: "classify" for name in CLASSIFY}
@@ -160,8 +164,8 @@ def main():
     ap.add_argument("--base")
     ap.add_argument("--data")
     ap.add_argument("--out", required=True)
-    ap.add_argument("--rows", nargs="+", default=["head", "default", "paper"], choices=[*ROWS, *TORCH])
-    ap.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    ap.add_argument("--rows", nargs="+", help=f"of {' '.join([*ROWS, *TORCH])} [head default paper]")
+    ap.add_argument("--tasks", nargs="+", help="[all]")
     ap.add_argument("--sizes", nargs="+", type=int, default=[100, 500, 1000], help="0: all")
     ap.add_argument("--per-label", type=int, metavar="N")
     ap.add_argument("--last", action="store_true")
@@ -171,7 +175,15 @@ def main():
     ap.add_argument("--python")
     ap.add_argument("--model")
     ap.add_argument("--table", action="store_true")
+    blind.add_arguments(ap)
     a = ap.parse_args()
+    if a.blind:
+        blind.main(ap, a)
+        return
+    a.rows, a.tasks = a.rows or ["head", "default", "paper"], a.tasks or list(TASKS)
+    unknown = [*(row for row in a.rows if row not in ROWS | TORCH), *(task for task in a.tasks if task not in TASKS)]
+    if unknown:
+        ap.error(f"no such rows or tasks: {', '.join(unknown)}")
     results = read(a.out)
     sizes = [f"{a.per_label} a label"] if a.per_label else a.sizes
     if a.table:
