@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""SetFit by its own library (PyPI `setfit`): every weight, with its defaults but for what is named here.
+"""SetFit by its own library (PyPI `setfit`), which trains every weight.
 
   setfit_reference.py --model DIR --train FILE --score FILE --task classify --answers OUT
 
 num_iterations=20 (20 positive and 20 negative pairs for each text), one epoch, batches of 16, learning rate 2e-5, then
-scikit-learn's logistic regression. Single texts only. OUT and standard output are those of torch_reference.py.
+scikit-learn's logistic regression; all other settings are the library's defaults. Single texts only. OUT and standard output are those of torch_reference.py.
 """
 import time
 

@@ -134,7 +134,7 @@ def _span_mark(gold, answer):
 
 
 def spans(tags):
-    """(first, behind the last, type) of each span of BIO tags, as seqeval reads them: a stray I- begins a span."""
+    """(first, end, type) of each span of BIO tags, as seqeval reads them: a stray I- begins a span. `end` is exclusive."""
     found, first, kind = set(), None, None
     for i, tag in enumerate([*tags, NO_TAG]):
         prefix, _, this = tag.partition("-")
