@@ -44,6 +44,7 @@ import sets
 
 ALL = 10_000
 DRAWS = 2000
+PRECISION = 0.95
 OURS = {"head": ["--terms", "none"], "default": [], "no-hold-out": ["--hold-out", "0"], "setfit": ["--setfit"]}
 # (lines at most, learning rate, epochs). Settled on tweet_emotion, snips_intent and stsb at 100 lines and on tweet_emotion at
 # 500; the epochs beyond were not tuned.
@@ -107,12 +108,30 @@ def ours(a, row, kind, seed, train, score, folder):
     printed, seconds = called([a.exe, "train", "--base", a.base, "--data", train, "--out", out, "--task", kind, "--seed",
                                str(seed), *threads, *OURS[row], *shlex.split(a.flags)])
     report = json.loads(printed)
-    report["epochs"] = len(report.get("epochs", []))
-    for name in ("out", "labels"):
-        report.pop(name, None)
-    printed, _ = called([a.exe, "predict", "--base", a.base, "--bias", out, "--data", score, *threads])
+    result = report.get("result", {})
+    kept = {"epochs": len(report.get("epochs", [])), "steps": report.get("steps"), "peak_memory_bytes": report["peak_memory_bytes"]}
+    kept |= {name: result[name] for name in ("choice", "metrics", "interval", "calibration_error") if name in result}
+    # Answers of ten lines or fewer say nothing of precision.
+    sure = kind == "classify" and result.get("source") == "cross_validation" and result["metrics"]["examples"] >= 20
+    flags = ["--min-precision", str(PRECISION)] if sure else []
+    printed, _ = called([a.exe, "predict", "--base", a.base, "--bias", out, "--data", score, *threads, *flags])
     field = {"classify": "label", "regress": "value", "tag": "tags", "qa": "answer"}[kind]
-    return seconds | {"report": report}, [json.loads(line)[field] for line in printed.splitlines()]
+    answers = [json.loads(line) for line in printed.splitlines()]
+    if sure:
+        kept |= calibration(answers, [line.label for line in sets.read(kind, score)])
+    return seconds | {"report": kept}, [answer[field] for answer in answers]
+
+
+def calibration(answers, labels):
+    """Of the scored lines: expected calibration error over ten bins; of the answers that are sure, their share and precision."""
+    bins, sure = collections.defaultdict(list), []
+    for answer, label in zip(answers, labels):
+        confidence, right = max(answer["probabilities"].values()), answer["label"] == label
+        bins[min(9, int(10 * confidence))].append((confidence, right))
+        sure += [right] if answer["sure"] else []
+    error = sum(abs(sum(confidence - right for confidence, right in bin)) for bin in bins.values()) / len(answers)
+    return {"scored_ece": round(error, 4), "sure_share": round(len(sure) / len(answers), 4),
+            "sure_precision": round(statistics.mean(sure), 4) if sure else None}
 
 
 def in_python(a, row, kind, seed, lines, train, score, folder):

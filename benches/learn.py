@@ -92,7 +92,7 @@ def ours(a, task, size, seed, row, folder):
     report = result_of(command)
     found = {"train_s": report["train_s"], "epochs": len(report["epochs"])}
     if not a.last:
-        scores, last = report["held_out"]["scores"], report["epochs"][-1]["dev"]
+        scores, last = report["result"]["metrics"], report["epochs"][-1]["dev"]
         return {"score": score(task, scores), "last": score(task, last)} | found
     command = [a.exe, "eval", "--base", a.base, "--bias", out, "--data", dev, *common]
     command += ["--exact"] if row == "exact" else []

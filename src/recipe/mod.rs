@@ -3,7 +3,7 @@
 //!
 //! 1. Look at the examples, and say what is wrong with them ([`checks`]).
 //! 2. Choose how to read pairs, and the settings by the amount of data ([`settings`]).
-//! 3. Cross-validate ([`crossval`]): each example is answered by a model that was trained on the other folds. These answers
+//! 3. Cross-validate (`crossval`): each example is answered by a model that was trained on the other folds. These answers
 //!    decide between biases and the linear probe, give the score and its interval ([`assessment`]), calibrate probabilities
 //!    ([`calibration`]), and are compared with the bias file that is there ([`previous`]). No line is set aside for good.
 //! 4. Train on all examples, save, and keep the hashes of the lines beside the file ([`lines`]).
@@ -47,6 +47,8 @@ const STEP_PER_FORWARD: f64 = 3.2;
 /// development sets. A measured lead counts against it by its own uncertainty.
 const PRIOR_LEAD: (f64, f64) = (0.03, 0.03);
 
+type OnProgress<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 'a>;
+
 /// Trains a model on labelled examples.
 ///
 /// ```no_run
@@ -73,7 +75,7 @@ pub struct Trainer<'a> {
     settings: Settings,
     replaces: Option<PathBuf>,
     force: bool,
-    on_progress: Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 'a>,
+    on_progress: OnProgress<'a>,
 }
 
 /// What a run gave.
@@ -271,7 +273,7 @@ struct Run<'r, 'a> {
     task: &'r Task,
     settings: &'r Settings,
     train: &'r [Example],
-    tell: &'r mut Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 'a>,
+    tell: &'r mut OnProgress<'a>,
     /// Steps of all parts: done, and planned.
     done: usize,
     total: usize,

@@ -53,11 +53,17 @@ pub(super) fn fit(
             problem.solve(&scale, start, TOLERANCE_JUDGED);
             let (w, b) = start.split_at(hidden * outputs);
             let said = features.times(test, w, b);
+            let is_learned = |o: usize| train.iter().any(|row| y[row * outputs + o] > 0.0);
+            let learned: Vec<bool> = (0..outputs).map(is_learned).collect();
             for (&row, said) in test.iter().zip(said.chunks_exact(outputs)) {
-                loss += kind.loss(said, &y[row * outputs..][..outputs]);
+                let y = &y[row * outputs..][..outputs];
+                // A label without another example cannot be answered, whatever the penalty.
+                if y.iter().zip(&learned).all(|(y, learned)| *y == 0.0 || *learned) {
+                    loss += kind.loss(said, y);
+                    judged += 1;
+                }
                 answers[row * outputs..][..outputs].iter_mut().zip(said).for_each(|(a, v)| *a = *v as f32);
             }
-            judged += test.len();
         }
         let loss = loss / judged.max(1) as f64;
         loss.is_finite().then_some((loss, penalty, answers))
