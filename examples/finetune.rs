@@ -11,8 +11,9 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::import::Checkpoint;
+use trimtab::task::Kind;
 use trimtab::train::Progress;
-use trimtab::{Base, Options, Personal, Task, TrainConfig, quant};
+use trimtab::{Base, Options, Personal, Trainer, quant};
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let checkpoint = std::env::args_os().nth(1).ok_or("usage: finetune CHECKPOINT_DIR")?;
@@ -28,16 +29,20 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     // Once for a person: its biases, and a head that tells the labels apart.
     let base = Base::open(&base_path)?;
     let (train, dev) = (notifications("train.tsv")?, notifications("dev.tsv")?);
-    let mut model = Personal::new(&base, Task::Classify(data::label_set(&train)), &Options::default())?;
-    println!("before: {:.1} % of {} right", 100.0 * model.evaluate(&dev)?.main(), dev.len());
-    model.train(&train, Some(&dev), &TrainConfig::default(), |progress| {
-        if let Progress::Epoch(e) = progress {
-            println!("epoch {}: loss {:.3}", e.epoch, e.train_loss);
-        }
-        ControlFlow::Continue(())
-    })?;
-    println!("after: {:.1} % right", 100.0 * model.evaluate(&dev)?.main());
-    model.save(&bias_path, false)?;
+    let trained = Trainer::new(&base, Kind::Classify)
+        .examples(train)
+        .on_progress(|progress| {
+            if let Progress::Note(text) = progress {
+                println!("{text}");
+            }
+            ControlFlow::Continue(())
+        })
+        .train()?;
+    if let Some(sentence) = trained.assessment.as_ref().and_then(|a| a.sentence()) {
+        println!("{sentence}");
+    }
+    println!("{:.1} % of {} others right", 100.0 * trained.model.evaluate(&dev)?.main(), dev.len());
+    trained.save(&bias_path, false)?;
 
     // As often as one likes: the base, and the small file that makes it this person's.
     let model = Personal::open(&base, &bias_path, &Options::default())?;

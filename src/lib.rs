@@ -2,25 +2,24 @@
 //! task head learn (BitFit, Ben-Zaken et al. 2022, arXiv 2106.10199).
 //!
 //! ```no_run
-//! use std::{ops::ControlFlow, path::Path};
+//! use std::path::Path;
 //! use trimtab::data::{self, Columns, Wanted};
-//! use trimtab::{Base, Options, Personal, Task, TrainConfig};
+//! use trimtab::{Base, Trainer, task::Kind};
 //!
 //! # fn main() -> trimtab::Result<()> {
 //! let base = Base::open("minilm.q8.safetensors")?;
 //! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), Wanted::Name)?;
-//! let mut model = Personal::new(&base, Task::Classify(data::label_set(&examples)), &Options::default())?;
-//! model.train(&examples, None, &TrainConfig::default(), |_| ControlFlow::Continue(()))?;
-//! model.save(Path::new("me.bias.safetensors"), false)?;
-//! println!("{}", model.predict("Your parcel arrives today", None)?);
+//! let trained = Trainer::new(&base, Kind::Classify).examples(examples).train()?;
+//! trained.save(Path::new("me.bias.safetensors"), false)?;
+//! println!("{}", trained.model.predict("Your parcel arrives today", None)?);
 //! # Ok(())
 //! # }
 //! ```
 //!
 //! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
 //! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
-//! forward and backward, [`bias_file`] keeps the result, [`export`] hands it to other runtimes. [`Personal`] is all of it
-//! together; with the feature `capi` there is a C library around it. `onnx_model` answers with other people's ONNX
+//! forward and backward, [`recipe`] chooses what and how to train, [`bias_file`] keeps the result, [`export`] hands it to other
+//! runtimes. [`Trainer`] makes a [`Personal`] model from examples; with the feature `capi` there is a C library around it. `onnx_model` answers with other people's ONNX
 //! classifiers, as they are.
 
 pub mod bias_file;
@@ -55,5 +54,6 @@ pub mod train;
 pub use error::{Error, Result};
 pub use model::{Candidate, Options, Pairing, Personal, Prediction};
 pub use quant::Base;
+pub use recipe::Trainer;
 pub use task::Task;
 pub use train::TrainConfig;

@@ -11,9 +11,10 @@ use trimtab::data::{self, Columns, Example, Wanted};
 use trimtab::import::Checkpoint;
 use trimtab::params::Terms;
 use trimtab::quant::Base;
+use trimtab::recipe::{Effort, Settings, Trained};
+use trimtab::task::Kind;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::{Report, TrainConfig};
-use trimtab::{Error, Options, Personal, Result, Task, quant};
+use trimtab::{Error, Options, Personal, Result, Task, Trainer, quant};
 
 const REPO: &str = "sentence-transformers/all-MiniLM-L6-v2";
 const LOCAL: &str = "models/all-MiniLM-L6-v2";
@@ -74,7 +75,7 @@ pub fn run(args: Args) -> Result<()> {
     let (train, dev) = (read(&train_path)?, read(&dev_path)?);
     let labels = data::label_set(&train);
     let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
-    let mut model = Personal::new(&base, Task::Classify(labels.clone()), &options)?;
+    let model = Personal::new(&base, Task::Classify(labels), &options)?;
     terminal::say(format_args!(
         "3. training on {} notifications, scored on {} others; {}, {} threads",
         train.len(),
@@ -83,21 +84,19 @@ pub fn run(args: Args) -> Result<()> {
         model.threads()
     ));
 
-    // Some 400 steps: more epochs and smaller batches than the defaults, as suits so few lines.
-    let settings = |terms| TrainConfig { epochs: 10, batch: 8, terms, ..TrainConfig::default() };
     let untrained = model.evaluate(&dev)?;
-    terminal::say("   before: the frozen encoder with a trained head");
-    let head_only = train_once(&mut model, &train, &dev, &settings(Terms::none()))?;
-    let (before, answers_before) = (model.evaluate(&dev)?, model.predict_all(&dev)?);
+    drop(model);
+    terminal::say("   before: a linear probe on the frozen encoder");
+    let probe = train_once(&base, &train, &options, Terms::none())?;
+    let (before, answers_before) = (probe.model.evaluate(&dev)?, probe.model.predict_all(&dev)?);
 
     terminal::say("   after: biases and head");
-    let mut model = Personal::new(&base, Task::Classify(labels), &options)?;
     let start = Instant::now();
-    let report = train_once(&mut model, &train, &dev, &settings(Terms::all()))?;
+    let trained = train_once(&base, &train, &options, Terms::all())?;
     let seconds = start.elapsed().as_secs_f64();
     let bias_path = file("nell.bias.safetensors");
-    model.save(&bias_path, false)?;
-    let (after, answers_after) = (model.evaluate(&dev)?, model.predict_all(&dev)?);
+    trained.model.save(&bias_path, false)?;
+    let (after, answers_after) = (trained.model.evaluate(&dev)?, trained.model.predict_all(&dev)?);
     let bias_bytes = std::fs::metadata(&bias_path).map_or(0, |m| m.len());
 
     let mut text = String::new();
@@ -111,8 +110,8 @@ pub fn run(args: Args) -> Result<()> {
         );
     };
     row("untrained", &untrained, 0);
-    row("before: frozen encoder + head", &before, head_only.trained_head);
-    row("after: biases + head", &after, report.trained_biases + report.trained_head);
+    row("before: linear probe", &before, probe.report.trained_head);
+    row("after: biases + head", &after, trained.report.trained_biases + trained.report.trained_head);
     let _ = writeln!(text, "\n{:<8} {:<8} {:<8} notification", "wanted", "before", "after");
     let changed = dev.iter().zip(answers_before.iter().zip(&answers_after));
     for (example, (before, after)) in changed.filter(|(_, (b, a))| b.to_string() != a.to_string()).take(8) {
@@ -136,17 +135,20 @@ fn read(path: &Path) -> Result<Vec<Example>> {
     data::read_examples(path, &Columns::default(), Wanted::Name)
 }
 
-fn train_once(
-    model: &mut Personal,
-    train_data: &[Example],
-    dev: &[Example],
-    config: &TrainConfig,
-) -> Result<Report> {
-    let report =
-        progress::watched(Some(Board::new()), |watch| model.train(train_data, Some(dev), config, watch))?;
-    match report.interrupted {
+/// What `train --effort quick` does: the lines that are scored are others.
+fn train_once(base: &Base, train: &[Example], options: &Options, terms: Terms) -> Result<Trained> {
+    let settings = Settings { terms, effort: Effort::Quick, ..Settings::default() };
+    let trained = progress::watched(Some(Board::new()), |watch| {
+        Trainer::new(base, Kind::Classify)
+            .examples(train.to_vec())
+            .options(options.clone())
+            .settings(settings)
+            .on_progress(watch)
+            .train()
+    })?;
+    match trained.report.interrupted {
         true => Err(Error::Interrupted("the demo was not finished".into())),
-        false => Ok(report),
+        false => Ok(trained),
     }
 }
 

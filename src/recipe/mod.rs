@@ -53,7 +53,7 @@ type OnProgress<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 'a>;
 ///
 /// ```no_run
 /// use trimtab::data::{self, Columns, Wanted};
-/// use trimtab::{Base, recipe::Trainer, task::Kind};
+/// use trimtab::{Base, Trainer, task::Kind};
 ///
 /// # fn main() -> trimtab::Result<()> {
 /// let base = Base::open("minilm.q8.safetensors")?;
