@@ -6,6 +6,7 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::quant::Base;
 use crate::task::{Kind, Task};
+use crate::train::folds::PROBE_FOLDS;
 use crate::train::{self, FEATURE_ROWS, Head, MANY, TrainConfig};
 
 /// What a head makes of pairs, by the loss of each answer by a head that has not seen it.
@@ -63,7 +64,9 @@ impl Personal {
                 None => None,
             };
             let (data, config) = (model.in_units(&some, None)?.0, TrainConfig { cut, ..config.clone() });
-            let fit = model.pool.install(|| train::fit(&model.wired.graph, &model.theta, &data, &config))?;
+            let fit = model
+                .pool
+                .install(|| train::fit(&model.wired.graph, &model.theta, &data, &config, PROBE_FOLDS))?;
             Ok(fit.map(|(probe, _)| probe.loss))
         };
         let (together, apart) = (loss(None)?, loss(Some(Pooling::Apart))?);

@@ -8,16 +8,19 @@ use crate::params::Terms;
 use crate::train::{self, HeldOut, Report, TrainConfig};
 
 impl Personal {
-    /// Answers of a linear probe to training examples that the answering probe has not seen, and the index of each example,
-    /// rising; of thousands some. `None` if the task has no probe.
+    /// Answers of a linear probe to training examples in folds that the answering probe has not seen, and the index of each
+    /// example, rising; of thousands some. `None` if the task has no probe.
     pub(crate) fn probe_answers(
         &self,
         examples: &[Example],
         config: &TrainConfig,
+        folds: usize,
     ) -> Result<Option<(HeldOut, Vec<usize>)>> {
         let (data, _, unit) = self.in_units(examples, None)?;
         let graph = &self.wired.graph;
-        let Some((probe, rows)) = self.pool.install(|| train::fit(graph, &self.theta, &data, config))? else {
+        let Some((probe, rows)) =
+            self.pool.install(|| train::fit(graph, &self.theta, &data, config, folds))?
+        else {
             return Ok(None);
         };
         let width = graph.labels();

@@ -391,11 +391,13 @@ impl Run<'_, '_> {
     /// Learns from all examples, after cross-validation.
     fn on_all(mut self, first: Candidate, previous: Option<&Previous>) -> Result<Trained> {
         let start = Instant::now();
+        let folds = Folds::of(self.task, self.train, self.settings.effort);
         let probe_model = Candidate { method: Method::Probe, ..first.clone() };
         let probe = match self.task.has_probe() && self.train.len() >= crossval::EXAMPLES_MIN {
             true => {
                 let model = probe_model.model(self.base, self.task, self.settings)?;
-                model.probe_answers(self.train, &first.config)?
+                // As many folds as the biases get: each is to learn from the same share of the examples.
+                model.probe_answers(self.train, &first.config, folds.all)?
             }
             false => None,
         };
@@ -403,7 +405,6 @@ impl Run<'_, '_> {
         let mut chosen = first.clone();
         let mut crossed = None;
         let mut rejected = None;
-        let folds = Folds::of(self.task, self.train, self.settings.effort);
         if self.is_cross_validated(&first) {
             let mut candidates = vec![first.clone()];
             if self.settings.effort == Effort::Thorough {

@@ -221,7 +221,7 @@ pub(crate) fn fit_head(
     if graph.mlm_head().is_some() {
         return Ok(Some(theta.to_vec()));
     }
-    Ok(fit(graph, theta, data, config)?.map(|(probe, _)| {
+    Ok(fit(graph, theta, data, config, folds::PROBE_FOLDS)?.map(|(probe, _)| {
         let mut alone = theta.to_vec();
         alone[graph.layout().head_weight()].copy_from_slice(&probe.weight);
         alone[graph.layout().head_bias()].copy_from_slice(&probe.bias);
@@ -229,13 +229,14 @@ pub(crate) fn fit_head(
     }))
 }
 
-/// A linear probe on what the encoder gives of these texts, cross-validated over folds by [`folds`], and the rows that it
+/// A linear probe on what the encoder gives of these texts, cross-validated over this number of folds, and the rows that it
 /// was fitted to. `None` if the task has no probe.
 pub(crate) fn fit(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
     config: &TrainConfig,
+    folds: usize,
 ) -> Result<Option<(probe::Probe, Rows)>> {
     if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
         return Ok(None);
@@ -243,7 +244,7 @@ pub(crate) fn fit(
     let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
     let evaluate::Features { x, targets, examples } = evaluate::features(graph, theta, data, cut)?;
     let texts: Vec<&Labelled> = examples.iter().map(|&i| &data[i]).collect();
-    let folds = folds::of_encoded(&texts, folds::PROBE_FOLDS);
+    let folds = folds::of_encoded(&texts, folds);
     let probe = probe::fit(x, &targets, graph.labels(), &folds);
     Ok(probe.map(|probe| (probe, Rows { targets, examples })))
 }
