@@ -51,7 +51,7 @@ func isCancelled(_ run: Task<trimtab_report, any Error>) async -> Bool {
 }
 
 let few = TrainOptions(seed: 7, epochs: 2)
-/// Nothing is held out, so the last epoch is kept: of this base a head alone scores better.
+/// Nothing is held out, so the last epoch is kept.
 let (one, two) = (TrainOptions(seed: 7, epochs: 1, holdOut: -1), TrainOptions(seed: 7, epochs: 2, holdOut: -1))
 
 @main
@@ -83,10 +83,11 @@ struct Smoke {
             }
         }
         seen.with {
-            check($0.begun == 1 && $0.steps == report.steps && $0.epochs == 2, "\($0)")
-            check($0.last.step == report.steps && $0.last.steps == report.steps && $0.last.epochs == 2, "\($0)")
+            // steps of the three folds, then of the run that is kept
+            check($0.begun == 1 && $0.steps > report.steps && $0.epochs == 2, "\($0)")
+            check($0.last.step == $0.steps && $0.last.steps >= $0.steps && $0.last.epochs == 2, "\($0)")
         }
-        check(report.epochs == 2 && report.biases > 0 && report.scores.examples == 32 && report.stopped == 0)
+        check(report.epochs == 2 && report.biases > 0 && report.scores.examples == 320 && report.stopped == 0)
 
         // the command line's bytes
         check(try await model.train(examples, options: two).kept == 2)

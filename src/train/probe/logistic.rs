@@ -1,7 +1,9 @@
 //! The probe for labels: logistic regression with an L2 penalty, solved to convergence.
 //!
-//! Minimizes `Σ_rows loss(xWᵀ + b, y) / rows + λ/2 ‖W‖²` over standardized features, where the loss is softmax
-//! cross-entropy for one label a row and the sum of binary cross-entropies for any number of labels. The solver is
+//! Minimizes `(Σ_rows loss(xWᵀ + b, y) + ‖b‖²/2) / rows + λ/2 ‖W‖²` over standardized features, where the loss is softmax
+//! cross-entropy for one label a row and the sum of binary cross-entropies for any number of labels. The prior on `b` matters if
+//! labels have one to three examples each: an unpenalized `b` takes their counts for frequencies (clinc150, 100 lines: 69.9 %
+//! instead of 72.5 %). The solver is
 //! L-BFGS (Nocedal 1980) in the variables `V = WUᵀ`, where `UᵀU = c XᵀX / rows + λI` is the Hessian of a least-squares
 //! problem on the same features (Cholesky). With this preconditioner it takes some ten times fewer iterations.
 //!
@@ -122,10 +124,10 @@ impl Problem<'_> {
             .collect();
         let mut gradient = self.features.cross(self.rows, &d, self.outputs);
         gradient.iter_mut().zip(w).for_each(|(g, w)| *g += self.penalty * w);
-        let mut d_b = vec![0.0; self.outputs];
+        let mut d_b: Vec<f64> = b.iter().map(|b| share * b).collect();
         d.chunks_exact(self.outputs).for_each(|d| d_b.iter_mut().zip(d).for_each(|(b, d)| *b += d));
         gradient.extend(d_b);
-        let loss = share * losses.iter().sum::<f64>() + self.penalty / 2.0 * dot(w, w);
+        let loss = share * (losses.iter().sum::<f64>() + dot(b, b) / 2.0) + self.penalty / 2.0 * dot(w, w);
         (loss, gradient)
     }
 
