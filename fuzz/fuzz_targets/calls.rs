@@ -220,6 +220,7 @@ impl Handles {
                     layers_to: b.small(),
                     start: if b.byte() % 2 == 0 { null() } else { at(&start) },
                     memory: usize::from(b.byte()) << 22,
+                    effort: i32::from(b.byte() % 4),
                 };
                 let mut left = i32::from(b.byte());
                 let user = (&raw mut left).cast::<c_void>();

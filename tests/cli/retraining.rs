@@ -90,7 +90,7 @@ fn more_lines_and_the_same_command() {
     let s = Sandbox::new();
     let run =
         "train --base base --data mine.tsv --out mine.bias --epochs 20 --lr 0.01 --effort normal --json";
-    for last in [40, 55, 70] {
+    for &last in if emulated() { &[40, 55][..] } else { &[40, 55, 70] } {
         s.write("mine.tsv", lines(0..last));
         let report = s.json(run);
         let comparison = &report["result"]["comparison"];
