@@ -15,6 +15,16 @@ const ANSWERS_MIN: usize = 20;
 /// Points of a [`Curve`].
 const POINTS: usize = 64;
 
+/// The answers without those to labels that are there once: no model could have learned these from the others, but the model
+/// of all examples has.
+pub fn learnable(answers: &HeldOut) -> HeldOut {
+    let label = |t: &Target| if let Target::Class(label) = t { Some(*label) } else { None };
+    let mut counts = vec![0usize; answers.width()];
+    answers.targets.iter().filter_map(label).for_each(|label| counts[label] += 1);
+    let is_learnable = |i: &usize| label(&answers.targets[*i]).is_none_or(|label| counts[label] > 1);
+    answers.some(&(0..answers.targets.len()).filter(is_learnable).collect::<Vec<_>>())
+}
+
 /// The temperature with the lowest loss, by golden-section search over its logarithm. `None` for answers without
 /// probabilities, or too few of them.
 pub fn temperature(answers: &HeldOut) -> Option<f64> {
@@ -132,6 +142,15 @@ mod tests {
             temperature(&HeldOut::new(vec![vec![1.0, 0.0]; 3], vec![Target::Class(0); 3], &[], 2)),
             None
         );
+    }
+
+    #[test]
+    fn labels_that_are_there_once_do_not_count() {
+        let targets = [0, 0, 1, 2, 2].map(Target::Class).to_vec();
+        let some = learnable(&HeldOut::new(vec![vec![0.0; 3]; 5], targets, &[], 3));
+        assert_eq!(some.targets, [0, 0, 2, 2].map(Target::Class));
+        let numbers = HeldOut::new(vec![vec![0.5]; 2], vec![Target::Value(1.0); 2], &[], 1);
+        assert_eq!(learnable(&numbers).targets.len(), 2);
     }
 
     #[test]

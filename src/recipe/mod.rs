@@ -445,12 +445,12 @@ impl Run<'_, '_> {
         }
         let mut temperature = None;
         if let Some(answers) = crossed.as_mut().and_then(|c| c.answers.as_mut()) {
-            temperature = calibration::temperature(answers);
+            temperature = calibration::temperature(&calibration::learnable(answers));
             if let Some(t) = temperature {
                 calibration::divide(answers, t);
                 model.soften(t);
             }
-            model.set_curve(calibration::Curve::of(answers));
+            model.set_curve(calibration::Curve::of(&calibration::learnable(answers)));
         }
         let scored: Vec<Example> = match &crossed {
             Some(crossed) => crossed.which.iter().map(|&i| self.train[i].clone()).collect(),
