@@ -138,7 +138,7 @@ fn read(path: &Path) -> Result<Vec<Example>> {
 /// What `train --effort quick` does: the lines that are scored are others.
 fn train_once(base: &Base, train: &[Example], options: &Options, terms: Terms) -> Result<Trained> {
     let settings = Settings { terms, effort: Effort::Quick, ..Settings::default() };
-    let trained = progress::watched(Some(Board::new()), |watch| {
+    let trained = progress::watched_quietly(Some(Board::new()), |watch| {
         Trainer::new(base, Kind::Classify)
             .examples(train.to_vec())
             .options(options.clone())
