@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 
 /// Fewest examples that are cross-validated.
 pub(super) const EXAMPLES_MIN: usize = 10;
-/// From so many examples on, one fold gives answers enough to score.
+/// From this number of examples on, one fold has enough answers to score.
 const MANY: usize = 4000;
 
 /// How examples are divided.

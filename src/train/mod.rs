@@ -4,6 +4,7 @@ pub mod adamw;
 pub mod answers;
 pub mod backward;
 pub mod batches;
+pub mod calibration;
 mod checkpoint;
 mod chosen;
 mod evaluate;

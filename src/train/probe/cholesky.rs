@@ -9,7 +9,7 @@ pub(super) struct Upper {
 }
 
 impl Upper {
-    /// Factors `factor · a + penalty · I`; `a: [n, n]`, of which the upper triangle is read. `None` if the sum is not
+    /// Factors `factor · a + penalty · I`. Only the upper triangle of `a: [n, n]` is read. `None` if the sum is not
     /// positive definite.
     pub fn of(a: &[f64], n: usize, factor: f64, penalty: f64) -> Option<Upper> {
         let mut u: Vec<f64> = a.iter().map(|v| factor * v).collect();

@@ -254,7 +254,7 @@ mod tests {
     use super::*;
     use tract_core::prelude::tract_ndarray::Array2;
 
-    /// Iris-like numbers of which each row belongs to one of three labels, with overlap.
+    /// Three labels that overlap.
     fn problem() -> (Array2<f32>, Vec<usize>) {
         let rows = 30;
         let x = Array2::from_shape_fn((rows, 4), |(r, c)| {

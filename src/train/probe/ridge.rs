@@ -58,7 +58,7 @@ mod tests {
         let y: Vec<f64> = (0..rows).map(|r| (r % 2) as f64 + 0.3 * ((r * 5 % 7) as f64)).collect();
         let all = Features::of(x);
         let probe = fit(&all, &y).unwrap();
-        // The same for each penalty, in full: a column of ones without a penalty in the place of centring.
+        // Fitted again for each penalty and row. A column of ones without a penalty replaces the centring.
         let best = PENALTIES
             .iter()
             .map(|penalty| {

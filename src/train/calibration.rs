@@ -4,8 +4,8 @@
 //! PyTorch give the same probabilities; labels do not change. The same answers tell how often an answer of a given
 //! confidence is right, from which `not sure` is decided.
 
+use super::{HeldOut, largest};
 use crate::ops::loss::{self, Target};
-use crate::train::{HeldOut, largest};
 use serde::{Deserialize, Serialize};
 
 /// Bounds of the temperature: beyond them there is too little to fit it to.
@@ -114,7 +114,7 @@ impl Curve {
 mod tests {
     use super::*;
 
-    /// Answers of which the share `sigmoid(gap / hot)` is right while the logits say `gap`.
+    /// The logits say `gap`, but only the share `sigmoid(gap / hot)` of the answers is right.
     fn answers(gaps: &[f32], hot: f64) -> HeldOut {
         let names = ["a".to_owned(), "b".to_owned()];
         let (mut logits, mut targets) = (vec![], vec![]);
