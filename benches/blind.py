@@ -12,7 +12,7 @@ scored line is left out if its label was not drawn (classify) or if its texts ar
 drawn stays and counts as missed.
 
 The tasks are names of sets, or `development` (choices may be made on these), `blind` (these are scored once, when all choices
-are made) and `tokens`. Size 0 is all lines, at most 10,000. --per-label 8, in the place of --sizes, draws 8 lines of each
+are made) and `tokens`. Size 0 is all lines, at most 10,000. --per-label 8 replaces --sizes: it draws 8 lines of each
 label.
 
 Rows: `head`, `default`, `no-hold-out` and `setfit` are `trimtab train` with `--terms none`, no flags, `--hold-out 0` and

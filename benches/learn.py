@@ -7,7 +7,7 @@
 
 DIR has a folder for each data set, with train and dev (.tsv, .conll, .json). Every run is a line of --out: its score on dev
 (of the epoch that does best there, for all rows alike) and the seconds of the whole process. What --out has already is not
-run again. --per-label 8, in the place of --sizes, draws 8 lines of each label by the seed (classify only). --table prints
+run again. --per-label 8 replaces --sizes: it draws 8 lines of each label by the seed (classify only). --table prints
 what it has of --rows and --sizes as Markdown: mean and deviation over the seeds, in percent.
 
 Rows: `head`, the head alone, trained; `default`, no flags; `paper`, the paper's settings (a pair as one sequence, learning

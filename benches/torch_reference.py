@@ -5,7 +5,7 @@
 
 `--mode full` trains every weight, `bitfit` the biases and the head. classify and regress: mean of the tokens, dropout, one
 linear layer; a pair is one sequence; numbers are standardized for training. tag: a linear layer over each token, loss on the
-first piece of a word. qa: start and end of the answer, in windows of --max-len tokens of which neighbours share --stride;
+first piece of a word. qa: start and end of the answer, in windows of --max-len tokens that overlap by --stride;
 the best span of at most 30 tokens, as run_qa.py. AdamW without weight decay, warm-up over 6 % of the steps, then linear
 decay to 0, gradient norm clipped at 1, dropout 0.1.
 

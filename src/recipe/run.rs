@@ -351,6 +351,9 @@ impl Run<'_, '_> {
     fn say_if_not_compared(&mut self, previous: Option<&Previous>, comparison: Option<&Comparison>) {
         if let (Some(previous), None) = (previous, comparison) {
             let why = match previous.knows_lines() {
+                _ if !self.task.has_probe() => {
+                    "for this task, files are compared on held-out lines that it has not seen"
+                }
                 true => "there are too few lines that it was not trained on",
                 false => "it is not known which lines it was trained on",
             };

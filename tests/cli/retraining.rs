@@ -1,11 +1,10 @@
-//! A run never leaves less than there was: beside the linear probe, and beside the bias file that it would replace. More lines
-//! and the same command again just work.
+//! Retraining: a better bias file is never replaced by a worse one, and the same command on more lines just works.
 
 use super::sandbox::{Sandbox, USAGE, emulated};
 
 const NOT_BETTER: i32 = 4;
 
-/// Lines of which a word tells the label, numbered so that each text is there once.
+/// Lines with a word that tells the label. A number makes each text unique.
 fn lines(numbers: std::ops::Range<usize>) -> String {
     let words = [["good", "fine"], ["bad", "awful"]];
     let line = |i: usize| {

@@ -1,9 +1,9 @@
-//! What is wrong with the lines is said before they are learned, with the cause; and what a model cannot be judged by.
+//! Warnings about training lines and about scores on trained lines, and `not sure` as an answer.
 
 use crate::sandbox::{Sandbox, examples, tsv};
 use serde_json::Value;
 
-/// The kinds of warnings that training on these lines gives, each of which stands on stderr too.
+/// The kinds of warnings that training on these lines gives. Each is printed on stderr too.
 fn kinds(s: &Sandbox, lines: &str, flags: &str) -> Vec<String> {
     s.write("w.tsv", format!("label\ttext\n{lines}"));
     let done =
