@@ -10,7 +10,7 @@
 //! | `format`, `version` | `trimtab-bias`, `1` |
 //! | `task` | `classify`, `multilabel`, `regress`, `tag`, `qa`, `contrastive` or `mlm` |
 //! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, `qa`, whose head has two, `contrastive` and `mlm` |
-//! | `pooling` | `cls` or `mean`; `tokens` for `tag`, `qa` and `mlm`; `first` in place of `cls` for `contrastive` |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag`, `qa` and `mlm`; `first` in place of `cls` for `contrastive`; `apart` for pairs, `windows` for long texts |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
 //! | `stride` | for `qa` only: tokens of a context that two windows share |

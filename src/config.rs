@@ -93,6 +93,8 @@ pub enum Pooling {
     /// The two texts of a pair by themselves, each the mean of its tokens, and one vector that compares them
     /// ([`crate::ops::compare`]). No base asks for it.
     Apart,
+    /// The mean over the tokens of all windows of a text that is longer than one sequence. No base asks for it.
+    Windows,
 }
 
 impl Pooling {
@@ -104,6 +106,7 @@ impl Pooling {
             Pooling::First => "first",
             Pooling::Tokens => "tokens",
             Pooling::Apart => "apart",
+            Pooling::Windows => "windows",
         }
     }
 

@@ -52,7 +52,7 @@ pub mod tokenize;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use model::{Candidate, Options, Pairing, Personal, Prediction};
+pub use model::{Candidate, Options, Personal, Prediction, Reading};
 pub use quant::Base;
 pub use recipe::Trainer;
 pub use task::Task;

@@ -2,15 +2,16 @@
 
 mod encode;
 mod memory;
-mod pairing;
 mod predict;
 mod probe;
+mod reading;
 mod setfit;
 mod shared;
 mod unit;
 
-pub use pairing::Pairing;
 pub use predict::{Candidate, Prediction};
+pub use reading::{Reading, Ways};
+pub(crate) use reading::{SAMPLE, TRUNCATED, sample};
 
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;
@@ -117,8 +118,11 @@ impl Personal {
         if pooling == Pooling::Tokens && !task.kind().reads_tokens() {
             return Err(Error::Config(format!("{} needs one vector a text: pool cls or mean", task.kind())));
         }
-        if pooling == Pooling::Apart && task.outputs() == 0 {
-            return Err(Error::Config(format!("{} compares texts itself: pool cls or mean", task.kind())));
+        if matches!(pooling, Pooling::Apart | Pooling::Windows) && task.outputs() == 0 {
+            return Err(Error::Config(format!(
+                "{} compares single sequences itself: pool cls or mean",
+                task.kind()
+            )));
         }
         let numerics = match options.exact {
             true => Numerics::Reference,

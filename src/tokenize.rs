@@ -13,6 +13,8 @@ use tokenizers::{
     PreTokenizerWrapper, Tokenizer, TokenizerImpl, TruncationDirection,
 };
 
+/// Most windows that a long text is read in: 2,000 tokens or so.
+pub(crate) const WINDOWS_MAX: usize = 16;
 /// Most pieces one word can become: WordPiece's `max_input_chars_per_word`. BPE has no bound; a longer word is no text.
 const WORD_PIECES_MAX: usize = 100;
 /// First guess of how many bytes of a text give one token, on the high side.
@@ -23,28 +25,38 @@ const TOKEN_BYTES_MAX: usize = 1024;
 
 /// Token ids of one text or pair, with the special tokens around them; never empty.
 ///
-/// A pair is one sequence with a separator between its texts, or two sequences one after another, read apart.
+/// A pair is one sequence with a separator between its texts, or two sequences one after another, read apart. A text in
+/// windows is as many sequences.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Encoded {
     /// Rows of the word table, `[seq]`.
     pub ids: Vec<i32>,
     /// Rows of the token type table, `[seq]`.
     pub types: Vec<i32>,
-    /// Where the second sequence begins, of a pair that is read apart.
-    pub second: Option<usize>,
+    /// Where the sequences behind the first one begin.
+    pub more: Vec<usize>,
 }
 
 impl Encoded {
     /// One sequence, all of it of token type 0.
     pub fn plain(ids: Vec<i32>) -> Encoded {
-        Encoded { types: vec![0; ids.len()], ids, second: None }
+        Encoded { types: vec![0; ids.len()], ids, more: Vec::new() }
     }
 
-    /// The rows of its sequences: one, or two.
+    /// The rows of its sequences: one, or several.
     pub fn sequences(&self) -> impl Iterator<Item = Range<usize>> {
-        let ends = [self.second, Some(self.ids.len())].into_iter().flatten();
+        let ends = self.more.iter().copied().chain([self.ids.len()]);
         let mut start = 0;
         ends.map(move |end| std::mem::replace(&mut start, end)..end)
+    }
+
+    /// Adds sequences behind its own.
+    fn append(&mut self, other: Encoded) {
+        let first = self.ids.len();
+        self.more.push(first);
+        self.more.extend(other.more.iter().map(|start| first + start));
+        self.ids.extend(other.ids);
+        self.types.extend(other.types);
     }
 }
 
@@ -68,8 +80,6 @@ pub(crate) struct Survey {
     pub unknown: usize,
     /// Texts with more tokens than the model reads.
     pub truncated: usize,
-    /// Tokens of the longest, with special ones.
-    pub longest: usize,
 }
 
 impl Survey {
@@ -80,7 +90,6 @@ impl Survey {
             tokens: self.tokens + other.tokens,
             unknown: self.unknown + other.unknown,
             truncated: self.truncated + other.truncated,
-            longest: self.longest.max(other.longest),
         }
     }
 }
@@ -258,10 +267,26 @@ impl TextEncoder {
     /// Errors: likewise.
     pub fn encode_apart(&self, a: &str, b: &str) -> Result<Encoded> {
         let (mut pair, b) = (self.encode(a, None)?, self.encode(b, None)?);
-        pair.second = Some(pair.ids.len());
-        pair.ids.extend(b.ids);
-        pair.types.extend(b.types);
+        pair.append(b);
         Ok(pair)
+    }
+
+    /// Token ids of a text in as few windows of about equal length as it takes, at most [`WINDOWS_MAX`]. What is longer is
+    /// truncated.
+    ///
+    /// Errors: as [`TextEncoder::encode`].
+    pub fn encode_long(&self, text: &str) -> Result<Encoded> {
+        let room = self.seq_max - self.tokenizer.special(false);
+        let mut tokens = self.tokens_for(text, WINDOWS_MAX * room)?;
+        cut(&mut tokens, WINDOWS_MAX * room);
+        let windows = tokens.len().div_ceil(room).max(1);
+        tokens.truncate(tokens.len().div_ceil(windows).max(1), 0, TruncationDirection::Right);
+        let more = tokens.take_overflowing();
+        let mut all = self.checked(&self.joined(tokens, None)?)?;
+        for window in more {
+            all.append(self.checked(&self.joined(window, None)?)?);
+        }
+        Ok(all)
     }
 
     fn joined(&self, a: Encoding, b: Option<Encoding>) -> Result<Encoding> {
@@ -289,7 +314,7 @@ impl TextEncoder {
                 0 => vec![0; encoding.len()],
                 types => checked(encoding.get_type_ids(), types, "token type")?,
             },
-            second: None,
+            more: Vec::new(),
         })
     }
 
@@ -372,8 +397,8 @@ impl TextEncoder {
         decoded.map_err(|e| Error::format(&self.path, format!("decoding token {id} failed: {e}")))
     }
 
-    /// Counts the tokens of a text or a pair, without truncation as far as [`TextEncoder::encode`] looks.
-    pub(crate) fn survey(&self, a: &str, b: Option<&str>) -> Result<Survey> {
+    /// Counts the tokens of a text or a pair that is read in so many windows at most, a little further than it is read.
+    pub(crate) fn survey(&self, a: &str, b: Option<&str>, windows: usize) -> Result<Survey> {
         let unknown: Vec<u32> = self
             .tokenizer
             .special_tokens()
@@ -383,12 +408,12 @@ impl TextEncoder {
             .collect();
         let mut found = Survey { texts: 1, ..Survey::default() };
         for text in std::iter::once(a).chain(b) {
-            let tokens = self.tokens(text)?;
+            let tokens = self.tokens_for(text, windows * self.seq_max)?;
             found.tokens += tokens.len();
             found.unknown += tokens.get_ids().iter().filter(|id| unknown.contains(id)).count();
         }
-        found.longest = found.tokens + self.tokenizer.special(b.is_some());
-        found.truncated = usize::from(found.longest > self.seq_max);
+        let room = self.seq_max - self.tokenizer.special(b.is_some());
+        found.truncated = usize::from(found.tokens > windows * room);
         Ok(found)
     }
 
@@ -397,13 +422,18 @@ impl TextEncoder {
         examples.par_iter().map(|e| self.encode(&e.text_a, e.text_b.as_deref())).collect()
     }
 
-    /// The tokens of as much of the start of `text` as decides which are kept.
+    /// The tokens of as much of the start of `text` as decides which of one sequence are kept.
+    fn tokens(&self, text: &str) -> Result<Encoding> {
+        self.tokens_for(text, self.seq_max)
+    }
+
+    /// The first `wanted` tokens of `text`, or some more.
     ///
     /// A text of a megabyte need not be normalized and looked up to keep 128 tokens of it. The last word of
-    /// a shortened text may be cut in two and its pieces be wrong, hence the margin: the first `seq_max`
+    /// a shortened text may be cut in two and its pieces be wrong, hence the margin: the first `wanted`
     /// tokens are those of the whole text, and there are as many.
-    fn tokens(&self, text: &str) -> Result<Encoding> {
-        let enough = self.seq_max + WORD_PIECES_MAX;
+    fn tokens_for(&self, text: &str, wanted: usize) -> Result<Encoding> {
+        let enough = wanted + WORD_PIECES_MAX;
         let mut bytes = enough * TOKEN_BYTES;
         loop {
             let head = &text[..text.ceil_char_boundary(bytes)];
@@ -534,6 +564,24 @@ mod tests {
             3,
             "one token of the context at a time"
         );
+    }
+
+    #[test]
+    fn long_texts_are_read_in_windows() {
+        let t = encoder(8);
+        let long = |text: &str| t.encode_long(text).unwrap();
+        assert_eq!(long("a b c"), t.encode("a b c", None).unwrap(), "one window");
+        // Seven tokens: four and three, not six and one.
+        let seven = long("a b c d e f g");
+        assert_eq!(seven.ids, [2, 4, 5, 6, 7, 3, 2, 8, 9, 10, 3]);
+        assert_eq!(seven.sequences().collect::<Vec<_>>(), [0..6, 6..11]);
+        assert_eq!(seven.types.len(), 11);
+        assert_eq!(long("").ids, [2, 3]);
+        let most = long(&"a ".repeat(1_000));
+        assert_eq!((most.sequences().count(), most.ids.len()), (WINDOWS_MAX, 8 * WINDOWS_MAX));
+        let survey = |text: &str, windows| t.survey(text, None, windows).unwrap().truncated;
+        assert_eq!([survey("a b c d e f g", 1), survey("a b c d e f g", 2)], [1, 0]);
+        assert_eq!(survey(&"a ".repeat(1_000), WINDOWS_MAX), 1);
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Golden {
                 let row = v[b * seq..][..seq].iter().zip(&mask[b * seq..][..seq]);
                 row.filter(|(_, m)| **m == 1).map(|(v, _)| *v as i32).collect()
             };
-            let text = Encoded { ids: keep(&ids), types: keep(&types), second: None };
+            let text = Encoded { ids: keep(&ids), types: keep(&types), more: Vec::new() };
             Labelled { text, target: targets[b].clone(), partner: None, part: None }
         });
         let mut texts: Vec<Labelled> = texts.collect();
@@ -118,7 +118,7 @@ impl Golden {
 fn apart(pair: &[Labelled]) -> Encoded {
     let [a, b] = [&pair[0].text, &pair[1].text];
     let both = |a: &[i32], b: &[i32]| [a, b].concat();
-    Encoded { ids: both(&a.ids, &b.ids), types: both(&a.types, &b.types), second: Some(a.ids.len()) }
+    Encoded { ids: both(&a.ids, &b.ids), types: both(&a.types, &b.types), more: vec![a.ids.len()] }
 }
 
 fn base_of(dir: &Path) -> (tempfile::TempDir, Base) {
@@ -372,19 +372,53 @@ fn tiny_pairs_with_dropout() {
     for pooling in [Pooling::Mean, Pooling::First] {
         let graph = Graph::new(&base, Numerics::Reference, pooling, 0, rates).unwrap();
         let theta = graph.initial_theta(&base).unwrap();
-        let (batch, keys): (Vec<&Labelled>, Vec<i64>) = batch.iter().zip(11..).unzip();
-        let gradients = Gradients::new(&graph, everything(graph.layers()), None).unwrap();
-        let mut grad = vec![0.0; theta.len()];
-        let mut at = |step: f32, along: &[f32]| {
-            let theta: Vec<f32> = theta.iter().zip(along).map(|(t, g)| t + step * g).collect();
-            (gradients.of(&theta, &batch, Some(&keys), &mut grad).unwrap().0, grad.clone())
-        };
-        let (_, g) = at(0.0, &vec![0.0; theta.len()]);
-        let square: f64 = g.iter().map(|g| f64::from(*g).powi(2)).sum();
-        let step = 0.01 / square.sqrt();
-        let slope = (at(step as f32, &g).0 - at(-step as f32, &g).0) / (2.0 * step);
-        assert!((slope / square - 1.0).abs() <= 2e-3, "{pooling:?}: {slope}, the gradient says {square}");
+        falls_as_the_gradient_says(&graph, &theta, &batch);
     }
+}
+
+/// Compares the loss a little way along its gradient, and against it, with what the gradient says.
+fn falls_as_the_gradient_says(graph: &Graph, theta: &[f32], batch: &[Labelled]) {
+    let (batch, keys): (Vec<&Labelled>, Vec<i64>) = batch.iter().zip(11..).unzip();
+    let gradients = Gradients::new(graph, everything(graph.layers()), None).unwrap();
+    let mut grad = vec![0.0; theta.len()];
+    let mut at = |step: f32, along: &[f32]| {
+        let theta: Vec<f32> = theta.iter().zip(along).map(|(t, g)| t + step * g).collect();
+        (gradients.of(&theta, &batch, Some(&keys), &mut grad).unwrap().0, grad.clone())
+    };
+    let (_, g) = at(0.0, &vec![0.0; theta.len()]);
+    let square: f64 = g.iter().map(|g| f64::from(*g).powi(2)).sum();
+    let step = 0.01 / square.sqrt();
+    let slope = (at(step as f32, &g).0 - at(-step as f32, &g).0) / (2.0 * step);
+    assert!((slope / square - 1.0).abs() <= 2e-3, "{slope}, the gradient says {square}");
+}
+
+/// A long text is the mean over the tokens of its windows, each of which attends to itself alone.
+#[test]
+fn tiny_windows() {
+    let (golden, _temp, base) = tiny("mean");
+    let (mut batch, ..) = golden.batch();
+    let rates = DropoutRates { head: 0.1, encoder: 0.2 };
+    let graph = |pooling, labels| Graph::new(&base, Numerics::Reference, pooling, labels, rates).unwrap();
+    let (whole, windows) = (graph(Pooling::Mean, 3), graph(Pooling::Windows, 3));
+    let mut theta = windows.initial_theta(&base).unwrap();
+    theta[windows.layout().head_weight()].iter_mut().enumerate().for_each(|(i, w)| *w = (i % 7) as f32 / 9.0);
+
+    let short: Vec<&Encoded> = batch.iter().map(|d| &d.text).collect();
+    let (_, each) = whole.forward(&Batch::new(short.iter().copied(), None), &theta).unwrap();
+    let (_, same) = windows.forward(&Batch::new(short.iter().copied(), None), &theta).unwrap();
+    assert_eq!(each, same, "texts of one window");
+    let two = apart(&batch[..2]);
+    let (logits, mean) = windows.forward(&Batch::new([short[2], &two], None), &theta).unwrap();
+    assert_eq!((logits.dim(), mean.row(0)), ((2, 3), each.row(2)), "not changed by what stands beside it");
+    let [a, b] = [0, 1].map(|i| short[i].ids.len() as f32);
+    let weighted: Vec<f32> =
+        each.row(0).iter().zip(each.row(1)).map(|(x, y)| (a * x + b * y) / (a + b)).collect();
+    assert_close("the mean over two windows", &mean.row(1).to_vec(), &weighted, 1e-5);
+
+    batch[0].text = two;
+    falls_as_the_gradient_says(&windows, &theta, &batch);
+    let refused = whole.forward(&Batch::new([&batch[0].text], None), &theta).unwrap_err();
+    assert!(refused.to_string().contains("several sequences"), "{refused}");
 }
 
 /// Of pairs that are read apart both texts, what compares them and the head.

@@ -35,6 +35,8 @@ pub enum Pool {
     Mean,
     /// For pairs: each text by itself, the mean of its tokens, and one vector that compares the two
     Apart,
+    /// For long texts: the mean of the tokens of all windows, up to 16 of --max-len tokens
+    Windows,
 }
 
 impl Pool {
@@ -44,6 +46,7 @@ impl Pool {
             Pool::Cls => Some(Pooling::Cls),
             Pool::Mean => Some(Pooling::Mean),
             Pool::Apart => Some(Pooling::Apart),
+            Pool::Windows => Some(Pooling::Windows),
         }
     }
 }

@@ -104,7 +104,7 @@ pub fn run(args: Args) -> Result<()> {
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind())?;
     let mut options = args.settings.options();
-    Personal::choose_pairing(&base, &task, &train, &mut options, None)?;
+    Personal::choose_reading(&base, &task, &train, &mut options, None)?;
     let model = Personal::new(&base, task.clone(), &options)?;
     let course = Course::of(&task, model.pooling());
     let config = |examples| args.settings.config(examples, task.labels().len(), course);

@@ -52,7 +52,11 @@ impl<'a> Merged<'a> {
         Ok(Merged {
             base: model.base(),
             task: model.task(),
-            pooling: model.pooling(),
+            // What is exported reads one window.
+            pooling: match model.pooling() {
+                Pooling::Windows => Pooling::Mean,
+                pooling => pooling,
+            },
             layout: model.graph().layout(),
             theta: model.theta(),
             max_len: model.max_len(),

@@ -404,7 +404,7 @@ impl Wiring<'_> {
         match pooling {
             Pooling::Tokens => Ok(x.to_owned()),
             Pooling::First => Ok(self.first(x)),
-            Pooling::Mean => {
+            Pooling::Mean | Pooling::Windows => {
                 let mask = self.floats_of(self.mask);
                 let (last, one) = (self.g.indices(&[-1]), self.g.indices(&[1]));
                 let mask = self.g.op("Unsqueeze", &[&mask, &last], &[]);
@@ -510,7 +510,7 @@ impl Wiring<'_> {
         let dims = match self.m.pooling {
             Pooling::Tokens => vec![batch, sequence, outputs],
             Pooling::Apart => vec![pairs, outputs],
-            Pooling::Cls | Pooling::Mean | Pooling::First => vec![batch, outputs],
+            Pooling::Cls | Pooling::Mean | Pooling::First | Pooling::Windows => vec![batch, outputs],
         };
         self.g.output("logits", Element::F32, &dims);
         Ok("logits".into())

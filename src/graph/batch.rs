@@ -12,18 +12,21 @@ pub struct Batch {
     pub(super) offsets: Vec<i32>,
     /// `[batch]`: dropout keys.
     pub(super) keys: Vec<i64>,
-    /// Examples that the texts are of: as many, or half as many where pairs are read apart.
-    pub(super) examples: usize,
+    /// `[examples + 1]`: where the texts of each example start, and the number of rows. An example is one text, a pair that
+    /// is read apart, or a long text in windows.
+    pub(super) examples: Vec<i32>,
+    /// `[examples]`: the dropout key of each example's first text.
+    pub(super) example_keys: Vec<i64>,
 }
 
 impl Batch {
-    /// Joins encoded examples; a pair that is read apart becomes two texts. `keys` has one for each example; without keys
-    /// dropout is off.
+    /// Joins encoded examples; each sequence becomes a text. `keys` has one for each example; without keys dropout is off.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a Encoded>, keys: Option<Vec<i64>>) -> Batch {
         let (mut ids, mut positions, mut types, mut offsets) = (vec![], vec![], vec![], vec![0]);
-        let (mut of_texts, mut count) = (vec![], 0);
+        let (mut of_texts, mut starts, mut example_keys) = (vec![], vec![0], vec![]);
         for example in examples {
-            let mut key = keys.as_ref().map_or(dropout::OFF, |keys| keys[count]);
+            let mut key = keys.as_ref().map_or(dropout::OFF, |keys| keys[example_keys.len()]);
+            example_keys.push(key);
             for text in example.sequences() {
                 positions.extend(0..text.len() as i32);
                 offsets.push((ids.len() + text.end) as i32);
@@ -32,10 +35,10 @@ impl Batch {
             }
             ids.extend_from_slice(&example.ids);
             types.extend_from_slice(&example.types);
-            count += 1;
+            starts.push(ids.len() as i32);
         }
         let tokens = [ids, positions, types].concat();
-        Batch { tokens, offsets, keys: of_texts, examples: count }
+        Batch { tokens, offsets, keys: of_texts, examples: starts, example_keys }
     }
 
     /// Number of texts.
@@ -55,6 +58,10 @@ impl Batch {
 
     pub(crate) fn offsets(&self) -> &[i32] {
         &self.offsets
+    }
+
+    pub(crate) fn examples(&self) -> &[i32] {
+        &self.examples
     }
 
     pub(crate) fn keys(&self) -> &[i64] {

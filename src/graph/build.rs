@@ -41,14 +41,19 @@ impl Graph {
         }
         let layout = Layout::new(config, pooling, labels);
         let scope = SymbolScope::default();
+        let batch = scope.sym("batch").to_dim();
         let shared = Shared {
             numerics: numerics.clone(),
             rows: scope.sym("rows").to_dim(),
-            batch: scope.sym("batch").to_dim(),
+            whole: match pooling {
+                Pooling::Windows => scope.sym("whole").to_dim(),
+                _ => batch.clone(),
+            },
+            batch,
         };
         let build = Build { base, config, layout: &layout, shared: &shared, rates };
         let pooler = match pooling {
-            Pooling::Mean => (Pooler::Mean, 0..0),
+            Pooling::Mean | Pooling::Windows => (Pooler::Mean, 0..0),
             Pooling::Tokens => (Pooler::Tokens, 0..0),
             Pooling::First => (Pooler::First, 0..0),
             Pooling::Apart => (Pooler::Apart, 0..0),
@@ -85,7 +90,7 @@ impl Graph {
                 reads: match pooling {
                     Pooling::Tokens => Reads::Tokens,
                     Pooling::Apart => Reads::Pairs,
-                    Pooling::Cls | Pooling::Mean | Pooling::First => Reads::Texts,
+                    Pooling::Cls | Pooling::Mean | Pooling::First | Pooling::Windows => Reads::Texts,
                 },
             }),
             mlm_head: None,

@@ -193,7 +193,15 @@ impl Graph {
     /// The dropout keys of a batch's examples, `[examples]`, and where the head's rows of each begin, `[examples + 1]`:
     /// one an example, or each of its tokens.
     pub(crate) fn head_rows(&self, batch: &Batch) -> (Vec<i64>, Vec<i32>) {
-        self.head.reads.examples(&batch.keys, &batch.offsets)
+        match self.reads_windows() {
+            true => self.head.reads.examples(&batch.example_keys, &batch.examples),
+            false => self.head.reads.examples(&batch.keys, &batch.offsets),
+        }
+    }
+
+    /// Whether a text may be several sequences, one behind the other.
+    pub(crate) fn reads_windows(&self) -> bool {
+        self.embed.shared.whole != self.embed.shared.batch
     }
 
     /// Number of outputs of the head.
@@ -307,12 +315,17 @@ impl Graph {
         self.check(batch, theta)?;
         let running = Running::start(&self.recycled, batch.rows());
         let inputs = (|| {
-            TractResult::Ok(tvec![
+            let mut all = tvec![
                 first.into_tvalue(),
                 Tensor::from_shape(&[batch.offsets.len()], &batch.offsets)?.into_tvalue(),
                 Tensor::from_shape(&[batch.keys.len()], &batch.keys)?.into_tvalue(),
                 Tensor::from_shape(&[theta.len()], theta)?.into_tvalue(),
-            ])
+            ];
+            if self.reads_windows() {
+                all.push(Tensor::from_shape(&[batch.examples.len()], &batch.examples)?.into_tvalue());
+                all.push(Tensor::from_shape(&[batch.example_keys.len()], &batch.example_keys)?.into_tvalue());
+            }
+            TractResult::Ok(all)
         })()
         .map_err(internal)?;
         Ok((plan.run(inputs).map_err(internal)?, running))
@@ -329,9 +342,9 @@ impl Graph {
             return Err(Error::Config("a batch needs at least one text of at least one token".into()));
         }
         let each = if self.head.reads == Reads::Pairs { 2 } else { 1 };
-        if batch.len() != each * batch.examples {
+        if batch.len() != each * batch.example_keys.len() && !self.reads_windows() {
             return Err(Error::Config(
-                "texts that are read apart belong to a graph that compares them".into(),
+                "examples of several sequences belong to a graph that compares or joins them".into(),
             ));
         }
         if !inside(0, t.word.rows()) || !t.types.as_ref().is_none_or(|types| inside(2, types.rows())) {

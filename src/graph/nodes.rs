@@ -21,7 +21,10 @@ use tract_core::prelude::tract_ndarray::ArrayView2;
 pub(crate) struct Shared {
     pub numerics: Numerics,
     pub rows: TDim,
+    /// Number of texts.
     pub batch: TDim,
+    /// Number of texts, or of long texts in windows: what the pooler makes a vector of.
+    pub whole: TDim,
 }
 
 impl fmt::Debug for Shared {
@@ -344,7 +347,8 @@ impl FusedOp for AttentionNode {
     }
 }
 
-/// Inputs: h, offsets, theta. Saves what its backward needs where its own output does not tell it.
+/// Inputs: h, offsets (of whole texts, where they are read in windows), theta. Saves what its backward needs where its own
+/// output does not tell it.
 #[derive(Debug)]
 pub(crate) struct PoolerNode {
     pub shared: Shared,
@@ -360,7 +364,7 @@ impl FusedOp for PoolerNode {
     }
 
     fn outlets(&self, save: bool) -> Vec<Outlet> {
-        let (texts, hidden) = (&self.shared.batch, self.hidden);
+        let (texts, hidden) = (&self.shared.whole, self.hidden);
         let (rows, width) = match self.pooler {
             Pooler::Tokens => (self.shared.rows.clone(), hidden),
             Pooler::Apart => (texts.clone() / 2, Pooling::Apart.features(hidden)),
@@ -410,7 +414,7 @@ impl Reads {
     }
 }
 
-/// Inputs: pooled, offsets, keys, theta.
+/// Inputs: pooled, offsets and keys (of whole texts, where they are read in windows), theta.
 #[derive(Debug)]
 pub(crate) struct HeadNode {
     pub shared: Shared,
@@ -437,8 +441,8 @@ impl FusedOp for HeadNode {
     fn outlets(&self, _save: bool) -> Vec<Outlet> {
         let rows = match self.reads {
             Reads::Tokens => self.shared.rows.clone(),
-            Reads::Texts => self.shared.batch.clone(),
-            Reads::Pairs => self.shared.batch.clone() / 2,
+            Reads::Texts => self.shared.whole.clone(),
+            Reads::Pairs => self.shared.whole.clone() / 2,
         };
         vec![(DatumType::F32, tvec![rows, self.labels.to_dim()])]
     }

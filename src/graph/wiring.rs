@@ -57,9 +57,16 @@ impl Graph {
                 source("offsets", DatumType::I32, tvec![s.batch.clone() + 1])?,
                 source("keys", DatumType::I64, tvec![s.batch.clone()])?,
                 source("theta", DatumType::F32, tvec![self.layout.len().to_dim()])?,
+                match self.reads_windows() {
+                    false => None,
+                    true => Some((
+                        source("whole_offsets", DatumType::I32, tvec![s.whole.clone() + 1])?,
+                        source("whole_keys", DatumType::I64, tvec![s.whole.clone()])?,
+                    )),
+                },
             ))
         })();
-        let (first, mut offsets, keys, theta) = sources.map_err(internal)?;
+        let (first, mut offsets, keys, theta, whole) = sources.map_err(internal)?;
         let mut w = Wiring { model, recycled: self.recycled.clone(), saved: Vec::new() };
         // x is an activation as residuals take it, x_q as a Linear reads it: in reference mode the same.
         let (begin, (mut x, mut x_q)) = match start {
@@ -101,6 +108,7 @@ impl Graph {
             (x, x_q) = w.twice(name("ln2"), &ops.ln2, save, &[o, h, offsets, keys, theta])?;
             hidden.push(x);
         }
+        let (offsets, keys) = whole.unwrap_or((offsets, keys));
         let pooled = w.one("pooler", &self.pooler, saved_from != NOTHING, &[x, offsets, theta])?;
         let logits = w.one("head", &self.head, false, &[pooled, offsets, keys, theta])?;
         Ok((w.model, Outlets { logits, pooled, hidden, saved: w.saved }))

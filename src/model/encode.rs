@@ -6,7 +6,7 @@ use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::task::Task;
-use crate::tokenize::{Encoded, Survey, Window};
+use crate::tokenize::{Encoded, Survey, WINDOWS_MAX, Window};
 use crate::train::Labelled;
 use crate::train::answers::{self, Part, Question};
 use rayon::prelude::*;
@@ -22,11 +22,13 @@ impl Personal {
     /// What these examples' texts are made of. `None` if the task does not truncate texts, or if they cannot be tokenized.
     pub(crate) fn tokens_of(&self, examples: &[&Example]) -> Option<Survey> {
         let is_apart = self.pooling == Pooling::Apart || self.task == Task::Contrastive;
+        let windows = if self.pooling == Pooling::Windows { WINDOWS_MAX } else { 1 };
         let one = |e: &&Example| {
             let encoder = &self.texts.encoder;
             match (&e.text_b, is_apart) {
-                (Some(b), true) => Ok(encoder.survey(&e.text_a, None)?.and(encoder.survey(b, None)?)),
-                (b, _) => encoder.survey(&e.text_a, b.as_deref()),
+                (Some(b), true) => Ok(encoder.survey(&e.text_a, None, 1)?.and(encoder.survey(b, None, 1)?)),
+                (Some(b), false) => encoder.survey(&e.text_a, Some(b), 1),
+                (None, _) => encoder.survey(&e.text_a, None, windows),
             }
         };
         let all: Result<Vec<Survey>> = self.pool.install(|| examples.par_iter().map(one).collect());
@@ -138,6 +140,14 @@ impl Personal {
                 .collect(),
             _ if self.pooling == Pooling::Apart => {
                 examples.par_iter().map(|e| Ok((self.encode_apart(e)?, Vec::new()))).collect()
+            }
+            _ if self.pooling == Pooling::Windows => {
+                let one = |e: &Example| match &e.text_b {
+                    // A pair is one sequence.
+                    Some(b) => self.texts.encoder.encode(&e.text_a, Some(b)),
+                    None => self.texts.encoder.encode_long(&e.text_a),
+                };
+                examples.par_iter().map(|e| Ok((one(e)?, Vec::new()))).collect()
             }
             _ => {
                 let texts = self.texts.encoder.encode_all(examples)?;

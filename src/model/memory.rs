@@ -6,6 +6,7 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::ops::masked_lm;
 use crate::task::Task;
+use crate::tokenize::WINDOWS_MAX;
 use crate::train::memory::{self, Prediction};
 use crate::train::{Cut, FEATURE_ROWS, Head, TrainConfig};
 
@@ -23,7 +24,9 @@ impl Personal {
     ) -> Result<Prediction> {
         // Two i32 a token, of about four bytes of text, and the vectors' own sizes. Of a context every token is there, some
         // twice, and where it stands.
-        let encoded = |text: usize| 8 * (text / 4 + 8).min(self.texts.encoder.max_len()) + 160;
+        let max_len = self.texts.encoder.max_len();
+        let windows = if self.pooling == Pooling::Windows { WINDOWS_MAX } else { 1 };
+        let encoded = |text: usize| 8 * (text / 4 + 8).min(windows * max_len) + 180;
         let pairs = self.task == Task::Contrastive;
         let bytes = |e: &Example| {
             let (a, b) = (e.text_a.len(), e.text_b.as_ref().map_or(0, String::len));
@@ -34,7 +37,7 @@ impl Personal {
                 // All of the text, in windows, which are copied where they are scored.
                 Task::Mlm => {
                     let tokens = (a + b) / 4 + 8;
-                    16 * tokens + 200 * (1 + tokens / self.texts.encoder.max_len())
+                    16 * tokens + 220 * (1 + tokens / max_len)
                 }
                 _ => encoded(a + b),
             }
@@ -61,7 +64,15 @@ impl Personal {
             graph: &self.wired.graph,
             config,
             threads: self.threads(),
-            longest: self.texts.encoder.max_len() * if self.pooling == Pooling::Apart { 2 } else { 1 },
+            longest: match self.pooling {
+                Pooling::Apart => 2 * max_len,
+                // A token is a byte or more.
+                Pooling::Windows => {
+                    let bytes = train.iter().chain(dev.unwrap_or_default()).map(|e| e.text_a.len()).max();
+                    (bytes.unwrap_or(0) + max_len).min(windows * max_len)
+                }
+                _ => max_len,
+            },
             data_bytes: train.iter().chain(dev.unwrap_or_default()).map(bytes).sum::<usize>()
                 + vectors
                 + logits,

@@ -1,9 +1,11 @@
 //! What is wrong with labelled examples, told before a run is spent on them.
 
+use crate::config::Pooling;
 use crate::data::{Example, shorten};
-use crate::model::Personal;
+use crate::model::{Personal, SAMPLE, TRUNCATED, sample};
 use crate::task::Kind;
 use crate::text::count;
+use crate::tokenize::WINDOWS_MAX;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -13,10 +15,6 @@ const FEW: usize = 3;
 const EXAMPLES_MIN: usize = 10;
 /// Share of unknown tokens above which the model does not know the language.
 const UNKNOWN: f64 = 0.05;
-/// Share of texts that are truncated, from which it is worth a word.
-const TRUNCATED: f64 = 0.1;
-/// Texts that are tokenized to look for the last two.
-const SAMPLE: usize = 500;
 /// Lines that a warning names.
 const NAMED: usize = 5;
 
@@ -149,9 +147,7 @@ fn empty(train: &[Example]) -> Option<Warning> {
 
 /// What the tokenizer makes of a sample.
 fn tokens(model: &Personal, train: &[Example]) -> Vec<Warning> {
-    let every = train.len().div_ceil(SAMPLE).max(1);
-    let sample: Vec<&Example> = train.iter().step_by(every).collect();
-    let Some(seen) = model.tokens_of(&sample) else { return Vec::new() };
+    let Some(seen) = model.tokens_of(&sample(train, SAMPLE).collect::<Vec<_>>()) else { return Vec::new() };
     let mut found = Vec::new();
     let unknown = seen.unknown as f64 / seen.tokens.max(1) as f64;
     if unknown > UNKNOWN {
@@ -166,14 +162,13 @@ fn tokens(model: &Personal, train: &[Example]) -> Vec<Warning> {
     }
     let truncated = seen.truncated as f64 / seen.texts.max(1) as f64;
     if truncated >= TRUNCATED {
+        let share = 100.0 * truncated;
+        let most = model.max_len() * if model.pooling() == Pooling::Windows { WINDOWS_MAX } else { 1 };
         found.push(Warning::new(
             WarningKind::TruncatedTexts,
             format!(
-                "{:.0} % of the texts are longer than {} tokens and are truncated (longest: {}). Raise the maximum length \
-                 (max_len), up to {} for this model, if what matters stands further back",
-                100.0 * truncated,
-                model.max_len(),
-                seen.longest,
+                "{share:.0} % of the texts are longer than {most} tokens and are truncated. If what matters stands further \
+                 back, raise the maximum length (max_len), up to {} for this model, or read windows (pool)",
                 model.base().config().seq_max()
             ),
         ));

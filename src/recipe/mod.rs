@@ -27,7 +27,7 @@ pub use settings::{Effort, Settings};
 
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Options, Pairing, Personal};
+use crate::model::{Options, Personal, Reading, Ways};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::text::count;
@@ -103,6 +103,8 @@ pub struct Choice {
     pub folds: usize,
     /// How pairs are read, if that was chosen.
     pub bi_encoder: Option<bool>,
+    /// Whether long texts are read in windows, if that was chosen.
+    pub windows: Option<bool>,
     /// Temperature that was folded into the head.
     pub temperature: Option<f64>,
 }
@@ -202,9 +204,9 @@ impl<'a> Trainer<'a> {
         }
         let mut options = self.options.clone();
         options.encoder_dropout = settings.encoder_dropout.unwrap_or(0.0);
-        let pairing = match settings.setfit {
+        let reading = match settings.setfit {
             true => None,
-            false => Personal::choose_pairing(&self.base, &task, &train, &mut options, settings.memory)?,
+            false => Personal::choose_reading(&self.base, &task, &train, &mut options, settings.memory)?,
         };
         let mut first = Candidate::of(&settings, &task, &self.base, &options, train.len());
         let mut model = first.model(&self.base, &task, &settings)?;
@@ -230,7 +232,7 @@ impl<'a> Trainer<'a> {
         for warning in checks::examples(&model, &train) {
             run.warn(warning);
         }
-        run.introduce(&model, pairing);
+        run.introduce(&model, reading);
         run.fit_memory(&model, &mut first, dev.as_deref())?;
         if first.method == Method::Steps && settings.effort != Effort::Thorough {
             model.check_checkpoints(&train, dev.as_deref(), &first.config)?;
@@ -242,7 +244,8 @@ impl<'a> Trainer<'a> {
             Some(dev) => run.with_dev(first, dev, previous.as_ref())?,
             None => run.on_all(first, previous.as_ref())?,
         };
-        trained.choice.bi_encoder = pairing.map(Pairing::is_apart);
+        let other = |choice| reading.filter(|r| r.choice == choice).map(Reading::is_other);
+        (trained.choice.bi_encoder, trained.choice.windows) = (other(Ways::Pairs), other(Ways::LongTexts));
         trained.force = self.force;
         Ok(trained)
     }

@@ -10,7 +10,7 @@ use super::settings::{Effort, Settings};
 use super::{Choice, OnProgress, Trained, introduction};
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Pairing, Personal};
+use crate::model::{Personal, Reading, Ways};
 use crate::quant::Base;
 use crate::task::Task;
 use crate::train::{self, Head, HeldOut, Progress, Report, calibration};
@@ -47,14 +47,18 @@ impl Run<'_, '_> {
     }
 
     /// Says what is learned, and how.
-    pub(super) fn introduce(&mut self, model: &Personal, pairing: Option<Pairing>) {
+    pub(super) fn introduce(&mut self, model: &Personal, reading: Option<Reading>) {
         self.note(&introduction(model, self.train.len()));
-        if let Some(pairing @ Pairing { together, apart, .. }) = pairing {
-            let name = if pairing.is_apart() { "bi-encoder" } else { "cross-encoder" };
-            self.note(&format!(
-                "pairs: {name}; the probe's loss on unseen pairs is {apart:.3} with a bi-encoder, {together:.3} with a cross-encoder"
-            ));
-        }
+        let Some(reading @ Reading { usual, other, .. }) = reading else { return };
+        let (what, of, ways) = match reading.choice {
+            Ways::Pairs => ("pairs", "pairs", ["a cross-encoder", "a bi-encoder"]),
+            Ways::LongTexts => ("long texts", "texts", ["truncation", "windows"]),
+        };
+        let chosen = ways[usize::from(reading.is_other())].trim_start_matches("a ");
+        self.note(&format!(
+            "{what}: {chosen}; the probe's loss on unseen {of} is {other:.3} with {}, {usual:.3} with {}",
+            ways[1], ways[0]
+        ));
     }
 
     /// Predicts what the run takes, and cuts batches so that it fits the budget.
@@ -144,7 +148,8 @@ impl Run<'_, '_> {
             }
         };
         self.say_if_not_compared(previous, comparison.as_ref());
-        let choice = Choice { name: candidate.name, folds: 0, bi_encoder: None, temperature: None };
+        let choice =
+            Choice { name: candidate.name, folds: 0, bi_encoder: None, windows: None, temperature: None };
         Ok(self.trained(model, report, Some(assessment), dev.to_vec(), comparison, choice))
     }
 
@@ -244,7 +249,8 @@ impl Run<'_, '_> {
             _ => None,
         };
         self.say_if_not_compared(previous, comparison.as_ref());
-        let choice = Choice { name: chosen.name, folds: scored_folds, bi_encoder: None, temperature };
+        let choice =
+            Choice { name: chosen.name, folds: scored_folds, bi_encoder: None, windows: None, temperature };
         Ok(self.trained(model, report, assessment, scored, comparison, choice))
     }
 

@@ -298,6 +298,7 @@ pub(crate) fn backward_pooled(
         let view = ArrayViewMut2::from_shape((rows, hidden), d_x).expect("its shape");
         let below = (lowest < selection.pooler_depth()).then_some(view);
         let kept = (f.pooled.view(), f.kept.as_ref().map_or(&[][..], saved_vector));
+        let offsets = if graph.reads_windows() { batch.examples() } else { offsets };
         pooler::backward(num, &p.pooler, d_pooled, kept, offsets, Some(d_b), below);
         if wanted {
             walk.add(p.bias.clone(), 0, hidden);

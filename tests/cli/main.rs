@@ -16,6 +16,7 @@ mod families;
 mod files;
 mod hidden_words;
 mod interrupt;
+mod long_texts;
 mod memory;
 mod pairs;
 mod results;
