@@ -378,11 +378,25 @@ impl Personal {
     }
 
     /// Keeps what cross-validation found, for the bias file.
-    pub(crate) fn set_metrics(&mut self, crossed: &Metrics, train_loss: Option<f64>) {
+    pub(crate) fn set_metrics(
+        &mut self,
+        crossed: &Metrics,
+        probe: Option<&Metrics>,
+        train_loss: Option<f64>,
+    ) {
         self.metrics = serde_json::json!({ "cross_validation": crossed, "train_loss": train_loss });
+        if let Some(probe) = probe {
+            self.metrics["linear_probe"] = serde_json::json!(probe);
+        }
         if let Some(curve) = &self.curve {
             self.metrics["confidence"] = serde_json::json!(curve);
         }
+    }
+
+    /// Scores by cross-validation when it was trained: its own, and those of a linear probe beside it.
+    pub fn cross_validated(&self) -> [Option<Metrics>; 2] {
+        ["cross_validation", "linear_probe"]
+            .map(|name| self.metrics.get(name).and_then(|m| Metrics::deserialize(m).ok()))
     }
 
     /// Keeps how precise answers are by their confidence.

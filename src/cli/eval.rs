@@ -61,11 +61,14 @@ pub fn run(args: Args) -> Result<()> {
         let mut object = serde_json::to_value(&assessment.metrics).expect("plain data");
         object["examples_per_s"] = examples_per_s.into();
         object["trained_on"] = trained_on.into();
+        let [crossed, probe] = model.cross_validated();
+        object["when_trained"] = serde_json::json!({ "cross_validation": crossed, "linear_probe": probe });
         object["result"] = results::assessment_json(&assessment, &examples, args.mistakes);
         return print(&object.to_string());
     }
     print(&format!(
-        "{}\n({examples_per_s:.0} examples/s)",
-        results::of(&assessment, &examples, args.mistakes)
+        "{}{}\n({examples_per_s:.0} examples/s)",
+        results::of(&assessment, &examples, args.mistakes),
+        results::when_trained(&model, &assessment)
     ))
 }

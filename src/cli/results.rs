@@ -2,6 +2,7 @@
 
 use super::terminal;
 use std::fmt::Write as _;
+use trimtab::Personal;
 use trimtab::data::Example;
 use trimtab::recipe::{Assessment, Source, Trained};
 use trimtab::train::Interval;
@@ -71,7 +72,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
         out += ", with 95 % intervals";
     }
     out.push(':');
-    let shown = |v: f64| if percent { format!("{:.1} %", 100.0 * v) } else { format!("{v:.3}") };
+    let shown = |v: f64| shown(v, percent);
     let range = |i: Option<Interval>| {
         i.map_or(String::new(), |i| format!("  ({} to {})", shown(i.low), shown(i.high)))
     };
@@ -95,7 +96,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
     if let Some(error) = a.calibration_error {
         let _ = write!(out, ", calibration error {:.1} %", 100.0 * error);
     }
-    if let Some(sentence) = a.sentence() {
+    for sentence in [a.verdict(), a.sentence()].into_iter().flatten() {
         let _ = write!(out, "\n{sentence}");
     }
     if (1..=LABELS_MAX).contains(&a.labels.len()) {
@@ -105,6 +106,24 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
         out += &mistaken(a, scored, mistakes);
     }
     out
+}
+
+/// What cross-validation said of the model when it was trained; empty if it was not cross-validated.
+pub fn when_trained(model: &Personal, a: &Assessment) -> String {
+    let main = |m: &Metrics| shown(m.named()[0].1, a.is_in_percent());
+    match model.cross_validated() {
+        [Some(then), Some(probe)] => format!(
+            "\n\nwhen it was trained, cross-validation said {}, and {} for a linear probe",
+            main(&then),
+            main(&probe)
+        ),
+        [Some(then), None] => format!("\n\nwhen it was trained, cross-validation said {}", main(&then)),
+        _ => String::new(),
+    }
+}
+
+fn shown(v: f64, in_percent: bool) -> String {
+    if in_percent { format!("{:.1} %", 100.0 * v) } else { format!("{v:.3}") }
 }
 
 /// A table of the labels, with the confusion matrix beside it.
@@ -193,6 +212,7 @@ pub fn assessment_json(a: &Assessment, scored: &[Example], mistakes: usize) -> s
         .collect();
     object["wrong"] = a.mistakes.len().into();
     object["mistakes"] = shown.into();
+    object["verdict"] = a.verdict().into();
     object["sentence"] = a.sentence().into();
     object
 }

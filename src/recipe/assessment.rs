@@ -1,6 +1,7 @@
 //! How good a model is, in terms that people understand: its score with an interval, the scores that a simpler answer
 //! would have, scores per label, and the mistakes it was most confident of.
 
+use crate::data::shorten;
 use crate::ops::loss::{self, Target};
 use crate::train::metrics::Metrics;
 use crate::train::{HeldOut, Interval, largest};
@@ -191,6 +192,25 @@ impl Assessment {
         }
     }
 
+    /// One sentence that says how often answers are right, and whether that is more than the most frequent label alone
+    /// would be. `None` if answers are not one label each.
+    pub fn verdict(&self) -> Option<String> {
+        let (majority, i) = (self.majority?, self.interval?);
+        if self.metrics.named()[0].0 != "accuracy" {
+            return None;
+        }
+        let most = self.labels.iter().max_by_key(|l| l.examples)?;
+        let right = format!("{:.0} of 100 answers are right", 100.0 * self.metrics.main());
+        let always = format!("always answering `{}`", shorten(&most.label, 40));
+        let points = self.shown(self.metrics.main() - majority);
+        Some(match i.low > majority {
+            true => format!("{right}: {points} over {always}."),
+            false => format!(
+                "{right}, which is not clearly better than {always} ({points}): do not rely on this model."
+            ),
+        })
+    }
+
     /// One sentence that says whether training the biases was worth it. `None` if there is nothing to compare with.
     pub fn sentence(&self) -> Option<String> {
         if let Some(biases) = &self.biases {
@@ -220,9 +240,11 @@ impl Assessment {
                 by(points),
                 sure("includes zero")
             ),
-            Some(_) => {
-                format!("The biases do not help: {} against {name}{}.", by(points), sure("includes zero"))
-            }
+            Some(_) => format!(
+                "The biases do not help: {} against {name}{}. They are kept, since on most data they gain a few points.",
+                by(points),
+                sure("includes zero")
+            ),
             None if points > 0.0 => format!("The biases help: {} over {name}.", by(points)),
             None => format!("The biases do not help: {} against {name}.", by(points)),
         })
@@ -282,6 +304,9 @@ mod tests {
         assert_eq!(mistakes, [(4, "yes", "no"), (1, "no", "yes")], "the most confident first");
         assert!((a.metrics.main() - 0.6).abs() < 1e-12);
         assert_eq!(a.sentence(), None);
+        assert!(
+            a.verdict().unwrap().starts_with("60 of 100 answers are right, which is not clearly better than")
+        );
     }
 
     #[test]
@@ -305,6 +330,8 @@ mod tests {
             sentence(10, 5),
             "The biases help: +10.0 points over the linear probe; the interval excludes zero."
         );
+        let verdict = Assessment::of(Source::Unseen, &answers(10), None).verdict();
+        assert_eq!(verdict.unwrap(), "90 of 100 answers are right: +40.0 points over always answering `b`.");
         assert!(sentence(5, 10).starts_with("The biases hurt: -10.0 points against the linear probe"));
         assert!(sentence(50, 40).contains("seem to help: +0.5 points"), "{}", sentence(50, 40));
         assert!(sentence(10, 10).contains("change nothing"));

@@ -242,7 +242,8 @@ impl Run<'_, '_> {
             assessment.biases = Some(Baseline::of(&probe, &answers.some(&places)));
         }
         if let Some(assessment) = &assessment {
-            model.set_metrics(&assessment.metrics, report.epochs.last().map(|e| e.train_loss));
+            let probe = assessment.probe.as_ref().map(|p| &p.metrics);
+            model.set_metrics(&assessment.metrics, probe, report.epochs.last().map(|e| e.train_loss));
         }
         let comparison = match (previous, crossed.as_ref().and_then(|c| c.answers.as_ref())) {
             (Some(previous), Some(answers)) => previous.compare(&scored, answers, false)?,
