@@ -286,6 +286,8 @@ impl TextEncoder {
         for window in more {
             all.append(self.checked(&self.joined(window, None)?)?);
         }
+        all.ids.shrink_to_fit();
+        all.types.shrink_to_fit();
         Ok(all)
     }
 

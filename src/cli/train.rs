@@ -44,9 +44,9 @@ pub struct Args {
     /// begins as ever
     #[arg(long, value_name = "BIAS")]
     start: Option<PathBuf>,
-    /// With few examples of each label: tune the biases on pairs of texts, near each other where their labels are the
-    /// same (the SetFit recipe: one pass over pairs), then the head on the vectors that come of it
-    #[arg(long, conflicts_with_all = ["epochs", "patience", "class_weights"])]
+    /// Tune the biases by comparing texts, near each other where their labels are the same, then fit a linear probe
+    /// (SetFit) [default: for fewer than 10 single texts of each label, of up to 9 labels]
+    #[arg(long, conflicts_with_all = ["patience", "class_weights"])]
     setfit: bool,
     /// Decides the order of the data, the head's first values and the dropout
     #[arg(long, default_value_t = 0, value_name = "N")]
@@ -68,7 +68,7 @@ pub struct Args {
     memory: Option<usize>,
     /// Keep the run's state in this folder, so that --resume goes on after a power cut, to the same bytes as without one.
     /// The last two checkpoints are kept, until --out is written
-    #[arg(long, value_name = "DIR", conflicts_with = "setfit")]
+    #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
     /// Steps between two checkpoints
     #[arg(long, value_name = "N", default_value_t = 100, requires = "checkpoint",

@@ -64,6 +64,11 @@ impl Personal {
             graph: &self.wired.graph,
             config,
             threads: self.threads(),
+            // Twice as long as it is where there are several: what holds them grows by doubling.
+            sequence: match self.pooling {
+                Pooling::Apart | Pooling::Windows => 2 * max_len,
+                _ => max_len,
+            },
             longest: match self.pooling {
                 Pooling::Apart => 2 * max_len,
                 // A token is a byte or more.

@@ -2,11 +2,12 @@
 //!
 //! With `â = a / |a|` and `c_ij = â_i · b̂_j`, over `n` pairs `(a_i, b_i)`:
 //!
-//! - without targets, each `b_j` of the others is a wrong answer to `a_i`: `L = 1/n Σ_i −log softmax_j(20 c_ij)[i]`,
+//! - each `b_j` of the others is a wrong answer to `a_i`: `L = 1/n Σ_i −log softmax_j(20 c_ij)[i]`,
 //!   sentence-transformers' `MultipleNegativesRankingLoss`; `g_ij = dL/dc_ij = 20 (softmax_j(20 c_ij) − [i = j]) / n`.
-//! - with targets `t`: `L = 1/n Σ_i (c_ii − t_i)²`, its `CosineSimilarityLoss`; `g_ii = 2 (c_ii − t_i) / n`.
+//! - of texts `x` with labels ([`classes_loss`]): `L` is the mean of `(c_ij − t_ij)²` over the pairs of one label, `t = 1`, and of
+//!   that over the pairs of two labels, `t = 0`, half and half; `c_ij = x̂_i · x̂_j`.
 //!
-//! Backward of both: `d_â_i = Σ_j g_ij b̂_j`, `d_b̂_j = Σ_i g_ij â_i`, `d_a = (d_â − (â · d_â) â) / |a|`.
+//! Backward: `d_â_i = Σ_j g_ij b̂_j`, `d_b̂_j = Σ_i g_ij â_i`, `d_a = (d_â − (â · d_â) â) / |a|`.
 //!
 //! In f64, every sum in one order, so that the bits are the same everywhere.
 
@@ -73,42 +74,48 @@ impl Units {
     }
 }
 
-/// The loss of a batch and its gradients `d_a` and `d_b`. Shapes: all `[n, hidden]`, `targets: [n]`.
-pub fn loss(
-    a: ArrayView2<f32>,
-    b: ArrayView2<f32>,
-    targets: Option<&[f32]>,
-) -> (f64, Array2<f32>, Array2<f32>) {
+/// The loss of a batch of pairs and its gradients `d_a` and `d_b`. Shapes: all `[n, hidden]`.
+pub fn loss(a: ArrayView2<f32>, b: ArrayView2<f32>) -> (f64, Array2<f32>, Array2<f32>) {
     let (n, hidden) = a.dim();
-    let units = |x: ArrayView2<f32>| {
-        let x = x.as_standard_layout();
-        Units::of(x.as_slice().expect("standard layout").chunks_exact(hidden), hidden)
-    };
     let (a, b) = (units(a), units(b));
     let (mut d_a, mut d_b) = (vec![0.0; n * hidden], vec![0.0; n * hidden]);
     let mut total = 0.0;
-    let mut add = |i: usize, j: usize, g: f64| {
-        add_to(&mut d_a[i * hidden..][..hidden], g, b.unit(j));
-        add_to(&mut d_b[j * hidden..][..hidden], g, a.unit(i));
-    };
     for i in 0..n {
-        match targets {
-            None => {
-                let scores = scores(&a, i, &b);
-                let p = loss::softmax(&scores);
-                total += loss::surprise(p[i]);
-                for (j, p) in p.iter().enumerate() {
-                    add(i, j, SCALE * (p - f64::from(u8::from(i == j))) / n as f64);
-                }
-            }
-            Some(t) => {
-                let off = a.cosine(i, &b, i) - f64::from(t[i]);
-                total += off * off;
-                add(i, i, 2.0 * off / n as f64);
-            }
+        let p = loss::softmax(&scores(&a, i, &b));
+        total += loss::surprise(p[i]);
+        for (j, p) in p.iter().enumerate() {
+            let g = SCALE * (p - f64::from(u8::from(i == j))) / n as f64;
+            add_to(&mut d_a[i * hidden..][..hidden], g, b.unit(j));
+            add_to(&mut d_b[j * hidden..][..hidden], g, a.unit(i));
         }
     }
     (total / n.max(1) as f64, a.backward(&d_a), b.backward(&d_b))
+}
+
+fn units(x: ArrayView2<f32>) -> Units {
+    let (x, hidden) = (x.as_standard_layout(), x.ncols());
+    Units::of(x.as_slice().expect("standard layout").chunks_exact(hidden), hidden)
+}
+
+/// The loss of texts `[n, hidden]` with labels `[n]`, and its gradient.
+pub fn classes_loss(x: ArrayView2<f32>, classes: &[usize]) -> (f64, Array2<f32>) {
+    let (n, hidden) = x.dim();
+    let x = units(x);
+    let pairs = || (0..n).flat_map(|i| (0..i).map(move |j| (i, j)));
+    let same = pairs().filter(|&(i, j)| classes[i] == classes[j]).count();
+    let kinds = [pairs().count() - same, same];
+    let present = kinds.iter().filter(|n| **n > 0).count() as f64;
+    let (mut total, mut d) = (0.0, vec![0.0; n * hidden]);
+    for (i, j) in pairs() {
+        let is_same = classes[i] == classes[j];
+        let weight = 1.0 / (present * kinds[usize::from(is_same)] as f64);
+        let off = x.cosine(i, &x, j) - f64::from(u8::from(is_same));
+        total += weight * off * off;
+        let g = 2.0 * weight * off;
+        add_to(&mut d[i * hidden..][..hidden], g, x.unit(j));
+        add_to(&mut d[j * hidden..][..hidden], g, x.unit(i));
+    }
+    (total, x.backward(&d))
 }
 
 /// `20 c_ij` for every `j`.
@@ -145,56 +152,58 @@ mod tests {
     /// a = torch.tensor([[1., 2., 0.], [0., -1., 3.]], requires_grad=True)
     /// b = torch.tensor([[2., 1., 1.], [1., 1., 0.]], requires_grad=True)
     /// c = F.normalize(a, dim=1) @ F.normalize(b, dim=1).T
-    /// loss = F.cross_entropy(20 * c, torch.arange(2))                         # or, with targets 1 and 0:
-    /// loss = F.mse_loss(c.diagonal(), torch.tensor([1., 0.]))
+    /// loss = F.cross_entropy(20 * c, torch.arange(2))
     /// loss.backward(); print(loss, a.grad, b.grad)
     /// ```
     #[test]
     fn equals_pytorch() {
         let a = arr2(&[[1.0, 2.0, 0.0], [0.0, -1.0, 3.0]]);
         let b = arr2(&[[2.0, 1.0, 1.0], [1.0, 1.0, 0.0]]);
-        for (targets, wanted) in [
-            (
-                None,
-                [
-                    7.008255, -0.9143847, 0.4571925, -1.802881, 0.3458984, -0.4632376, -0.1544124,
-                    -0.2596463, -4.125055, 4.644348, -2.679302, 2.679303, -6.707766,
-                ],
-            ),
-            (
-                Some(&[1.0, 0.0][..]),
-                [
-                    0.06136993,
-                    -0.05908903,
-                    0.02954451,
-                    -0.04924085,
-                    -0.05,
-                    -0.045,
-                    -0.015,
-                    0.01641361,
-                    -0.06565447,
-                    0.03282723,
-                    -0.025,
-                    0.025,
-                    -0.15,
-                ],
-            ),
-        ] {
-            let (loss, d_a, d_b) = loss(a.view(), b.view(), targets);
-            let ours = std::iter::once(loss as f32).chain(d_a).chain(d_b);
-            for (ours, wanted) in ours.zip(wanted) {
-                assert!((ours - wanted).abs() <= 2e-6, "{targets:?}: {ours}, not {wanted}");
-            }
+        let wanted = [
+            7.008255, -0.9143847, 0.4571925, -1.802881, 0.3458984, -0.4632376, -0.1544124, -0.2596463,
+            -4.125055, 4.644348, -2.679302, 2.679303, -6.707766,
+        ];
+        let (loss, d_a, d_b) = loss(a.view(), b.view());
+        close(std::iter::once(loss as f32).chain(d_a).chain(d_b), &wanted);
+    }
+
+    fn close(ours: impl Iterator<Item = f32>, wanted: &[f32]) {
+        for (ours, wanted) in ours.zip(wanted) {
+            assert!((ours - wanted).abs() <= 2e-6, "{ours}, not {wanted}");
         }
+    }
+
+    /// torch 2.9:
+    /// ```python
+    /// x = torch.tensor([[1., 2., 0.], [0., -1., 3.], [2., 1., 1.], [1., 1., 0.]], requires_grad=True)
+    /// c = F.normalize(x, dim=1) @ F.normalize(x, dim=1).T
+    /// t = torch.tensor([0, 1, 0, 0]); same = (t[:, None] == t).float()
+    /// below = torch.ones(4, 4).tril(-1).bool()
+    /// off = (c - same) ** 2
+    /// loss = (off[below & (same == 1)].mean() + off[below & (same == 0)].mean()) / 2
+    /// loss.backward(); print(loss, x.grad)
+    /// ```
+    #[test]
+    fn classes_equal_pytorch() {
+        let x = arr2(&[[1.0, 2.0, 0.0], [0.0, -1.0, 3.0], [2.0, 1.0, 1.0], [1.0, 1.0, 0.0]]);
+        let (loss, d) = classes_loss(x.view(), &[0, 1, 0, 0]);
+        let wanted = [
+            0.0483315, -0.0271934, 0.0135967, -0.0564136, -0.0077778, -0.0256667, -0.0085556, -0.0019362,
+            -0.0431455, 0.0470179, -0.0120746, 0.0120746, -0.0628917,
+        ];
+        close(std::iter::once(loss as f32).chain(d), &wanted);
+        let (alone, d) = classes_loss(x.view(), &[0, 1, 2, 3]);
+        assert!(alone > 0.0 && d.iter().any(|d| *d != 0.0), "of two labels only");
+        assert_eq!(classes_loss(x.slice(s![..1, ..]), &[0]).0, 0.0, "nothing to compare with");
     }
 
     #[test]
     fn nothing_is_divided_by() {
         let zero = Array2::zeros((2, 3));
-        let (loss, d_a, d_b) = loss(zero.view(), zero.view(), None);
+        let (loss, d_a, d_b) = loss(zero.view(), zero.view());
         assert!((loss - 2f64.ln()).abs() < 1e-6 && d_a.iter().chain(&d_b).all(|d| *d == 0.0));
         let mut bad = zero.clone();
         bad[[0, 0]] = f32::NAN;
-        assert!(super::loss(bad.view(), zero.view(), None).0.is_nan());
+        assert!(super::loss(bad.view(), zero.view()).0.is_nan());
     }
 }

@@ -6,9 +6,15 @@ use crate::data::Example;
 use crate::error::Result;
 use crate::model::{Options, Personal};
 use crate::quant::Base;
-use crate::task::Task;
+use crate::task::{Kind, Task};
 use crate::train::{Course, Head, Progress, Report, TrainConfig};
 use std::ops::ControlFlow;
+
+/// Fewer single texts of each label than this are learned from by SetFit. On the development sets of `benches/learn.py` it
+/// gained 2 points at 8 of each label and lost 1 at 25.
+const SETFIT_BELOW: usize = 10;
+/// With more labels it gained nothing.
+const SETFIT_LABELS_MAX: usize = 9;
 
 /// Where progress goes; `Break` ends the run.
 pub(super) type Tell<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
@@ -18,7 +24,7 @@ pub(super) type Tell<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Sen
 pub(super) enum Method {
     /// Gradient steps on biases and head.
     Steps,
-    /// Biases on pairs of texts first, then the head (SetFit).
+    /// Biases by comparing texts first, then a linear probe (SetFit).
     Setfit,
     /// The head alone, solved to convergence.
     Probe,
@@ -41,20 +47,30 @@ impl Candidate {
         task: &Task,
         base: &Base,
         options: &Options,
-        examples: usize,
+        train: &[Example],
     ) -> Candidate {
         let pooling = options.pooling.unwrap_or(base.pooling());
-        let (labels, course) = match settings.setfit {
-            true => (0, Course::Batches),
+        let setfit = settings.setfit || (settings.may_choose_method() && Self::has_few(task, train));
+        let (labels, course) = match setfit {
+            true => (0, Course::Compared),
             false => (task.labels().len(), Course::of(task, pooling)),
         };
         let (method, name) = match () {
-            _ if settings.setfit => (Method::Setfit, "SetFit pairs"),
+            _ if setfit => (Method::Setfit, "SetFit"),
             _ if settings.is_probe() && task.has_probe() => (Method::Probe, "linear probe"),
             _ => (Method::Steps, "biases"),
         };
-        let config = settings.config(examples, labels, course);
+        let config = settings.config(train.len(), labels, course);
         Candidate { name: name.into(), options: options.clone(), config, method }
+    }
+
+    /// Whether there are so few single texts of each label that comparing them teaches more than answering each.
+    fn has_few(task: &Task, train: &[Example]) -> bool {
+        let labels = task.labels().len();
+        task.kind() == Kind::Classify
+            && labels <= SETFIT_LABELS_MAX
+            && train.len() < SETFIT_BELOW * labels
+            && train.iter().all(|e| e.text_b.is_none())
     }
 
     /// Other learning rates, no dropout, a fitted head: what `thorough` tries beside the first.
@@ -88,7 +104,7 @@ impl Candidate {
         all
     }
 
-    /// Steps that it takes on this number of examples, SetFit's not counted.
+    /// Steps that it takes on this number of examples.
     pub fn steps(&self, examples: usize) -> usize {
         match self.method {
             Method::Probe => 0,

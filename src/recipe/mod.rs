@@ -97,7 +97,7 @@ pub struct Trained {
 /// How a model was chosen.
 #[derive(Clone, Debug, Serialize)]
 pub struct Choice {
-    /// What was trained: `biases`, `linear probe`, `SetFit pairs`, or a variant of the first.
+    /// What was trained: `biases`, `linear probe`, `SetFit`, or a variant of the first.
     pub name: String,
     /// Folds that were scored; 0 without cross-validation.
     pub folds: usize,
@@ -208,7 +208,7 @@ impl<'a> Trainer<'a> {
             true => None,
             false => Personal::choose_reading(&self.base, &task, &train, &mut options, settings.memory)?,
         };
-        let mut first = Candidate::of(&settings, &task, &self.base, &options, train.len());
+        let mut first = Candidate::of(&settings, &task, &self.base, &options, &train);
         let mut model = first.model(&self.base, &task, &settings)?;
         let lowest = first.config.selection(model.graph().layers())?.lowest_layer();
         // Frozen layers give a text the same each time, and are cached, as long as nothing is dropped in them. Contrastive and

@@ -72,12 +72,8 @@ impl Run<'_, '_> {
         if first.options.exact && budget.is_none() {
             return Ok(());
         }
-        // SetFit runs two texts of each pair.
-        let texts = if first.method == Method::Setfit { 2 } else { 1 };
-        let batch = first.config.batch.saturating_mul(texts);
-        let of_texts = train::TrainConfig { batch, ..first.config.clone() };
         let scored = dev.or((self.is_cross_validated(first)).then_some(&[][..]));
-        let memory = model.memory(self.train, scored, &of_texts, budget)?;
+        let memory = model.memory(self.train, scored, &first.config, budget)?;
         self.note(&format!("memory: {memory}"));
         if budget.is_some() {
             (first.config.cut, first.config.prefix_cache) = (Some(memory.cut), memory.prefix_cache);
@@ -97,7 +93,10 @@ impl Run<'_, '_> {
         let c = &candidate.config;
         match candidate.method {
             Method::Probe => "linear probe: the head alone".into(),
-            Method::Setfit => format!("SetFit pairs in batches of {}, learning rate {}", c.batch, c.lr),
+            Method::Setfit => format!(
+                "SetFit: {} epochs of comparing texts in batches of {}, learning rate {}, then a linear probe",
+                c.epochs, c.batch, c.lr
+            ),
             Method::Steps => {
                 let head = match c.head {
                     Head::Fitted => ", head from the linear probe",

@@ -63,7 +63,7 @@ pub struct Settings {
     pub layers: Option<Range<usize>>,
     /// Bias file whose encoder biases training starts from.
     pub start: Option<PathBuf>,
-    /// Tunes the biases on pairs of texts first (SetFit).
+    /// Tunes the biases by comparing texts, then fits a linear probe (SetFit). Without it the run chooses.
     pub setfit: bool,
     /// Most bytes for the whole process.
     pub memory: Option<usize>,
@@ -127,11 +127,17 @@ impl Settings {
         }
     }
 
-    /// Whether the run may keep the linear probe instead of trained biases: nothing is set that asks for training.
-    pub fn may_keep_probe(&self) -> bool {
+    /// Whether the run may choose how the values are found, and keep the linear probe instead of trained biases: nothing is set
+    /// that asks for steps.
+    pub fn may_choose_method(&self) -> bool {
         let set = [self.epochs.is_some(), self.batch.is_some(), self.lr.is_some(), self.head.is_some()];
         let whole = self.terms == Terms::all() && self.layers.is_none();
-        whole && !set.contains(&true) && !self.setfit && !self.class_weights && self.start.is_none()
+        whole && !set.contains(&true) && !self.class_weights && self.start.is_none()
+    }
+
+    /// Whether the run may keep the linear probe.
+    pub fn may_keep_probe(&self) -> bool {
+        self.may_choose_method() && !self.setfit
     }
 
     /// Whether the run is a linear probe, without gradient steps: no biases, and nothing set that steps need.

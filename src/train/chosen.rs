@@ -15,6 +15,8 @@ pub(crate) const MANY: usize = 2000;
 const MANY_LR: f64 = 2e-3;
 /// Pairs a step where the texts of a batch are compared with one another, so that it decides more than how large a step is.
 const PAIRS: usize = 16;
+/// Fewest texts a step where the texts of a batch are compared by their labels.
+const COMPARED: usize = 8;
 /// Peak learning rate where the texts of a pair are read apart.
 const APART_LR: f64 = 1e-3;
 
@@ -54,10 +56,12 @@ pub enum Course {
     Single,
     /// Each token by itself.
     Tokens,
-    /// The texts of a batch are compared with one another, as contrastive and the SetFit recipe do.
+    /// The pairs of a batch are compared with one another (contrastive).
     Batches,
     /// Each is a pair whose texts are read apart ([`Pooling::Apart`]).
     Apart,
+    /// The texts of a batch are compared by their labels (SetFit).
+    Compared,
 }
 
 impl Course {
@@ -89,6 +93,7 @@ impl TrainConfig {
             Course::Single if are_many => fitted(MANY_LR),
             Course::Single | Course::Tokens => chosen,
             Course::Batches => TrainConfig { batch: PAIRS, ..chosen },
+            Course::Compared => TrainConfig { batch: chosen.batch.max(COMPARED), ..chosen },
             // A head above frozen texts compares them well already: smaller steps from there lose less of it.
             Course::Apart => fitted(APART_LR),
         }

@@ -29,8 +29,10 @@ pub struct Setting<'a> {
     pub config: &'a TrainConfig,
     /// Threads of the run.
     pub threads: usize,
-    /// Longest text in tokens.
+    /// Longest example in tokens.
     pub longest: usize,
+    /// Longest sequence in tokens: of pairs that are read apart and of windows an example has several.
+    pub sequence: usize,
     /// Tokens and labels of all examples, which are still to be allocated.
     pub data_bytes: usize,
     /// Rows of features that a head is fitted to, 0 where none is.
@@ -132,7 +134,7 @@ pub fn predict(s: &Setting, cut: Cut) -> Result<Prediction> {
 
     let widest = i.max(3 * h);
     let group = c.head_dim().next_multiple_of(64).min(h.next_multiple_of(64));
-    let attention = (4 * s.longest).saturating_mul(8 * group + 2 * s.longest);
+    let attention = (4 * s.sequence).saturating_mul(8 * group + 2 * s.sequence);
     let per_thread = (2 * widest).saturating_mul(rows + 64).saturating_add(attention + THREAD_BYTES);
     let params = s.graph.layout().len();
     let vectors = params * (16 + 12 * (lanes + 1));
@@ -168,9 +170,10 @@ pub fn fit(s: &Setting, budget: usize) -> Result<Prediction> {
     let smallest = last.map_or(0, |p| p.total()).div_ceil(1 << 20) + 1;
     Err(Error::Config(format!(
         "a budget of {:.1} MiB is too small: texts of {} tokens need --memory {smallest}MiB; a smaller --max-len, \
-         fewer --layers or fewer --threads need less",
+         fewer --layers or fewer --threads need less{}",
         budget as f64 / MIB,
-        s.longest
+        s.longest,
+        if s.graph.reads_windows() { ", and --pool mean, which truncates long texts" } else { "" }
     )))
 }
 

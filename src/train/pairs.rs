@@ -1,4 +1,4 @@
-//! Pairs of texts that belong together: loss, gradient and scores, all of pooled vectors.
+//! Texts that are compared with one another, pairs or texts with labels: loss, gradient and scores, all of pooled vectors.
 //!
 //! The loss couples the texts of a batch, so none can go backward before all went forward. As in GradCache (Gao et al.
 //! 2021, arXiv 2101.06983) the texts run twice: once for their vectors alone, which give the loss and its gradient
@@ -41,19 +41,64 @@ impl Gradients<'_> {
         known: Option<Known>,
         grad: &mut [f32],
     ) -> Result<f64> {
-        let (graph, hidden, cut) = (self.graph, self.graph.hidden(), self.cut());
+        if pairs.iter().any(|d| matches!(d.target, Target::Class(_))) {
+            return self.of_classes(theta, pairs, keys, known, grad);
+        }
         let texts = texts(pairs.iter().copied())?;
         let keys = match keys {
             None => vec![dropout::OFF; texts.len()],
             Some(keys) => keys.iter().flat_map(|key| [*key, dropout::partner(*key)]).collect(),
         };
-        let places = known.map(|(_, indices)| indices.iter().flat_map(|i| [2 * i, 2 * i + 1]).collect());
-        let places: Vec<usize> = places.unwrap_or_default();
+        let places: Option<Vec<usize>> =
+            known.map(|(_, indices)| indices.iter().flat_map(|i| [2 * i, 2 * i + 1]).collect());
+        let known = known.zip(places.as_deref()).map(|((cache, _), places)| (cache, places));
+        self.of_vectors(theta, &texts, &keys, known, grad, |vectors| {
+            let (first, second) = (vectors.slice(s![0..;2, ..]), vectors.slice(s![1..;2, ..]));
+            let (loss, d_first, d_second) = similarity::loss(first, second);
+            let mut d_vectors = Array2::zeros(vectors.dim());
+            d_vectors.slice_mut(s![0..;2, ..]).assign(&d_first);
+            d_vectors.slice_mut(s![1..;2, ..]).assign(&d_second);
+            (loss, d_vectors)
+        })
+    }
+
+    /// The same of texts with labels: each is compared with all others.
+    fn of_classes(
+        &self,
+        theta: &[f32],
+        batch: &[&Labelled],
+        keys: Option<&[i64]>,
+        known: Option<Known>,
+        grad: &mut [f32],
+    ) -> Result<f64> {
+        let texts: Vec<&Encoded> = batch.iter().map(|d| &d.text).collect();
+        let keys = keys.map_or_else(|| vec![dropout::OFF; texts.len()], <[i64]>::to_vec);
+        let class = |d: &&Labelled| match d.target {
+            Target::Class(label) => Ok(label),
+            _ => Err(Error::Internal("texts with and without labels in a batch".into())),
+        };
+        let classes: Vec<usize> = batch.iter().map(class).collect::<Result<_>>()?;
+        self.of_vectors(theta, &texts, &keys, known, grad, |vectors| {
+            similarity::classes_loss(vectors.view(), &classes)
+        })
+    }
+
+    /// The gradient of a loss of vectors, which gives its value and the gradient of the vectors, `[texts, hidden]`.
+    fn of_vectors(
+        &self,
+        theta: &[f32],
+        texts: &[&Encoded],
+        keys: &[i64],
+        known: Option<Known>,
+        grad: &mut [f32],
+        loss: impl Fn(&Array2<f32>) -> (f64, Array2<f32>),
+    ) -> Result<f64> {
+        let (graph, hidden, cut) = (self.graph, self.graph.hidden(), self.cut());
         let parts = cut.micro_batches(texts.iter().map(|t| t.ids.len()));
         let batch = |part: &Range<usize>| {
             Batch::new(texts[part.clone()].iter().copied(), Some(keys[part.clone()].to_vec()))
         };
-        let known = |part: &Range<usize>| known.map(|(cache, _)| (cache, &places[part.clone()]));
+        let known = |part: &Range<usize>| known.map(|(cache, places)| (cache, &places[part.clone()]));
 
         let vectors =
             cut.run(&parts, |part| self.pooled(&texts[part.clone()], &batch(&part), known(&part), theta))?;
@@ -62,17 +107,7 @@ impl Gradients<'_> {
             true => Array2::zeros((0, hidden)),
             false => concatenate(Axis(0), &vectors).expect("parts of one width"),
         };
-        let close = |d: &&Labelled| match d.target {
-            Target::Value(t) => Some(t),
-            _ => None,
-        };
-        let targets: Option<Vec<f32>> = pairs.iter().map(close).collect();
-        let (first, second) = (vectors.slice(s![0..;2, ..]), vectors.slice(s![1..;2, ..]));
-        let (loss, d_first, d_second) = similarity::loss(first, second, targets.as_deref());
-        let mut d_vectors = vectors;
-        d_vectors.slice_mut(s![0..;2, ..]).assign(&d_first);
-        d_vectors.slice_mut(s![1..;2, ..]).assign(&d_second);
-
+        let (loss, d_vectors) = loss(&vectors);
         let done = cut.run(&parts, |part| {
             let batch = batch(&part);
             let forward = self.forward(&texts[part.clone()], &batch, known(&part), theta)?;

@@ -188,7 +188,6 @@ fn refuses_what_it_cannot_go_on_from() {
     s.refuses(&format!("{RUN} cut --resume"), USAGE, &["--checkpoint"]);
     s.refuses(&format!("{RUN} cut --checkpoint ck --every 0"), USAGE, &["--every"]);
     s.refuses(&format!("{RUN} cut --checkpoint train.tsv"), IO, &["train.tsv"]);
-    s.refuses(&format!("{RUN} cut {KEEP} --setfit"), USAGE, &["--setfit"]);
 
     let line = format!("{} cut {KEEP}", RUN.replace("--epochs 15", "--effort quick --epochs 1000000"));
     std::fs::remove_dir_all(s.path("ck")).unwrap();

@@ -35,7 +35,7 @@ fn full_disk_at_the_plots() {
     s.write("plots/bias-change.svg", "old");
     // the bias file has but a head and fits; the map of the biases' change does not
     let line = "train --base base --data train.tsv --out new --epochs 1 --terms none --plots plots";
-    let done = Done::of(limited(&s, 3, line).output().unwrap());
+    let done = Done::of(limited(&s, 4, line).output().unwrap());
     done.failed(line, IO, &["plots/", "File too large"]);
     s.ok("predict --base base --bias new hello");
     s.no_leftovers();

@@ -24,10 +24,22 @@ const TRAIN: &str = "train --base big --data long.tsv --dev long.tsv --out x.bia
 
 #[test]
 fn a_budget_holds_and_changes_no_result() {
+    holds("mean", &["1.0 MiB is too small", "64 tokens", "MiB; a smaller --max-len"]);
+}
+
+#[test]
+fn a_budget_holds_for_windows() {
+    if !emulated() {
+        holds("windows", &["1.0 MiB is too small", "--pool mean, which truncates"]);
+    }
+}
+
+fn holds(pool: &str, refused: &[&str]) {
     let s = sandbox();
-    let line = format!("{TRAIN} --memory 1MiB");
+    let train = format!("{TRAIN} --pool {pool}");
+    let line = format!("{train} --memory 1MiB");
     let refusal = s.run(&line);
-    refusal.failed(&line, USAGE, &["1.0 MiB is too small", "64 tokens", "MiB; a smaller --max-len"]);
+    refusal.failed(&line, USAGE, refused);
     let smallest = refusal.stderr.split_once("need --memory ").unwrap().1.split_once("MiB").unwrap().0;
     let mut smallest: u64 = smallest.parse().unwrap();
     if emulated() {
@@ -38,7 +50,7 @@ fn a_budget_holds_and_changes_no_result() {
     let mut files = Vec::new();
     for budget in [Some(smallest), Some(smallest + 4), None] {
         let memory = budget.map_or(String::new(), |mib| format!("--memory {mib}MiB"));
-        let done = s.ok(&format!("{TRAIN} --json {memory}"));
+        let done = s.ok(&format!("{train} --json {memory}"));
         assert!(done.stderr.contains("memory: about "), "{}", done.stderr);
         let peak =
             serde_json::from_str::<serde_json::Value>(&done.stdout).unwrap()["peak_memory_bytes"].as_u64();
