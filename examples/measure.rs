@@ -134,6 +134,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
             config: &config,
             threads: args.threads,
             longest: args.seq,
+            sequence: args.seq,
             data_bytes: 0,
             fitted_rows: 0,
         };

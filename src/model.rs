@@ -12,6 +12,7 @@ mod unit;
 pub use predict::{Candidate, Prediction};
 pub use reading::{Reading, Ways};
 pub(crate) use reading::{SAMPLE, TRUNCATED, sample};
+pub(crate) use setfit::setfit_phases;
 
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;

@@ -48,13 +48,14 @@ pub fn run(args: Args) -> Result<()> {
         ));
     }
     let start = Instant::now();
+    let source = if trained_on > 0 { Source::PartlyTrained } else { Source::Unseen };
     let assessment = match model.task().has_probe() {
-        true => model.answers(&model.encode(&examples)?)?.map(|a| Assessment::of(Source::Unseen, &a, None)),
+        true => model.answers(&model.encode(&examples)?)?.map(|a| Assessment::of(source, &a, None)),
         false => None,
     };
     let assessment = match assessment {
         Some(assessment) => assessment,
-        None => Assessment::of_metrics(Source::Unseen, model.evaluate(&examples)?, None),
+        None => Assessment::of_metrics(source, model.evaluate(&examples)?, None),
     };
     let examples_per_s = assessment.metrics.examples as f64 / start.elapsed().as_secs_f64();
     if args.json {

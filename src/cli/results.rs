@@ -65,7 +65,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
             "cross-validation: {examples} training lines, each answered by a model that has not seen it"
         ),
         Source::HeldOut => format!("{examples} held-out lines"),
-        Source::Unseen => format!("{examples} lines"),
+        Source::Unseen | Source::PartlyTrained => format!("{examples} lines"),
     };
     let _ = write!(out, "{name} on {what}");
     if a.interval.is_some() {

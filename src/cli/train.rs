@@ -44,7 +44,7 @@ pub struct Args {
     /// begins as ever
     #[arg(long, value_name = "BIAS")]
     start: Option<PathBuf>,
-    /// Tune the biases by comparing texts, near each other where their labels are the same, then fit a linear probe
+    /// Tune the biases by comparing texts, near each other where their labels are the same, before they learn to answer
     /// (SetFit) [default: for fewer than 10 single texts of each label, of up to 9 labels]
     #[arg(long, conflicts_with_all = ["patience", "class_weights"])]
     setfit: bool,

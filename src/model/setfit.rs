@@ -1,8 +1,9 @@
-//! Few examples of each label: the biases learn which texts have the same label, then a linear probe reads the label.
+//! Few examples of each label: the biases learn which texts have the same label, and then to answer.
 //!
 //! The idea is SetFit's (Tunstall et al. 2022, arXiv 2209.11055): texts of one label are brought to cosine 1, texts of two
 //! labels to 0. SetFit draws pairs and runs each text once for every pair; here each text of a batch runs once and is
-//! compared with all others, which gives as many pairs for a tenth of the work.
+//! compared with all others, which gives as many pairs for a tenth of the work. Then a linear probe is fitted to the tuned
+//! encoder, and both are trained as usual, with small steps.
 
 use super::{Personal, shared};
 use crate::config::Pooling;
@@ -12,12 +13,34 @@ use crate::graph::{DropoutRates, Graph};
 use crate::ops::loss::Target;
 use crate::params::Terms;
 use crate::task::Kind;
-use crate::train::{self, Criterion, Head, Labelled, Progress, Report, TrainConfig};
+use crate::train::{self, Checkpoints, Criterion, Head, Labelled, Progress, Report, TrainConfig};
 use std::ops::ControlFlow;
 use std::path::Path;
 
+/// Comparing, and answering: in half as many epochs, at a third of the learning rate, from a linear probe.
+pub(crate) fn setfit_phases(config: &TrainConfig) -> [TrainConfig; 2] {
+    let comparing = TrainConfig {
+        class_weights: false,
+        head: Head::Random,
+        keep: Criterion::Last,
+        patience: None,
+        checkpoints: config.checkpoints.as_ref().map(Checkpoints::within),
+        ..config.clone()
+    };
+    let answering = TrainConfig {
+        epochs: config.epochs.div_ceil(2),
+        batch: config.batch.div_ceil(2),
+        lr: config.lr / 3.0,
+        head: Head::Fitted,
+        ..config.clone()
+    };
+    [comparing, answering]
+}
+
 impl Personal {
-    /// Trains the biases by comparing texts, then fits a linear probe; `config` is for the biases.
+    /// Trains the biases by comparing texts, fits a linear probe, and trains both to answer.
+    ///
+    /// The report is of the second phase, with the steps and the time of both.
     ///
     /// Errors: those of [`Personal::train`]; another task than classify.
     pub fn train_setfit(
@@ -50,42 +73,24 @@ impl Personal {
         let mut theta = self.theta[biases.clone()].to_vec();
         let before = dev.map(|dev| Ok((self.fit_head(train, config)?, dev))).transpose()?;
         let before = before.map(|(theta, dev)| Ok((self.scores_of(&theta, dev)?, theta))).transpose()?;
-        let tuning = TrainConfig {
-            class_weights: false,
-            head: Head::Random,
-            keep: Criterion::Last,
-            patience: None,
-            ..config.clone()
-        };
-        let tuned = shared::new_threads(self.threads())?
-            .install(|| train::train(&tuner, &mut theta, &texts, None, &[], &tuning, &mut on_progress))?;
-        if tuned.interrupted && tuned.kept == 0 {
-            return Err(Error::Interrupted("no epoch was finished; nothing was written".into()));
+        let [tuning, answering] = setfit_phases(config);
+        let tuned = shared::new_threads(self.threads())?.install(|| {
+            let mut steps = |p: Progress| match p {
+                Progress::Step { .. } => on_progress(p),
+                _ => ControlFlow::Continue(()),
+            };
+            train::train(&tuner, &mut theta, &texts, None, &[], &tuning, &mut steps)
+        })?;
+        if tuned.interrupted {
+            return Err(Error::Interrupted("there is no head yet; nothing was written".into()));
         }
         self.theta[biases].copy_from_slice(&theta);
-        self.theta = self.fit_head(train, config)?;
-        let scores = dev.map(|dev| self.scores_of(&self.theta, dev)).transpose()?;
-        let layout = self.wired.graph.layout();
-        let trained_head = layout.head_weight().len() + layout.head_bias().len();
-        let mut report = Report { trained_head, ..tuned };
-        if let Some(last) = report.epochs.last_mut() {
-            (last.dev, report.kept) = (scores, last.epoch);
-        }
-        self.finished_epoch = true;
-        self.trained = Some(config.clone());
-        // No times: the same seed, data and base give the same file.
-        self.metrics = serde_json::json!(
-            report
-                .epochs
-                .last()
-                .map(|e| serde_json::json!({ "epoch": e.epoch, "train_loss": e.train_loss, "dev": e.dev }))
-        );
-        self.settings = serde_json::json!({
-            "recipe": "setfit", "epochs": config.epochs, "lr": config.lr, "batch": config.batch, "seed": config.seed,
-            "warmup": config.warmup, "clip": config.clip, "weight_decay": config.weight_decay,
-            "examples": train.len(),
-        });
-        if let Some((scores, theta)) = before {
+        let mut report = self.train(train, dev, &answering, &mut on_progress)?;
+        report.steps += tuned.steps;
+        report.train_s += tuned.train_s;
+        self.settings["recipe"] = "setfit".into();
+        // If no epoch was better than the probe above the tuned encoder, that one is what comes before.
+        if let Some((scores, theta)) = before.filter(|_| report.kept > 0) {
             (report.before, self.head_alone) = (Some(scores), Some(theta));
         }
         Ok(report)

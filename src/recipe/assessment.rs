@@ -22,6 +22,8 @@ pub enum Source {
     HeldOut,
     /// Examples that played no part in training.
     Unseen,
+    /// Examples of which some were trained on.
+    PartlyTrained,
 }
 
 /// The score of a simpler answer on the same examples.
@@ -198,6 +200,12 @@ impl Assessment {
         let (majority, i) = (self.majority?, self.interval?);
         if self.metrics.named()[0].0 != "accuracy" {
             return None;
+        }
+        if self.source == Source::PartlyTrained {
+            return Some(
+                "This does not say how good the model is on new lines: it was trained on some of these."
+                    .into(),
+            );
         }
         let most = self.labels.iter().max_by_key(|l| l.examples)?;
         let right = format!("{:.0} of 100 answers are right", 100.0 * self.metrics.main());

@@ -4,14 +4,14 @@ use super::settings::Settings;
 use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::Result;
-use crate::model::{Options, Personal};
+use crate::model::{Options, Personal, setfit_phases};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::train::{Course, Head, Progress, Report, TrainConfig};
 use std::ops::ControlFlow;
 
 /// Fewer single texts of each label than this are learned from by SetFit. On the development sets of `benches/learn.py` it
-/// gained 2 points at 8 of each label and lost 1 at 25.
+/// gained 3 points at 8 of each label.
 const SETFIT_BELOW: usize = 10;
 /// With more labels it gained nothing.
 const SETFIT_LABELS_MAX: usize = 9;
@@ -24,7 +24,7 @@ pub(super) type Tell<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Sen
 pub(super) enum Method {
     /// Gradient steps on biases and head.
     Steps,
-    /// Biases by comparing texts first, then a linear probe (SetFit).
+    /// Biases by comparing texts first, then as usual (SetFit).
     Setfit,
     /// The head alone, solved to convergence.
     Probe,
@@ -106,9 +106,11 @@ impl Candidate {
 
     /// Steps that it takes on this number of examples.
     pub fn steps(&self, examples: usize) -> usize {
+        let of = |c: &TrainConfig| examples.div_ceil(c.batch).saturating_mul(c.epochs);
         match self.method {
             Method::Probe => 0,
-            _ => examples.div_ceil(self.config.batch).saturating_mul(self.config.epochs),
+            Method::Steps => of(&self.config),
+            Method::Setfit => setfit_phases(&self.config).iter().map(of).fold(0, usize::saturating_add),
         }
     }
 

@@ -10,7 +10,7 @@ use super::settings::{Effort, Settings};
 use super::{Choice, OnProgress, Trained, introduction};
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Personal, Reading, Ways};
+use crate::model::{Personal, Reading, Ways, setfit_phases};
 use crate::quant::Base;
 use crate::task::Task;
 use crate::train::{self, Head, HeldOut, Progress, Report, calibration};
@@ -94,8 +94,11 @@ impl Run<'_, '_> {
         match candidate.method {
             Method::Probe => "linear probe: the head alone".into(),
             Method::Setfit => format!(
-                "SetFit: {} epochs of comparing texts in batches of {}, learning rate {}, then a linear probe",
-                c.epochs, c.batch, c.lr
+                "SetFit: {} epochs of comparing texts in batches of {}, learning rate {}, then {} epochs from the linear probe",
+                c.epochs,
+                c.batch,
+                c.lr,
+                setfit_phases(c)[1].epochs
             ),
             Method::Steps => {
                 let head = match c.head {

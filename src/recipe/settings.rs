@@ -63,7 +63,7 @@ pub struct Settings {
     pub layers: Option<Range<usize>>,
     /// Bias file whose encoder biases training starts from.
     pub start: Option<PathBuf>,
-    /// Tunes the biases by comparing texts, then fits a linear probe (SetFit). Without it the run chooses.
+    /// Tunes the biases by comparing texts before they learn to answer (SetFit). Without it the run chooses.
     pub setfit: bool,
     /// Most bytes for the whole process.
     pub memory: Option<usize>,

@@ -28,6 +28,8 @@ pub(crate) const FOLD_PREFIX: &str = "fold-";
 const SUFFIX: &str = ".safetensors";
 /// Largest file read: five times the largest bias file.
 const FILE_BYTES_MAX: u64 = 5 * (256 << 20);
+/// Folder of the part of a run that comes first.
+const FIRST_PART: &str = "first";
 /// Checkpoints that are kept.
 const KEPT: usize = 2;
 
@@ -43,11 +45,19 @@ pub struct Checkpoints {
 }
 
 impl Checkpoints {
+    /// Those of a part of the run that comes first.
+    pub(crate) fn within(&self) -> Checkpoints {
+        Checkpoints { dir: self.dir.join(FIRST_PART), ..self.clone() }
+    }
+
     /// Removes what a run has left there, and the folder where nothing else is in it: for when its biases are in their
     /// place. Checkpoints that stay keep the next run from beginning anew there.
     pub fn remove(&self) -> Result<()> {
         if !self.dir.is_dir() {
             return Ok(()); // a linear probe has none
+        }
+        if self.dir.join(FIRST_PART).is_dir() {
+            self.within().remove()?;
         }
         for (_, path) in self.found()? {
             fs::remove_file(&path).map_err(Error::io(&path))?;
