@@ -11,7 +11,7 @@ use trimtab::train::metrics::Metrics;
 /// Most labels that are shown one by one.
 const LABELS_MAX: usize = 20;
 /// Characters of a text, and of a label in a table.
-const TEXT_MAX: usize = 70;
+const TEXT_MAX: usize = 100;
 const LABEL_MAX: usize = 24;
 /// Precision whose share of answers is told.
 const PRECISION: f64 = 0.95;
@@ -27,11 +27,12 @@ pub fn text(trained: &Trained, mistakes: usize) -> String {
         let _ = match sure {
             Some(p) => write!(
                 out,
-                "\nanswers right at least {:.0} % of the time: {:.0} % of the texts (predict --min-precision {PRECISION})",
-                100.0 * PRECISION,
-                100.0 * p.share
+                "\nOf the {:.0} % of texts that it is most confident of, {:.0} % are right; predict --min-precision {PRECISION} answers \
+                 only these",
+                100.0 * p.share,
+                100.0 * PRECISION
             ),
-            None => write!(out, "\nno share of the answers is right {:.0} % of the time", 100.0 * PRECISION),
+            None => write!(out, "\nAt no confidence are {:.0} % of the answers right", 100.0 * PRECISION),
         };
     }
     if trained.comparison.is_some() {
@@ -113,11 +114,11 @@ pub fn when_trained(model: &Personal, a: &Assessment) -> String {
     let main = |m: &Metrics| shown(m.named()[0].1, a.is_in_percent());
     match model.cross_validated() {
         [Some(then), Some(probe)] => format!(
-            "\n\nwhen it was trained, cross-validation said {}, and {} for a linear probe",
+            "\n\nin training, by cross-validation: this model {}, a linear probe {}",
             main(&then),
             main(&probe)
         ),
-        [Some(then), None] => format!("\n\nwhen it was trained, cross-validation said {}", main(&then)),
+        [Some(then), None] => format!("\n\nin training, by cross-validation: {}", main(&then)),
         _ => String::new(),
     }
 }
@@ -153,7 +154,8 @@ fn labels(a: &Assessment) -> String {
 
 fn mistaken(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
     let mut out = format!(
-        "\n\n{} wrong answers, most confident first; some may be mislabelled lines (--mistakes N):",
+        "\n\n{} of {} wrong answers, most confident first. Is the label in the file right? (--mistakes N shows more):",
+        mistakes.min(a.mistakes.len()),
         terminal::count(a.mistakes.len())
     );
     for m in a.mistakes.iter().take(mistakes) {
@@ -161,7 +163,7 @@ fn mistaken(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
         let text = e.text_b.as_ref().map_or(e.text_a.clone(), |b| format!("{} | {b}", e.text_a));
         let _ = write!(
             out,
-            "\n  line {}: `{}`, answered `{}` ({:.2}): {}",
+            "\n  line {}: the file says `{}`, the model `{}` ({:.2}): {}",
             e.line,
             short(&m.wanted, LABEL_MAX),
             short(&m.answered, LABEL_MAX),

@@ -203,9 +203,14 @@ impl Assessment {
         }
         if self.source == Source::PartlyTrained {
             return Some(
-                "This does not say how good the model is on new lines: it was trained on some of these."
-                    .into(),
+                "It was trained on these lines, so this does not say how good it is on new ones.".into(),
             );
+        }
+        if let Some(only) = self.only_answer() {
+            let only = shorten(&only.label, 40);
+            return Some(format!(
+                "It answers `{only}` to every line: it has learned nothing useful. Do not rely on it."
+            ));
         }
         let most = self.labels.iter().max_by_key(|l| l.examples)?;
         let right = format!("{:.0} of 100 answers are right", 100.0 * self.metrics.main());
@@ -213,55 +218,75 @@ impl Assessment {
         let points = self.shown(self.metrics.main() - majority);
         Some(match i.low > majority {
             true => format!("{right}: {points} over {always}."),
-            false => format!(
-                "{right}, which is not clearly better than {always} ({points}): do not rely on this model."
-            ),
+            false => {
+                format!("{right}, which is not clearly better than {always} ({points}). Do not rely on it.")
+            }
         })
+    }
+
+    /// The label of all answers, if it is one.
+    fn only_answer(&self) -> Option<&LabelScore> {
+        let answered = |l: usize| self.confusion.iter().any(|row| row[l] > 0);
+        let mut all = (0..self.confusion.len()).filter(|&l| answered(l));
+        match (all.next(), all.next()) {
+            (Some(only), None) => self.labels.get(only),
+            _ => None,
+        }
     }
 
     /// One sentence that says whether training the biases was worth it. `None` if there is nothing to compare with.
     pub fn sentence(&self) -> Option<String> {
+        let between = |lead: Option<Interval>| match lead {
+            Some(i) => {
+                format!(
+                    " (95 % interval of the difference: {} to {})",
+                    self.number(i.low),
+                    self.number(i.high)
+                )
+            }
+            None => String::new(),
+        };
         if let Some(biases) = &self.biases {
             let lead = self.metrics.main() - biases.metrics.main();
-            return Some(format!(
-                "Trained biases would not help: {} with the linear probe, which is kept.",
-                self.shown(lead)
-            ));
+            let (by, between) = (self.shown(lead), between(biases.lead));
+            return Some(match lead > 0.0 {
+                true => format!("The linear probe is kept: {by} over trained biases{between}."),
+                false => {
+                    format!("The linear probe is kept: trained biases gain nothing to speak of{between}.")
+                }
+            });
         }
         let Baseline { metrics, lead, .. } = self.probe.as_ref()?;
         let (name, points) = (self.baseline_name(), self.metrics.main() - metrics.main());
-        let by = |v: f64| self.shown(v);
-        let sure = |what: &str| match lead {
-            Some(_) => format!("; the interval {what}"),
-            None => String::new(),
-        };
-        Some(match lead {
+        let (by, between) = (self.shown(points), between(*lead));
+        let (low, high) = lead.map_or((points, points), |i| (i.low, i.high));
+        Some(match () {
             _ if points == 0.0 => format!("The biases change nothing: the score is that of {name}."),
-            Some(i) if i.low > 0.0 => {
-                format!("The biases help: {} over {name}{}.", by(points), sure("excludes zero"))
+            _ if low > 0.0 => format!("The biases help: {by} over {name}{between}."),
+            _ if high < 0.0 && lead.is_some() => {
+                format!("The biases hurt: {by} against {name}{between}. To keep the probe: --terms none.")
             }
-            Some(i) if i.high < 0.0 => {
-                format!("The biases hurt: {} against {name}{}.", by(points), sure("excludes zero"))
+            _ if points > 0.0 => {
+                format!(
+                    "The biases seem to help: {by} over {name}{between}; more lines are needed to be sure."
+                )
             }
-            Some(_) if points > 0.0 => format!(
-                "The biases seem to help: {} over {name}{}, so more lines are needed to be sure.",
-                by(points),
-                sure("includes zero")
+            _ if lead.is_some() => format!(
+                "The biases do not help: {by} against {name}{between}. They are kept, since on most data they gain a few points."
             ),
-            Some(_) => format!(
-                "The biases do not help: {} against {name}{}. They are kept, since on most data they gain a few points.",
-                by(points),
-                sure("includes zero")
-            ),
-            None if points > 0.0 => format!("The biases help: {} over {name}.", by(points)),
-            None => format!("The biases do not help: {} against {name}.", by(points)),
+            () => format!("The biases do not help: {by} against {name}."),
         })
     }
 
     /// A difference of main scores.
     fn shown(&self, difference: f64) -> String {
+        let unit = if self.is_in_percent() { " points" } else { "" };
+        self.number(difference) + unit
+    }
+
+    fn number(&self, difference: f64) -> String {
         match self.is_in_percent() {
-            true => format!("{:+.1} points", 100.0 * difference),
+            true => format!("{:+.1}", 100.0 * difference),
             false => format!("{difference:+.3}"),
         }
     }
@@ -334,15 +359,20 @@ mod tests {
             let probe = answers(probe);
             Assessment::of(Source::CrossValidation, &answers(model), Some((&probe, &all))).sentence().unwrap()
         };
-        assert_eq!(
-            sentence(10, 5),
-            "The biases help: +10.0 points over the linear probe; the interval excludes zero."
+        let helps = sentence(10, 5);
+        assert!(
+            helps.starts_with("The biases help: +10.0 points over the linear probe (95 % interval"),
+            "{helps}"
         );
         let verdict = Assessment::of(Source::Unseen, &answers(10), None).verdict();
         assert_eq!(verdict.unwrap(), "90 of 100 answers are right: +40.0 points over always answering `b`.");
         assert!(sentence(5, 10).starts_with("The biases hurt: -10.0 points against the linear probe"));
         assert!(sentence(50, 40).contains("seem to help: +0.5 points"), "{}", sentence(50, 40));
         assert!(sentence(10, 10).contains("change nothing"));
+        let constant =
+            HeldOut::new(vec![vec![1.0, 0.0]; 4], [0, 0, 0, 1].map(Target::Class).to_vec(), &names, 2);
+        let verdict = Assessment::of(Source::Unseen, &constant, None).verdict().unwrap();
+        assert!(verdict.starts_with("It answers `a` to every line"), "{verdict}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ fn learned_lines_are_no_reason_to_keep_a_file() {
         BADLY.replace("--dev fresh.tsv", "--dev first.tsv").replace("--data first.tsv", "--data fresh.tsv");
     let done = s.ok(&on_its_own);
     assert!(
-        done.stderr.contains("replaced without a comparison: there are too few lines"),
+        done.stderr.contains("replaced without a comparison: there are too few lines here"),
         "{}",
         done.stderr
     );

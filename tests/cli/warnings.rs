@@ -56,7 +56,7 @@ fn scores_on_trained_lines_are_no_scores() {
     let fresh: Vec<(&str, String)> = examples().into_iter().map(|(l, t)| (l, format!("{t} again"))).collect();
     s.write("fresh.tsv", tsv(&fresh));
     assert_eq!(s.ok(&format!("{eval} fresh.tsv")).stderr, "");
-    assert!(own.stdout.contains("does not say how good the model is"), "{}", own.stdout);
+    assert!(own.stdout.contains("does not say how good it is"), "{}", own.stdout);
     assert_eq!(s.json(&format!("{eval} train.tsv --json"))["trained_on"], 16);
     std::fs::remove_file(s.path("x.bias.lines")).unwrap();
     assert_eq!(s.ok(&format!("{eval} train.tsv")).stderr, "", "nothing is known of it any more");
