@@ -271,7 +271,7 @@ impl TextEncoder {
         Ok(pair)
     }
 
-    /// Token ids of a text in as few windows of about equal length as it takes, at most [`WINDOWS_MAX`]. What is longer is
+    /// Token ids of a text in as few windows of about equal length as it takes, at most 16. What is longer is
     /// truncated.
     ///
     /// Errors: as [`TextEncoder::encode`].

@@ -86,7 +86,7 @@ fn learns_and_finds_it_again() {
     assert!(lines[1].ends_with("  bad") && lines[2].ends_with("  good"), "{stdout}");
     assert!(stderr.contains("epoch 10 of 10: loss ") && stderr.contains("16 examples, "), "{stderr}");
 
-    s.ok("train --base base --data train.tsv --out cli.bias --seed 7");
+    s.ok("train --base base --data train.tsv --out cli.bias --seed 7 --effort normal");
     assert!(s.read("c.bias") == s.read("cli.bias"), "the bias files differ");
     let cli = s.command("predict --base base --bias c.bias").arg(text).output().unwrap();
     assert!(String::from_utf8(cli.stdout).unwrap().starts_with(&format!("{}\t", lines[0])));
