@@ -69,7 +69,7 @@ fn full_standard_output() {
 #[test]
 fn full_or_closed_standard_error() {
     let s = Sandbox::new();
-    let line = "train --base base --data train.tsv --out new --epochs 2";
+    let line = "train --base base --data train.tsv --out new --epochs 2 --effort quick";
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     assert_eq!(s.command(line).stderr(full).status().unwrap().code(), Some(0));
     s.ok("predict --base base --bias new hello");
