@@ -36,13 +36,13 @@ fn learn_train_forget() {
 
     // What is forgotten is forgotten by the bias file too: it is as if it had never been learned.
     line("bad", "a most telling secret about time");
-    s.ok("train --base base --data me.store --out me.bias --force");
+    s.ok("train --base base --data me.store --out me.bias --force --effort normal");
     let knew = s.read("me.bias");
     let mut command = s.command("forget --store me.store --base base --bias me.bias");
     let done = Done::of(command.arg("a most telling secret about time").output().unwrap());
     assert_eq!(done.code, Some(0), "{}", done.stderr);
     assert!(done.stdout.starts_with("1 forgotten; 16 examples left"), "{}", done.stdout);
-    s.ok("train --base base --data train.tsv --out never");
+    s.ok("train --base base --data train.tsv --out never --effort normal");
     assert!(s.read("me.bias") == s.read("never") && s.read("me.bias") != knew);
     for (path, bytes) in s.files() {
         assert!(!bytes.windows(7).any(|w| w == b"telling"), "{} still has it", path.display());
