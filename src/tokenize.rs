@@ -399,7 +399,8 @@ impl TextEncoder {
         decoded.map_err(|e| Error::format(&self.path, format!("decoding token {id} failed: {e}")))
     }
 
-    /// Counts the tokens of a text or a pair that is read in so many windows at most, a little further than it is read.
+    /// Counts the tokens of a text or a pair, and tells whether they exceed this number of windows. Counting stops a little
+    /// behind the last window.
     pub(crate) fn survey(&self, a: &str, b: Option<&str>, windows: usize) -> Result<Survey> {
         let unknown: Vec<u32> = self
             .tokenizer

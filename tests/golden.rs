@@ -392,7 +392,7 @@ fn falls_as_the_gradient_says(graph: &Graph, theta: &[f32], batch: &[Labelled]) 
     assert!((slope / square - 1.0).abs() <= 2e-3, "{slope}, the gradient says {square}");
 }
 
-/// A long text is the mean over the tokens of its windows, each of which attends to itself alone.
+/// The vector of a long text is the mean over the tokens of all its windows. The encoder reads each window alone.
 #[test]
 fn tiny_windows() {
     let (golden, _temp, base) = tiny("mean");

@@ -64,7 +64,7 @@ impl Personal {
             graph: &self.wired.graph,
             config,
             threads: self.threads(),
-            // Twice as long as it is where there are several: what holds them grows by doubling.
+            // A bound: buffers for several sequences grow by doubling.
             sequence: match self.pooling {
                 Pooling::Apart | Pooling::Windows => 2 * max_len,
                 _ => max_len,

@@ -31,8 +31,8 @@ pub enum Ways {
     LongTexts,
 }
 
-/// Biases learn to compare the texts of [`MANY`] pairs within one sequence, which a probe above frozen ones knows nothing
-/// of: such pairs are read apart only if the probe's loss is lower than this share of the other.
+/// With [`MANY`] pairs the biases learn to compare two texts within one sequence. The probe cannot show that, because its
+/// encoder is frozen. So many pairs are read apart only if the probe's loss is lower than this share of the other.
 const FAR_LOWER: f64 = 0.75;
 /// Share of truncated texts from which windows are tried, and from which truncation is worth a warning.
 pub(crate) const TRUNCATED: f64 = 0.1;

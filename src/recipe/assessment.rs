@@ -22,7 +22,7 @@ pub enum Source {
     HeldOut,
     /// Examples that played no part in training.
     Unseen,
-    /// Examples of which some were trained on.
+    /// The model was trained on some of these examples.
     PartlyTrained,
 }
 

@@ -64,7 +64,7 @@ impl Candidate {
         Candidate { name: name.into(), options: options.clone(), config, method }
     }
 
-    /// Whether there are so few single texts of each label that comparing them teaches more than answering each.
+    /// Whether SetFit is better than ordinary steps: a few labels with a few single texts each.
     fn has_few(task: &Task, train: &[Example]) -> bool {
         let labels = task.labels().len();
         task.kind() == Kind::Classify

@@ -21,7 +21,8 @@ const STEP_PER_FORWARD: f64 = 3.2;
 /// Prior of the lead of trained biases over the linear probe, in points of the main score: mean and deviation over the
 /// development sets. A measured lead counts against it by its own uncertainty.
 const PRIOR_LEAD: (f64, f64) = (0.03, 0.03);
-/// The same of SetFit with 8 examples a label. Its folds have five of each, of which it learns less than a probe does.
+/// The same for SetFit with 8 examples of each label. A fold leaves it five of each label. With so few, SetFit loses more than
+/// the probe does, so the folds show too small a lead.
 const PRIOR_LEAD_SETFIT: (f64, f64) = (0.05, 0.02);
 
 /// A run, once it is clear what is learned.

@@ -260,7 +260,8 @@ impl Run<'_> {
         let few = &self.data[..self.data.len().min(PROBE_TEXTS)];
         let loss = match dev {
             Some(m) => m.loss,
-            // Texts that are compared by their labels have no score: the next step's loss tells, or the probe behind.
+            // Texts that are compared by their labels have no score. The next step's loss shows a broken update, or the
+            // fitting of the probe does.
             None if self.names.is_empty() && few.iter().any(|d| matches!(d.target, Target::Class(_))) => 0.0,
             None => self.trainer.evaluate(self.theta, few, &[], &self.known)?.loss,
         };

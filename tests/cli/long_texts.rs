@@ -3,7 +3,7 @@
 use crate::sameness;
 use crate::sandbox::{Sandbox, emulated};
 
-/// Texts of windows of 16 tokens, whose last one alone tells the label; a few are short.
+/// Texts of several windows of 16 tokens. Only the last window tells the label. A few texts are short.
 fn sandbox() -> Sandbox {
     let s = Sandbox::new();
     let line = |i: usize| {
