@@ -37,6 +37,7 @@ pub fn run(args: Args) -> Result<()> {
     let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
     let examples = args.columns.read(&args.data, model.task().kind().wanted())?;
     model.task().targets(&examples, &args.data)?;
+    args::warn_of_single_texts(&model, &examples);
     let trained_on =
         Lines::read(&args.model.bias).map_or(0, |lines| examples.iter().filter(|e| lines.has(e)).count());
     if trained_on > 0 {

@@ -3,7 +3,7 @@
 use super::{args, print, terminal};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use trimtab::data::{self, Example, Format, Store, Wanted};
+use trimtab::data::{Example, Format, Reading, Store, Wanted};
 use trimtab::{Error, Result};
 
 /// Keep labelled texts in a store, to train on whenever there are enough
@@ -85,6 +85,7 @@ fn of_stdin(label: &str) -> Result<Vec<Example>> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let texts = data::read_from(&bytes[..], path, Format::Text, &data::Columns::default(), Wanted::Nothing)?;
+    let reading = Reading { format: Some(Format::Text), ..Reading::default() };
+    let texts = reading.reader(&bytes[..], path, Wanted::Nothing)?.examples;
     Ok(texts.into_iter().map(|e| Example { line: e.line, ..example(&e.text_a, label) }).collect())
 }

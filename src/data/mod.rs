@@ -1,17 +1,32 @@
 //! Labelled texts: what an example is, which labels there are, and whether they can be trained on.
 
+mod annotated;
+mod columns;
 mod conll;
 mod csv_file;
+mod encoding;
+mod format;
+mod json;
+mod label;
 mod lines;
-mod read;
+mod problems;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
 mod squad;
 #[cfg(feature = "store")]
 mod store;
+mod table;
 
+pub use columns::{Columns, Wanted};
+pub use encoding::{Encoding, open_text};
+pub use format::Format;
+pub(crate) use label::clean as clean_label;
 pub use lines::Lines;
-pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
+pub use reading::{Found, Reading, read_examples};
 #[cfg(feature = "store")]
 pub use store::{Forget, Learned, Store};
+pub use table::Delimiter;
 
 use crate::error::{Error, Result};
 use rand::seq::SliceRandom;

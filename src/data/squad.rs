@@ -1,6 +1,6 @@
 //! Reads questions about texts from SQuAD v1.1 files: one JSON object of articles, paragraphs and their questions.
 
-use super::read::json_error;
+use super::json::json_error;
 use super::{Answer, Asked, Example, Wanted, shorten};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -42,6 +42,16 @@ struct Gold {
     text: String,
     /// In Unicode characters, as Python counts them.
     answer_start: usize,
+}
+
+/// Whether a JSON file is one of questions rather than of labelled texts.
+pub(super) fn is_squad(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Any {
+        #[serde(rename = "data")]
+        _data: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<Any>(json).is_ok()
 }
 
 /// Questions as examples: `text_a` is the question, `text_b` its context, `line` the number of the question.

@@ -4,7 +4,7 @@
 //! for a known text corrects it. The file holds the texts as they are; it is made readable for its owner alone, and what
 //! is forgotten is overwritten in it. Nothing of it reaches a bias file but the labels' names.
 
-use super::{Example, Wanted, shorten};
+use super::{Example, Wanted, clean_label, shorten};
 use crate::error::{Error, Result};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -148,9 +148,11 @@ impl Store {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
         let mut learned = Learned::default();
         for e in examples {
-            let Some(label) = e.label.as_deref().filter(|label| !label.trim().is_empty()) else {
+            let label = clean_label(e.label.as_deref().unwrap_or_default());
+            let label = label.as_ref();
+            if label.is_empty() {
                 return Err(Error::data(&path, Some(e.line), "there is no label to learn"));
-            };
+            }
             let text_b = e.text_b.as_deref();
             if [label, &e.text_a, text_b.unwrap_or_default()].iter().any(|s| s.len() >= LONGEST as usize / 2)
             {
