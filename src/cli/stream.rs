@@ -15,7 +15,7 @@ pub const TOGETHER: usize = 32;
 ///
 /// Errors: what `answer` says, after which nothing is read; a line that cannot be read, after the ones before it were
 /// answered.
-pub fn texts(path: &Path, data: &args::Data, mut answer: impl FnMut(&[Example]) -> Result<()>) -> Result<()> {
+pub fn texts(path: &Path, data: &args::Data, answer: impl FnMut(&[Example]) -> Result<()>) -> Result<()> {
     if !data.is_lines(path) {
         let examples = data.read(path, Wanted::Nothing)?;
         if examples.iter().any(|e| e.text_b.is_some()) {

@@ -19,6 +19,7 @@ mod interrupt;
 mod long_texts;
 mod memory;
 mod pairs;
+mod reading;
 mod results;
 mod retraining;
 mod sameness;
