@@ -54,10 +54,12 @@ impl Pool {
 /// Where examples come from, in a format told by the file's ending.
 #[derive(Args)]
 pub struct Data {
-    /// Column of the label [default: label]
+    /// Column of the label [default: label]. Of a .conll file the column of the tag, from 1 [default: the last; UPOS in
+    /// CoNLL-U, where names do as well]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Column of the text [default: text or text_a]
+    /// Column of the text [default: text or text_a]. Of a .conll file the column of the token, from 1 [default: the first;
+    /// FORM in CoNLL-U]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
     /// Column of the second text of a pair [default: text_b, where there is one]
@@ -74,6 +76,7 @@ impl Data {
             label: self.label_column.clone(),
             text_a: self.text_column.clone(),
             text_b: self.text_b_column.clone(),
+            ..Columns::default()
         };
         match self.format {
             None => data::read_examples(path, &columns, wanted),

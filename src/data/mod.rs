@@ -3,15 +3,18 @@
 mod conll;
 mod csv_file;
 mod lines;
+mod problems;
 mod read;
 mod squad;
 #[cfg(feature = "store")]
 mod store;
+mod words;
 
 pub use lines::Lines;
-pub use read::{Columns, Format, Wanted, read_examples, read_file, read_from};
+pub use read::{Columns, Format, Found, Wanted, find_file, read_examples, read_file, read_from};
 #[cfg(feature = "store")]
 pub use store::{Forget, Learned, Store};
+pub use words::split_words;
 
 use crate::error::{Error, Result};
 use rand::seq::SliceRandom;
@@ -31,6 +34,8 @@ pub struct Example {
     pub label: Option<String>,
     /// What a file of questions says of this one.
     pub asked: Option<Asked>,
+    /// The words of the text, for a tagger; `None` if they are what stands between white space in `text_a`.
+    pub words: Option<Vec<String>>,
     /// Line of the file the example starts on, from 1; of a question its number.
     pub line: usize,
 }
@@ -40,8 +45,10 @@ pub struct Example {
 pub struct Asked {
     /// As it stands in the file.
     pub id: String,
-    /// At least one where there is something to learn or to score.
+    /// At least one where there is something to learn or to score, unless the question is unanswerable.
     pub answers: Vec<Answer>,
+    /// Whether the context has no answer, as in SQuAD 2.0.
+    pub unanswerable: bool,
 }
 
 /// A part of a question's context.
@@ -175,7 +182,7 @@ pub fn check_trainable(examples: &[Example], path: &Path) -> Result<()> {
 }
 
 /// At most `max` names in backquotes, then how many more there are.
-fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
+pub(crate) fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
     let shown: Vec<String> =
         names.iter().take(max).map(|n| format!("`{}`", shorten(n.as_ref(), 40))).collect();
     let rest = names.len().saturating_sub(max);

@@ -2,6 +2,8 @@
 
 use super::csv_file::Records;
 use super::lines::Lines;
+use super::problems::{Problems, Unit};
+use super::words::strings;
 use super::{Example, conll, list, squad};
 use crate::error::{Error, Result};
 use serde_json::Value;
@@ -82,12 +84,24 @@ pub enum Wanted {
 /// Which columns (or JSON keys) to read; `None` means the usual names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Usually `label`.
+    /// Usually `label`; of tags also `tags` or `ner_tags`. In a file of tagged tokens the number of the column, from 1, or
+    /// its name in CoNLL-U.
     pub label: Option<String>,
-    /// Usually `text_a`, `text` or `sentence`.
+    /// Usually `text_a`, `text` or `sentence`, in JSON also `tokens`. In a file of tagged tokens as `label`.
     pub text_a: Option<String>,
     /// Usually `text_b`; a file without it has single texts.
     pub text_b: Option<String>,
+    /// Whether lines with problems are left out, rather than refusing the file. A sentence with a bad line is left out whole.
+    pub skip_bad_lines: bool,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// All of it, in its order.
+    pub examples: Vec<Example>,
+    /// What [`Columns::skip_bad_lines`] left out: lines (of questions their numbers), and why.
+    pub skipped: Vec<(usize, String)>,
 }
 
 const NO_STORE: &str = "a store is a file, and read where trimtab is built with the feature `store`";
@@ -95,6 +109,9 @@ const NO_STORE: &str = "a store is a file, and read where trimtab is built with 
 const LABEL: &[&str] = &["label"];
 const TEXT_A: &[&str] = &["text_a", "text", "sentence"];
 const TEXT_B: &[&str] = &["text_b"];
+/// The keys of sentences in JSON, as `datasets` has them.
+const WORDS: &[&str] = &["tokens", "words"];
+const TAGS: &[&str] = &["tags", "ner_tags"];
 
 /// All examples of a file, in its format by name.
 ///
@@ -106,12 +123,17 @@ pub fn read_examples(path: &Path, columns: &Columns, want: Wanted) -> Result<Vec
 
 /// As [`read_examples`], in a given format.
 pub fn read_file(path: &Path, format: Format, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
+    find_file(path, format, columns, want).map(|found| found.examples)
+}
+
+/// As [`read_file`], with what was left out.
+pub fn find_file(path: &Path, format: Format, columns: &Columns, want: Wanted) -> Result<Found> {
     #[cfg(feature = "store")]
     if format == Format::Store {
-        return super::store::read(path, want);
+        return super::store::read(path, want).map(|examples| Found { examples, ..Found::default() });
     }
     let file = File::open(path).map_err(Error::io(path))?;
-    read_from(BufReader::with_capacity(1 << 16, file), path, format, columns, want)
+    find_in(BufReader::with_capacity(1 << 16, file), path, format, columns, want)
 }
 
 /// As [`read_file`], from any reader; `path` is for messages.
@@ -122,14 +144,38 @@ pub fn read_from(
     columns: &Columns,
     want: Wanted,
 ) -> Result<Vec<Example>> {
-    if (want == Wanted::Answers && format != Format::Squad)
+    find_in(reader, path, format, columns, want).map(|found| found.examples)
+}
+
+fn find_in(
+    mut reader: impl BufRead,
+    path: &Path,
+    format: Format,
+    columns: &Columns,
+    want: Wanted,
+) -> Result<Found> {
+    // `datasets` writes questions as JSON lines.
+    let is_squad = match (format, want) {
+        (Format::Squad, _) | (Format::Jsonl, Wanted::Answers) => true,
+        (Format::Jsonl, Wanted::Nothing) => {
+            let start = reader.fill_buf().map_err(Error::io(path))?;
+            let has = |key: &[u8]| start.windows(key.len()).any(|w| w == key);
+            columns.text_a.is_none() && has(b"\"question\"") && has(b"\"context\"")
+        }
+        _ => false,
+    };
+    if (want == Wanted::Answers && !is_squad)
         || (format == Format::Squad && !matches!(want, Wanted::Answers | Wanted::Nothing))
     {
-        return Err(Error::data(path, None, "--task qa reads SQuAD's .json files, and no other task does"));
+        let what = "--task qa reads SQuAD's .json files (or .jsonl, as `datasets` writes them), and no other task does";
+        return Err(Error::data(path, None, what));
     }
+    let mut problems = Problems::default();
+    let unit = if is_squad { Unit::Question } else { Unit::Line };
     let examples = match format {
         Format::Store => return Err(Error::data(path, None, NO_STORE)),
-        Format::Squad => squad::read(reader, path, want)?,
+        _ if is_squad => squad::read(reader, path, want, &mut problems)?,
+        Format::Squad => unreachable!("a file of questions"),
         Format::Tsv => {
             let mut lines = Lines::new(reader, path);
             read_table(path, columns, want, || {
@@ -146,15 +192,22 @@ pub fn read_from(
         Format::Text => {
             return Err(Error::data(path, None, "plain text has no labels; it is for --task mlm"));
         }
-        Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => conll::read(reader, path, want)?,
+        Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => {
+            conll::read(reader, path, want, columns, &mut problems)?
+        }
         Format::Conll => {
             return Err(Error::data(path, None, "a file of tagged tokens is for --task tag"));
         }
     };
+    let skipped = problems.resolve(path, unit, columns.skip_bad_lines)?;
     if examples.is_empty() {
-        return Err(Error::data(path, None, "the file is empty"));
+        let what = match skipped.is_empty() {
+            true => "the file is empty".to_owned(),
+            false => format!("nothing can be used: each of {} lines has a problem", skipped.len()),
+        };
+        return Err(Error::data(path, None, what));
     }
-    Ok(examples)
+    Ok(Found { examples, skipped })
 }
 
 /// A text a line.
@@ -260,14 +313,29 @@ fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted
             Value::String(s) => Ok(s.clone()),
             other => Err(fail(format!("`{key}` should be a string but is {}", kind(other)))),
         };
-        let text_a = find(&columns.text_a, TEXT_A)
-            .ok_or_else(|| missing("text", &columns.text_a, TEXT_A, "--text-column"))
-            .and_then(string)?;
+        let takes_words = matches!(want, Wanted::Tags | Wanted::Nothing);
+        let usual_texts = match want {
+            Wanted::Tags => [WORDS, TEXT_A].concat(),
+            Wanted::Nothing => [TEXT_A, WORDS].concat(),
+            _ => TEXT_A.to_vec(),
+        };
+        let text_a = find(&columns.text_a, &usual_texts)
+            .ok_or_else(|| missing("text", &columns.text_a, &usual_texts, "--text-column"))?;
+        let sentence = match text_a.1 {
+            Value::Array(words) if takes_words => match strings(words) {
+                Some(words) if words.iter().all(|w| !w.is_empty() && !w.contains('\0')) => {
+                    Example::of_words(words)
+                }
+                _ => return Err(fail(format!("`{}` should hold strings that are not empty", text_a.0))),
+            },
+            _ => Example { text_a: string(text_a)?, ..Example::default() },
+        };
         let text_b = find(&columns.text_b, TEXT_B).map(string).transpose()?;
         if text_b.is_none() && columns.text_b.is_some() {
             return Err(missing("second text", &columns.text_b, TEXT_B, "--text-b-column"));
         }
-        let label = match find(&columns.label, LABEL) {
+        let usual_labels = [LABEL, if want == Wanted::Tags { TAGS } else { &[] }].concat();
+        let label = match find(&columns.label, &usual_labels) {
             Some((_, Value::String(s))) => Some(s.clone()),
             Some((_, Value::Bool(b))) => Some(b.to_string()),
             Some((_, Value::Number(n))) if !n.is_f64() || want == Wanted::Number => Some(n.to_string()),
@@ -277,6 +345,13 @@ fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted
                 let (by, what) = if want == Wanted::Tags { (" ", "spaces") } else { (",", "commas") };
                 match names.filter(|names| names.iter().all(|n| !n.contains(by))) {
                     Some(names) => Some(names.join(by)),
+                    None if want == Wanted::Tags && labels.iter().any(Value::is_number) => {
+                        let what = format!(
+                            "`{key}` holds numbers; write the tags by their names, which `datasets` has in \
+                             features[\"{key}\"].feature.names"
+                        );
+                        return Err(fail(what));
+                    }
                     None => return Err(fail(format!("`{key}` should hold strings without {what}"))),
                 }
             }
@@ -289,12 +364,12 @@ fn read_jsonl(reader: impl BufRead, path: &Path, columns: &Columns, want: Wanted
                 return Err(fail(format!("`{key}` should be {known} but is {}", kind(other))));
             }
             None if want != Wanted::Nothing => {
-                return Err(missing("label", &columns.label, LABEL, "--label-column"));
+                return Err(missing("label", &columns.label, &usual_labels, "--label-column"));
             }
             _ => None,
         };
         let label = checked(label, path, line, want)?;
-        examples.push(Example { text_a, text_b, label, line, ..Example::default() });
+        examples.push(Example { text_b, label, line, ..sentence });
     }
     Ok(examples)
 }
@@ -379,8 +454,61 @@ mod tests {
     }
 
     #[test]
+    fn jsonl_of_tokens_and_tags() {
+        let read = |line: &str, want| read_as(Format::Jsonl, line, &Columns::default(), want);
+        let line =
+            |key: &str| format!(r##"{{"id":"0","tokens":["New York","is","#"],"{key}":["B-x","O","O"]}}"##);
+        for key in ["tags", "ner_tags", "label"] {
+            let got = read(&line(key), Wanted::Tags).unwrap();
+            assert_eq!(got[0].word_list(), ["New York", "is", "#"]);
+            assert_eq!((got[0].text_a.as_str(), got[0].label.as_deref()), ("New York is #", Some("B-x O O")));
+        }
+        assert_eq!(read(&line("tags"), Wanted::Nothing).unwrap()[0].word_list().len(), 3);
+        for (text, wanted) in [
+            (
+                r#"{"tokens":["a"],"ner_tags":[3]}"#,
+                "f:1: `ner_tags` holds numbers; write the tags by their names",
+            ),
+            (
+                r#"{"tokens":["a",""],"tags":["O","O"]}"#,
+                "f:1: `tokens` should hold strings that are not empty",
+            ),
+            (
+                r#"{"tokens":["a",1],"tags":["O","O"]}"#,
+                "f:1: `tokens` should hold strings that are not empty",
+            ),
+            (r#"{"tokens":["a"]}"#, "f:1: no label (looked for `label`, `tags`, `ner_tags`)"),
+            (
+                r#"{"words_":["a"]}"#,
+                "f:1: no text (looked for `tokens`, `words`, `text_a`, `text`, `sentence`)",
+            ),
+        ] {
+            let e = read(text, Wanted::Tags).unwrap_err().to_string();
+            assert!(e.starts_with(wanted), "{e}");
+        }
+        assert!(error(Format::Jsonl, &line("label")).contains("no text"), "texts of other tasks are strings");
+    }
+
+    #[test]
+    fn questions_as_json_lines() {
+        let line =
+            r#"{"id":"7","context":"Ö is","question":"q","answers":{"text":["is"],"answer_start":[2]}}"#;
+        for want in [Wanted::Answers, Wanted::Nothing] {
+            let got = read_as(Format::Jsonl, line, &Columns::default(), want).unwrap();
+            let e = &got[0];
+            assert_eq!((&e.text_a[..], e.text_b.as_deref()), ("q", Some("Ö is")));
+            assert_eq!(e.asked.as_ref().unwrap().answers[0].start, 3);
+        }
+    }
+
+    #[test]
     fn columns_by_name_and_files_without_labels() {
-        let columns = Columns { label: Some("y".into()), text_a: Some("q".into()), text_b: Some("p".into()) };
+        let columns = Columns {
+            label: Some("y".into()),
+            text_a: Some("q".into()),
+            text_b: Some("p".into()),
+            ..Columns::default()
+        };
         let text = "p\tq\ty\tlabel\n1\t2\t3\t4\n";
         let want = [example(2, "3", "2", Some("1"))];
         assert_eq!(read_as(Format::Tsv, text, &columns, Wanted::Name).unwrap(), want);

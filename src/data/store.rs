@@ -208,7 +208,7 @@ impl Store {
                 label: Some(row.get(1)?),
                 text_a: row.get(2)?,
                 text_b: row.get(3)?,
-                asked: None,
+                ..Example::default()
             })
         };
         rows.query_map([], example).and_then(Iterator::collect).map_err(|e| self.failed(e))
