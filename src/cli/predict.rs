@@ -13,8 +13,12 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 /// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
 /// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`; with a tag model
 /// `word<TAB>tag` a line and a blank line behind each text; with a qa model, which takes `question<TAB>context`,
-/// `answer<TAB>probability<TAB>question`; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
+/// `answer<TAB>probability<TAB>question`, where an empty answer says that there is none; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
 /// five likeliest words, `word probability, ...<TAB>text`. Lines on stdin are answered as they come.
+///
+/// A tag model splits a text into words as BERT does: at white space, and punctuation marks and CJK characters are words of
+/// their own. An apostrophe or a hyphen inside a word and `.`, `,` or `:` between digits do not split it. The tokens of .conll
+/// and .jsonl files are taken as they are; in .tsv and .csv, words stand between spaces.
 ///
 /// With --min-precision the answer is `not sure` where the model is not confident enough to be right that often.
 ///
@@ -125,6 +129,15 @@ impl Model {
         }
     }
 
+    /// An example of a text as people write it.
+    fn example(&self, text: &str) -> Example {
+        match self {
+            Model::Personal(model) => model.raw(text),
+            #[cfg(feature = "onnx")]
+            Model::Onnx(_) => Example { text_a: text.to_owned(), ..Example::default() },
+        }
+    }
+
     fn task(&self) -> &Task {
         match self {
             Model::Personal(model) => model.task(),
@@ -167,7 +180,12 @@ pub fn run(args: Args) -> Result<()> {
     let model = Model::open(&args)?;
     let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
-        let examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
+        let mut examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
+        if data::Format::of(path)? == data::Format::Text {
+            for e in &mut examples {
+                e.words = model.example(&e.text_a).words;
+            }
+        }
         return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, &style));
     }
     if !args.text.is_empty() {
@@ -181,7 +199,7 @@ fn answer_texts(model: &Model, texts: &[String], style: &Style) -> Result<()> {
         .iter()
         .map(|text| {
             let (a, b) = text.split_once('\t').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-            Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), ..Example::default() }
+            Example { text_b: b.map(str::to_owned), ..model.example(a) }
         })
         .collect();
     answer(model, &examples, style)
