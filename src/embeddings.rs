@@ -45,15 +45,20 @@ pub fn save(path: &Path, vectors: &[Vec<f32>]) -> Result<()> {
 pub fn open(path: &Path) -> Result<Vec<Vec<f32>>> {
     let fail = |what: String| Error::format(path, what);
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let all = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("no safetensors file: {e}")))?;
-    let tensor = all.tensor(NAME).map_err(|_| fail(format!("there is no tensor `{NAME}`; `embed --out` writes it")))?;
+    let all = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("no safetensors file: {e}")))?;
+    let tensor = all
+        .tensor(NAME)
+        .map_err(|_| fail(format!("there is no tensor `{NAME}`; `embed --out` writes it")))?;
     match (tensor.dtype(), tensor.shape()) {
         (Dtype::F32, &[_, hidden]) if hidden > 0 => {
             let value = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("four bytes"));
             let rows = tensor.data().chunks_exact(4 * hidden);
             Ok(rows.map(|row| row.chunks_exact(4).map(value).collect()).collect())
         }
-        (dtype, shape) => Err(fail(format!("`{NAME}` should be F32 [texts, hidden] but is {dtype:?} {shape:?}"))),
+        (dtype, shape) => {
+            Err(fail(format!("`{NAME}` should be F32 [texts, hidden] but is {dtype:?} {shape:?}")))
+        }
     }
 }
 

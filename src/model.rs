@@ -36,6 +36,9 @@ use std::path::Path;
 use std::sync::Arc;
 use unit::Unit;
 
+/// The setting in a bias file that says that unanswerable questions were learned.
+const UNANSWERABLE: &str = "unanswerable";
+
 /// How a model is set up, apart from its training.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -84,6 +87,8 @@ pub struct Personal {
     task: Task,
     pooling: Pooling,
     stride: usize,
+    /// Whether it may answer that there is no answer: it has learned that from unanswerable questions.
+    answers_nothing: bool,
     theta: Vec<f32>,
     /// All parameters as they were with a fitted head, before the biases were trained.
     head_alone: Option<Vec<f32>>,
@@ -139,6 +144,7 @@ impl Personal {
             task,
             pooling,
             stride: options.stride.unwrap_or(max_len / 3),
+            answers_nothing: false,
             theta: wired.initial.clone(),
             wired,
             head_alone: None,
@@ -171,6 +177,7 @@ impl Personal {
                 return Err(Error::tensor(path, &p.name, "is missing, though it was trained"));
             }
         }
+        model.answers_nothing = file.settings.get(UNANSWERABLE).is_some_and(|v| *v == true);
         model.settings = file.settings;
         model.curve = file.metrics.get("confidence").and_then(|c| Curve::deserialize(c).ok());
         model.metrics = file.metrics;
@@ -258,18 +265,21 @@ impl Personal {
             let what = "contrastive needs 2 pairs or more in a batch, and biases to train: there is no head";
             return Err(Error::Config(what.into()));
         }
+        let is_unanswerable = |e: &Example| e.asked.as_ref().is_some_and(|asked| asked.unanswerable);
+        self.answers_nothing = train.iter().any(is_unanswerable);
+        // Labels of `dev` that are not learned have names, too.
+        let names = self.task.unseen(dev.unwrap_or_default()).all_names(&self.task);
         let (data, dev, unit) = self.in_units(train, dev)?;
         self.init_head(config.seed);
         self.finished_epoch = false;
         let (graph, theta, finished) = (&self.wired.graph, &mut self.theta, &mut self.finished_epoch);
-        let names = self.task.labels();
         let mut watch = |p: Progress| {
             *finished |= matches!(p, Progress::Epoch(_));
             on_progress(p)
         };
         let threads = shared::new_threads(self.pool.current_num_threads())?;
         let mut result =
-            threads.install(|| train::train(graph, theta, &data, dev.as_deref(), names, config, &mut watch));
+            threads.install(|| train::train(graph, theta, &data, dev.as_deref(), &names, config, &mut watch));
         self.head_alone = result.as_mut().ok().and_then(|r| r.head_alone.take());
         let head = [self.wired.graph.layout().head_weight(), self.wired.graph.layout().head_bias()];
         for theta in [Some(&mut self.theta), self.head_alone.as_mut()].into_iter().flatten() {
@@ -298,6 +308,9 @@ impl Personal {
             self.settings["values"] = values.into();
         }
         self.note_pairs(train);
+        if self.answers_nothing {
+            self.settings[UNANSWERABLE] = true.into();
+        }
         result
     }
 
@@ -334,8 +347,8 @@ impl Personal {
         train: &[Example],
         dev: Option<&[Example]>,
     ) -> Result<(Vec<Labelled>, Option<Vec<Labelled>>, Unit)> {
-        let mut data = self.encoded(train, false)?;
-        let mut dev = dev.map(|d| self.encoded(d, true)).transpose()?;
+        let mut data = self.encoded(train, None)?;
+        let mut dev = dev.map(|d| self.encode(d)).transpose()?;
         let unit = Unit::of(&data);
         data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
         Ok((data, dev, unit))
@@ -353,15 +366,17 @@ impl Personal {
         self.theta[self.wired.graph.layout().head_bias()].fill(0.0);
     }
 
-    /// Scores on labelled texts.
+    /// Scores on labelled texts. Labels that it does not know count as wrong ([`Task::unseen`] tells which).
     pub fn evaluate(&self, examples: &[Example]) -> Result<Metrics> {
         let data = self.encode(examples)?;
-        self.pool.install(|| train::evaluate(&self.wired.graph, &self.theta, &data, self.task.labels()))
+        let names = self.task.unseen(examples).all_names(&self.task);
+        self.pool.install(|| train::evaluate(&self.wired.graph, &self.theta, &data, &names))
     }
 
-    /// Its answers to examples that it encoded, to compare them with another's; `None` for questions and for pairs.
-    pub fn answers(&self, data: &[Labelled]) -> Result<Option<HeldOut>> {
-        self.answers_of(&self.theta, data)
+    /// Its answers to labelled examples, to compare them with another's; `None` for questions and for pairs. Labels that it
+    /// does not know are named behind those that it knows, and count as wrong.
+    pub fn answers(&self, examples: &[Example]) -> Result<Option<HeldOut>> {
+        self.answers_of(&self.theta, examples)
     }
 
     /// Scores of what the last training began with, where that had a masked-LM head.
@@ -373,13 +388,14 @@ impl Personal {
 
     /// What a head alone would have answered: the one fitted before the last training, above the biases from before it.
     /// `None` where none was fitted.
-    pub fn answers_of_head_alone(&self, data: &[Labelled]) -> Result<Option<HeldOut>> {
-        Ok(self.head_alone.as_ref().map(|theta| self.answers_of(theta, data)).transpose()?.flatten())
+    pub fn answers_of_head_alone(&self, examples: &[Example]) -> Result<Option<HeldOut>> {
+        Ok(self.head_alone.as_ref().map(|theta| self.answers_of(theta, examples)).transpose()?.flatten())
     }
 
-    fn answers_of(&self, theta: &[f32], data: &[Labelled]) -> Result<Option<HeldOut>> {
+    fn answers_of(&self, theta: &[f32], examples: &[Example]) -> Result<Option<HeldOut>> {
+        let (data, names) = (self.encode(examples)?, self.task.unseen(examples).all_names(&self.task));
         let cut = self.trained.as_ref().and_then(|config| config.cut);
-        self.pool.install(|| HeldOut::of(&self.wired.graph, theta, data, self.task.labels(), cut))
+        self.pool.install(|| HeldOut::of(&self.wired.graph, theta, &data, &names, cut))
     }
 
     /// Divides the logits of all answers to come by a temperature, in the head itself, so that exports give the same

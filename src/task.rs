@@ -4,6 +4,9 @@ use crate::data::{self, Example, Wanted};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::train::answers::OUTPUTS;
+use crate::train::spans::Scheme;
+use serde::Serialize;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -93,10 +96,7 @@ impl Kind {
             Kind::Multilabel => Task::Multilabel(data::label_set_of(examples.iter().flat_map(several))),
             Kind::Regress => Task::Regress,
             Kind::Qa => Task::Qa,
-            Kind::Tag => {
-                let tags = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
-                Task::Tag(data::label_set_of(tags))
-            }
+            Kind::Tag => Task::Tag(data::label_set_of(examples.iter().flat_map(tags))),
             Kind::Contrastive => Task::Contrastive,
             Kind::Mlm => Task::Mlm,
         };
@@ -190,14 +190,6 @@ impl Task {
         }
     }
 
-    /// The same, knowing the tags of these examples too where it is one of tags: of dozens some are so rare that few
-    /// lines do not have them, and others with them can be scored all the same.
-    pub fn with_tags_of(self, examples: &[Example]) -> Task {
-        let Task::Tag(known) = self else { return self };
-        let more = examples.iter().filter_map(|e| e.label.as_deref()).flat_map(str::split_whitespace);
-        Task::Tag(data::label_set_of(known.iter().map(String::as_str).chain(more)))
-    }
-
     /// Its kind.
     pub fn kind(&self) -> Kind {
         match self {
@@ -255,15 +247,54 @@ impl Task {
     }
 
     /// What each example's label asks of the head; of tags by the number of the token, of answers
-    /// by the bytes of the context, not yet of their rows, and of hidden words nothing: they are in the text.
+    /// by the bytes of the context, not yet of their rows (none for an unanswerable question), and of hidden words nothing:
+    /// they are in the text.
     ///
     /// Errors: `Error::Data` naming the line: no label, one that the model does not know, no number.
     pub fn targets(&self, examples: &[Example], path: &Path) -> Result<Vec<Target>> {
+        self.targets_among(examples, self.labels(), path)
+    }
+
+    /// As [`Task::targets`], to score answers: labels that the model does not know are numbered behind those that it knows,
+    /// as `unseen` names them.
+    ///
+    /// Errors: as of [`Task::targets`], but for labels that are in `unseen`.
+    pub fn scored_targets(&self, examples: &[Example], unseen: &Unseen, path: &Path) -> Result<Vec<Target>> {
+        match unseen.names.is_empty() {
+            true => self.targets(examples, path),
+            false => self.targets_among(examples, &unseen.all_names(self), path),
+        }
+    }
+
+    /// The labels of these examples that the model does not know.
+    pub fn unseen(&self, examples: &[Example]) -> Unseen {
+        let known: HashSet<&str> = self.labels().iter().map(String::as_str).collect();
+        let mut unseen = Unseen::default();
+        let mut names: BTreeSet<&str> = BTreeSet::new();
+        for e in examples {
+            let labels: Box<dyn Iterator<Item = &str>> = match self {
+                Task::Classify(_) => Box::new(e.label.as_deref().into_iter()),
+                Task::Multilabel(_) => Box::new(several(e)),
+                Task::Tag(_) => Box::new(tags(e)),
+                Task::Regress | Task::Contrastive | Task::Qa | Task::Mlm => return unseen,
+            };
+            let before = unseen.occurrences;
+            for label in labels.filter(|label| !known.contains(label)) {
+                names.insert(label);
+                unseen.occurrences += 1;
+            }
+            unseen.examples += usize::from(unseen.occurrences > before);
+        }
+        unseen.names = names.into_iter().map(str::to_owned).collect();
+        unseen
+    }
+
+    fn targets_among(&self, examples: &[Example], labels: &[String], path: &Path) -> Result<Vec<Target>> {
         match self {
-            Task::Classify(labels) => {
+            Task::Classify(_) => {
                 Ok(data::label_ids(examples, labels, path)?.into_iter().map(Target::Class).collect())
             }
-            Task::Multilabel(labels) => {
+            Task::Multilabel(_) => {
                 let index = data::Index::new(labels);
                 let target = |e: &Example| {
                     let mut wanted = vec![false; labels.len()];
@@ -275,12 +306,12 @@ impl Task {
                 };
                 examples.iter().map(target).collect()
             }
-            Task::Tag(labels) => {
+            Task::Tag(_) => {
                 let index = data::Index::new(labels);
                 let target = |e: &Example| {
-                    let tags = e.label.as_deref().unwrap_or_default().split_whitespace();
-                    let ids = tags.map(|tag| index.of(tag, e.line, path)).collect::<Result<Vec<usize>>>()?;
-                    let tokens = e.text_a.split_whitespace().count();
+                    let ids =
+                        tags(e).map(|tag| index.of(tag, e.line, path)).collect::<Result<Vec<usize>>>()?;
+                    let tokens = e.word_list().len();
                     if ids.len() != tokens || tokens == 0 {
                         let what = format!("{} tags for {tokens} tokens", ids.len());
                         return Err(Error::data(path, Some(e.line), what));
@@ -300,9 +331,13 @@ impl Task {
                 examples.iter().map(target).collect()
             }
             Task::Qa => {
-                let target = |e: &Example| match e.asked.as_ref().and_then(|asked| asked.answers.first()) {
-                    Some(answer) => Ok(Target::Span(answer.start, answer.start + answer.text.len())),
-                    None => Err(Error::data(path, None, format!("question {} has no answer", e.line))),
+                let target = |e: &Example| match e.asked.as_ref().map(|asked| (asked.answers.first(), asked))
+                {
+                    Some((Some(answer), _)) => {
+                        Ok(Target::Span(answer.start, answer.start + answer.text.len()))
+                    }
+                    Some((None, asked)) if asked.unanswerable => Ok(Target::Span(0, 0)),
+                    _ => Err(Error::data(path, None, format!("question {} has no answer", e.line))),
                 };
                 examples.iter().map(target).collect()
             }
@@ -325,6 +360,48 @@ impl Task {
             }
         }
     }
+}
+
+/// Labels of examples that a model does not know: they were not in training. Answers to these count as wrong.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unseen {
+    /// Their names, sorted.
+    pub names: Vec<String>,
+    /// Examples that have one.
+    pub examples: usize,
+    /// How often they are there, in all examples: of tags more than once in a sentence.
+    pub occurrences: usize,
+}
+
+impl Unseen {
+    /// The labels that the model knows, in their order, and behind them these.
+    pub fn all_names(&self, task: &Task) -> Vec<String> {
+        task.labels().iter().chain(&self.names).cloned().collect()
+    }
+
+    /// What is to be said of them; `None` if there are none.
+    pub fn sentence(&self, task: &Task) -> Option<String> {
+        if self.names.is_empty() {
+            return None;
+        }
+        let (what, n) = match task {
+            Task::Tag(_) => ("tokens have tags", self.occurrences),
+            _ => ("lines have labels", self.examples),
+        };
+        let (n, names) = (crate::text::count(n), data::list(&self.names, 12));
+        Some(format!("{n} {what} that were not in training ({names}); they count as wrong"))
+    }
+}
+
+/// The tags of an example, one a word.
+fn tags(e: &Example) -> impl Iterator<Item = &str> {
+    e.label.as_deref().unwrap_or_default().split_whitespace()
+}
+
+/// The scheme of the tags of these examples; `None` if they are not of spans.
+pub fn scheme(examples: &[Example]) -> Option<Scheme> {
+    let sentences: Vec<Vec<&str>> = examples.iter().map(|e| tags(e).collect()).collect();
+    Scheme::of(sentences.iter().map(|tags| &tags[..]))
 }
 
 /// The labels of an example that may have several: between commas, without the spaces around them.
@@ -360,6 +437,56 @@ mod tests {
         assert!(Kind::Multilabel.of(&examples(&["", " "]), path).is_err(), "no label at all");
         assert!(Kind::Multilabel.of(&examples(&["a", "a"]), path).is_err(), "all the same");
         assert!(Kind::Multilabel.of(&[], path).is_err());
+    }
+
+    #[test]
+    fn labels_that_were_not_in_training() {
+        let path = Path::new("t.tsv");
+        let task = Task::classify(["a", "b"]);
+        let some = examples(&["b", "z", "a", "y", "z"]);
+        let unseen = task.unseen(&some);
+        assert_eq!(
+            (&unseen.names[..], unseen.examples, unseen.occurrences),
+            (&["y".into(), "z".into()][..], 3, 3)
+        );
+        assert_eq!(task.scored_targets(&some, &unseen, path).unwrap(), [1, 3, 0, 2, 3].map(Target::Class));
+        let said = "3 lines have labels that were not in training (`y`, `z`); they count as wrong";
+        assert_eq!(unseen.sentence(&task).unwrap(), said);
+        assert!(task.targets(&some, path).is_err(), "they cannot be learned");
+        assert_eq!(task.unseen(&some[..1]).sentence(&task), None);
+
+        let task = Task::Multilabel(vec!["a".into(), "b".into()]);
+        let some = examples(&["a, z", "", "z,y"]);
+        let unseen = task.unseen(&some);
+        assert_eq!((unseen.examples, unseen.occurrences), (2, 3));
+        let wanted = [[true, false, false, true], [false; 4], [false, false, true, true]];
+        assert_eq!(
+            task.scored_targets(&some, &unseen, path).unwrap(),
+            wanted.map(|w| Target::Labels(w.to_vec()))
+        );
+
+        let task = Task::Tag(vec!["B-x".into(), "O".into()]);
+        let mut some = examples(&["O I-x I-x", "B-x O O"]);
+        some.iter_mut().for_each(|e| e.text_a = "a b c".into());
+        let unseen = task.unseen(&some);
+        assert_eq!((unseen.examples, unseen.occurrences), (1, 2));
+        assert!(
+            unseen
+                .sentence(&task)
+                .unwrap()
+                .starts_with("2 tokens have tags that were not in training (`I-x`)")
+        );
+        let Target::Tags(tags) = &task.scored_targets(&some, &unseen, path).unwrap()[0] else { panic!() };
+        assert_eq!(tags[..], [(0, 1), (1, 2), (2, 2)]);
+        assert_eq!(Task::Regress.unseen(&examples(&["x"])), Unseen::default());
+    }
+
+    #[test]
+    fn an_unanswerable_question_has_no_span() {
+        let asked = |unanswerable| crate::data::Asked { id: "1".into(), answers: vec![], unanswerable };
+        let e = |unanswerable| Example { asked: Some(asked(unanswerable)), ..Example::default() };
+        assert_eq!(Task::Qa.targets(&[e(true)], Path::new("f")).unwrap(), [Target::Span(0, 0)]);
+        assert!(Task::Qa.targets(&[e(false)], Path::new("f")).is_err());
     }
 
     #[test]

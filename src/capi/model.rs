@@ -177,7 +177,7 @@ pub unsafe extern "C" fn trimtab_model_predict(
         let (place, model, example) =
             unsafe { (out(prediction, "prediction")?, given(model, "model")?, example(text, text_b)?) };
         let set = model.now()?;
-        let answer = set.model.predict_all(&[example])?.remove(0);
+        let answer = set.model.predict(&example.text_a, example.text_b.as_deref())?;
         if !answer.is_finite() {
             return Err(Error::Diverged("the answer is not a number: the biases are broken".into()));
         }

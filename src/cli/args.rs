@@ -1,9 +1,9 @@
 //! Arguments that several subcommands share, and their translation to the library's settings.
 
+use super::terminal;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
-use super::terminal;
 use trimtab::data::{self, Columns, Example, Reading, Wanted};
 use trimtab::quant::Base;
 use trimtab::{Error, Options, Personal, Result, Task};
@@ -55,10 +55,12 @@ impl Pool {
 /// How files of examples are read.
 #[derive(Args)]
 pub struct Data {
-    /// Column of the label; case does not matter [default: label]
+    /// Column of the label; case does not matter [default: label]. Of a .conll file the column of the tag, from 1 [default: the
+    /// last; UPOS in CoNLL-U, where names do as well]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Column of the text [default: text_a, text or sentence]. Several between commas, such as Subject,Body, are joined
+    /// Column of the text [default: text_a, text or sentence]. Several between commas, such as Subject,Body, are joined.
+    /// Of a .conll file the column of the token, from 1 [default: the first; FORM in CoNLL-U]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
     /// Column of the second text of a pair [default: text_b, where there is one]
@@ -100,7 +102,9 @@ impl Data {
     pub fn read(&self, path: &Path, wanted: Wanted) -> Result<Vec<Example>> {
         let found = match path == Path::new("-") {
             true if self.format.is_none() => {
-                return Err(Error::Config("say with --format how the examples on standard input are written".into()));
+                return Err(Error::Config(
+                    "say with --format how the examples on standard input are written".into(),
+                ));
             }
             true => {
                 let stdin = std::io::BufReader::new(std::io::stdin());
@@ -112,12 +116,20 @@ impl Data {
         Ok(found.examples)
     }
 
+    /// Whether a file is plain text, a text a line.
+    pub fn is_text(&self, path: &Path) -> bool {
+        self.format.or_else(|| data::Format::of(path).ok()) == Some(data::Format::Text)
+    }
+
     /// Whether a file is read line by line, each of them a text: neither its name nor a flag says otherwise.
     pub fn is_lines(&self, path: &Path) -> bool {
-        let has_columns = [&self.label_column, &self.text_column, &self.text_b_column].iter().any(|c| c.is_some());
+        let has_columns =
+            [&self.label_column, &self.text_column, &self.text_b_column].iter().any(|c| c.is_some());
         match self.format {
             Some(format) => format == data::Format::Text,
-            None => !has_columns && data::Format::of(path).map_or(true, |format| format == data::Format::Text),
+            None => {
+                !has_columns && data::Format::of(path).map_or(true, |format| format == data::Format::Text)
+            }
         }
     }
 

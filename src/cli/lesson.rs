@@ -17,7 +17,8 @@ pub struct Lesson {
     /// Base file, made by `quantize`
     #[arg(long, value_name = "FILE")]
     pub base: PathBuf,
-    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll for tag, .json for qa; for mlm also .txt, a
+    /// Labelled lines to learn from: .tsv, .csv or .jsonl; .conll (CoNLL-2000, 2003, CoNLL-U and the like) or .jsonl with
+    /// `tokens` and `tags` for tag; SQuAD's .json, or the .jsonl that `datasets` makes of it, for qa; for mlm also .txt, a
     /// text a line
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -27,8 +28,8 @@ pub struct Lesson {
     #[command(flatten)]
     columns: args::Data,
     /// What to learn: `classify`, one label a text; `multilabel`, any number of labels, between commas; `regress`, a
-    /// number; `tag`, a tag for each token, from .conll files; `qa`, where in a text the answer to a question stands, from
-    /// .json files as SQuAD 1.1; `contrastive`, which texts belong together, from pairs: for `embed` and `search`;
+    /// number; `tag`, a tag for each token; `qa`, where in a text the answer to a question stands, or that there
+    /// is none, as in SQuAD 1.1 and 2.0; `contrastive`, which texts belong together, from pairs: for `embed` and `search`;
     /// `mlm`, hidden words of plain text, of any columns or lines: for --start, where the base has a masked-LM head
     #[arg(long, default_value = "classify", value_name = "TASK")]
     pub task: Kind,
@@ -43,19 +44,18 @@ pub struct Material {
 }
 
 impl Lesson {
-    /// Errors: files that cannot be read; examples that do not fit the task; `dev` with labels that are not learned.
+    /// Errors: files that cannot be read; examples that do not fit the task.
     pub fn read(&self, dev: Option<&Path>) -> Result<Material> {
         let base = Base::open(&self.base)?;
         let read = |path: &Path| self.columns.read(path, self.task.wanted());
         let mut train = read(&self.data)?;
         let dev = dev.map(|path| Ok((read(path)?, path))).transpose()?;
         // The labels are those of the whole file: with fewer examples of it, a model answers the same question.
-        let mut task = self.task.of(&train, &self.data)?;
+        let task = self.task.of(&train, &self.data)?;
         train.truncate(self.limit.map_or(usize::MAX, |n| n as usize));
         self.task.of(&train, &self.data)?;
         if let Some((examples, path)) = &dev {
-            task = task.with_tags_of(examples);
-            task.targets(examples, path)?;
+            task.scored_targets(examples, &task.unseen(examples), path)?;
         }
         Ok(Material { base, train, dev: dev.map(|(examples, _)| examples), task })
     }

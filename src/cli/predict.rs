@@ -13,8 +13,12 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 /// A tab separates the two texts of a pair. Prints `label<TAB>probability<TAB>text` a line; with a multilabel model both
 /// are lists between commas, of the labels above 0.5; with a regress model `value<TAB>text`; with a tag model
 /// `word<TAB>tag` a line and a blank line behind each text; with a qa model, which takes `question<TAB>context`,
-/// `answer<TAB>probability<TAB>question`; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
+/// `answer<TAB>probability<TAB>question`, where an empty answer says that there is none; with an mlm model, for each `[MASK]` (RoBERTa: `<mask>`) of the text a line of the
 /// five likeliest words, `word probability, ...<TAB>text`. Lines on stdin are answered as they come.
+///
+/// A tag model splits a text into words as BERT does: at white space, and punctuation marks and CJK characters are words of
+/// their own. An apostrophe or a hyphen inside a word and `.`, `,` or `:` between digits do not split it. The tokens of .conll
+/// and .jsonl files are taken as they are; in .tsv and .csv, words stand between spaces.
 ///
 /// With --min-precision the answer is `not sure` where the model is not confident enough to be right that often.
 ///
@@ -127,6 +131,15 @@ impl Model {
         }
     }
 
+    /// An example of a text as people write it.
+    fn example(&self, text: &str) -> Example {
+        match self {
+            Model::Personal(model) => model.raw(text),
+            #[cfg(feature = "onnx")]
+            Model::Onnx(_) => Example { text_a: text.to_owned(), ..Example::default() },
+        }
+    }
+
     fn task(&self) -> &Task {
         match self {
             Model::Personal(model) => model.task(),
@@ -169,26 +182,31 @@ pub fn run(args: Args) -> Result<()> {
     let model = Model::open(&args)?;
     let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
-        let examples = args.columns.read(path, Wanted::Nothing)?;
+        let mut examples = args.columns.read(path, Wanted::Nothing)?;
         if let Model::Personal(model) = &model {
             args::warn_of_single_texts(model, &examples);
+        }
+        if args.columns.is_text(path) {
+            for e in &mut examples {
+                e.words = model.example(&e.text_a).words;
+            }
         }
         return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, &style));
     }
     if !args.text.is_empty() {
-        let examples: Vec<Example> = args.text.iter().map(|text| of_line(text)).collect();
+        let examples: Vec<Example> = args.text.iter().map(|text| of_line(&model, text)).collect();
         return answer(&model, &examples, &style);
     }
     stream::stdin_lines(|lines| {
-        let examples: Vec<Example> = lines.iter().map(|e| of_line(&e.text_a)).collect();
+        let examples: Vec<Example> = lines.iter().map(|e| of_line(&model, &e.text_a)).collect();
         answer(&model, &examples, &style)
     })
 }
 
 /// A text, or a pair with a tab between.
-fn of_line(line: &str) -> Example {
+fn of_line(model: &Model, line: &str) -> Example {
     let (a, b) = line.split_once('\t').map_or((line, None), |(a, b)| (a, Some(b)));
-    Example { text_a: a.to_owned(), text_b: b.map(str::to_owned), ..Example::default() }
+    Example { text_b: b.map(str::to_owned), ..model.example(a) }
 }
 
 fn answer(model: &Model, examples: &[Example], style: &Style) -> Result<()> {

@@ -190,6 +190,7 @@ pub fn json(trained: &Trained, mistakes: usize) -> serde_json::Value {
         None => serde_json::json!({}),
     };
     let sure = trained.model.confidence_for(PRECISION);
+    object["unseen_labels"] = serde_json::json!(trained.model.task().unseen(&trained.scored));
     object["choice"] = serde_json::json!(trained.choice);
     object["comparison"] = serde_json::json!(trained.comparison);
     object["warnings"] = serde_json::json!(trained.warnings);

@@ -141,7 +141,12 @@ impl Stored {
     }
 
     /// Refuses vectors of other texts or of another model. `cosine` is that of the first text's vector with the first stored.
-    fn check(&self, file: &Path, hidden: usize, cosine: impl FnOnce(&[Example]) -> Result<f64>) -> Result<()> {
+    fn check(
+        &self,
+        file: &Path,
+        hidden: usize,
+        cosine: impl FnOnce(&[Example]) -> Result<f64>,
+    ) -> Result<()> {
         let fail = |what: String| Err(Error::Data { path: file.to_owned(), line: None, what });
         let (n, texts) = (self.vectors.len(), self.examples.len());
         if n != texts {

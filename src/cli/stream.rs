@@ -19,7 +19,9 @@ pub fn texts(path: &Path, data: &args::Data, answer: impl FnMut(&[Example]) -> R
     if !data.is_lines(path) {
         let examples = data.read(path, Wanted::Nothing)?;
         if examples.iter().any(|e| e.text_b.is_some()) {
-            terminal::say("note: only the first text of each pair is used; --text-column names another column");
+            terminal::say(
+                "note: only the first text of each pair is used; --text-column names another column",
+            );
         }
         return examples.chunks(TOGETHER).try_for_each(answer);
     }

@@ -11,8 +11,9 @@ use trimtab::recipe::{self, Effort, Trained, Trainer};
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
+use trimtab::train::spans::Scheme;
 use trimtab::train::{Checkpoints, Report};
-use trimtab::{Error, Personal, Result, plots};
+use trimtab::{Error, Personal, Result, Task, plots, task};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
@@ -166,6 +167,10 @@ pub fn run(args: Args) -> Result<()> {
     if task.kind() == Kind::Contrastive && is_labelled {
         terminal::say("note: labels are ignored: the two texts of every line are a positive pair");
     }
+    let scheme = match &task {
+        Task::Tag(_) => Some(task::scheme(&train)),
+        _ => None,
+    };
     let start = Instant::now();
     let trained = progress::watched(args.settings.board(), |watch| {
         Trainer::new(&base, task.kind())
@@ -203,7 +208,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(dir) = &args.plots {
         write_plots(dir, &trained.model, &trained.report)?;
     }
-    print(&summary(&args, &trained, seconds)?)?;
+    print(&summary(&args, &trained, scheme, seconds)?)?;
     if trained.report.interrupted {
         let what = match trained.report.kept {
             0 => format!("what was learned in {} steps", trained.report.steps),
@@ -226,7 +231,8 @@ fn check_targets(args: &Args) -> Result<()> {
     args.plots.as_ref().map_or(Ok(()), |dir| args::check_dir("--plots", dir))
 }
 
-fn summary(args: &Args, trained: &Trained, seconds: f64) -> Result<String> {
+/// `scheme` is that of the tags, if a tagger was trained.
+fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, seconds: f64) -> Result<String> {
     let bytes = std::fs::metadata(&args.out).map_or(0, |m| m.len());
     let report = &trained.report;
     if args.json {
@@ -235,6 +241,9 @@ fn summary(args: &Args, trained: &Trained, seconds: f64) -> Result<String> {
         object["file_bytes"] = bytes.into();
         object["labels"] = trained.model.labels().into();
         object["result"] = results::json(trained, args.mistakes);
+        if let Some(scheme) = scheme {
+            object["scheme"] = scheme.map(|scheme| scheme.to_string()).into();
+        }
         object["wall_s"] = seconds.into();
         object["peak_memory_bytes"] = terminal::peak_memory().into();
         return Ok(object.to_string());

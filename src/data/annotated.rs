@@ -13,6 +13,13 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
     if object.get("data").is_some_and(Value::is_object) {
         return task(object, columns, want);
     }
+    // doccano with relations
+    if !object.contains_key("label")
+        && let Some(entities) = object.get("entities").filter(|entities| entities.is_array())
+    {
+        let entities = entities.clone();
+        object.insert("label".into(), entities);
+    }
     // doccano before version 1.5
     if !object.contains_key("text")
         && let Some(text @ Value::String(_)) = object.get("data")
@@ -37,9 +44,9 @@ fn task(mut object: Object, columns: &Columns, want: Wanted) -> Result<Object, S
     let annotations = ["annotations", "completions"].iter().find_map(|key| object.remove(*key));
     let Some(Value::Object(mut flat)) = object.remove("data") else { unreachable!("the caller looked") };
     if let ([], Some(key)) = (
-        columns.text_a().places(&flat.keys().collect::<Vec<_>>())?.as_slice(),
+        columns.text_a(want).places(&flat.keys().collect::<Vec<_>>())?.as_slice(),
         only(flat.iter().filter(|(_, v)| v.is_string()).map(|(k, _)| k.clone())),
-    ) && !columns.text_a().is_named()
+    ) && !columns.text_a(want).is_named()
     {
         let text = flat[&key].clone();
         flat.insert("text".into(), text);
@@ -61,7 +68,7 @@ fn task(mut object: Object, columns: &Columns, want: Wanted) -> Result<Object, S
     if answer.is_empty() && want != Wanted::Nothing {
         return Err("it is not annotated".into());
     }
-    let label = columns.label();
+    let label = columns.label(want);
     if !label.is_named() {
         match only(answer.keys().cloned()) {
             Some(key) => drop(flat.insert("label".into(), answer[&key].clone())),
@@ -88,12 +95,22 @@ fn controls(annotation: &Value) -> Result<Object, String> {
         ) else {
             continue; // relations between spans have no value
         };
-        let field = match kind {
-            "choices" | "rating" | "number" => value.get(kind),
-            _ => return Err(format!("answers of type `{kind}` are not read; choices, ratings and numbers are")),
-        };
-        if let Some(field) = field {
-            answers.insert(name.to_owned(), field.clone());
+        match kind {
+            "choices" | "rating" | "number" => {
+                if let Some(field) = value.get(kind) {
+                    answers.insert(name.to_owned(), field.clone());
+                }
+            }
+            // Marked parts of the text, one a result.
+            "labels" => {
+                let marks = answers.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                marks.as_array_mut().ok_or("one control gives two kinds of answers")?.push(value.clone());
+            }
+            _ => {
+                return Err(format!(
+                    "answers of type `{kind}` are not read; choices, labels, ratings and numbers are"
+                ));
+            }
         }
     }
     Ok(answers)

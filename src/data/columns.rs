@@ -22,9 +22,10 @@ pub enum Wanted {
 /// Which columns (or JSON keys) to read; `None` means the usual names. Upper and lower case do not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Columns {
-    /// Usually `label`.
+    /// Usually `label` or `labels`; of tags also `tags` or `ner_tags`. In a file of tagged tokens the number of the column,
+    /// from 1, or its name in CoNLL-U.
     pub label: Option<String>,
-    /// Usually `text_a`, `text` or `sentence`. Several names between commas: their texts are joined by a space.
+    /// Usually `text_a`, `text` or `sentence`, for tags also `tokens` or `words`. In a file of tagged tokens as `label`. Several names between commas: their texts are joined by a space.
     pub text_a: Option<String>,
     /// Usually `text_b`; a file without it has single texts. May be several, as `text_a`.
     pub text_b: Option<String>,
@@ -39,13 +40,22 @@ pub(super) struct Column<'a> {
 }
 
 impl Columns {
-    pub(super) fn label(&self) -> Column<'_> {
-        let (usual, what, flag) = (&["label", "labels"][..], "label", "--label-column");
+    pub(super) fn label(&self, want: Wanted) -> Column<'_> {
+        let usual: &[&str] = match want {
+            Wanted::Tags => &["label", "labels", "tags", "ner_tags"],
+            _ => &["label", "labels"],
+        };
+        let (what, flag) = ("label", "--label-column");
         Column { wanted: self.label.as_deref(), usual, what, flag }
     }
 
-    pub(super) fn text_a(&self) -> Column<'_> {
-        let (usual, what, flag) = (&["text_a", "text", "sentence"][..], "text", "--text-column");
+    pub(super) fn text_a(&self, want: Wanted) -> Column<'_> {
+        let usual: &[&str] = match want {
+            Wanted::Tags => &["tokens", "words", "text_a", "text", "sentence"],
+            Wanted::Nothing => &["text_a", "text", "sentence", "tokens", "words"],
+            _ => &["text_a", "text", "sentence"],
+        };
+        let (what, flag) = ("text", "--text-column");
         Column { wanted: self.text_a.as_deref(), usual, what, flag }
     }
 
@@ -108,7 +118,10 @@ impl Column<'_> {
             true => "no key".into(),
             false => list(names, 20),
         };
-        format!("{no} {} (looked for {looked_for}); the {whole} has {has}; name one with {}", self.what, self.flag)
+        format!(
+            "{no} {} (looked for {looked_for}); the {whole} has {has}; name one with {}",
+            self.what, self.flag
+        )
     }
 }
 
@@ -137,10 +150,10 @@ mod tests {
     #[test]
     fn case_and_white_space_do_not_matter_but_the_exact_name_goes_first() {
         let columns = Columns::default();
-        assert_eq!(columns.label().place(&["ID", " Label "]), Ok(Some(1)));
-        assert_eq!(columns.label().place(&["LABEL", "label"]), Ok(Some(1)));
-        assert!(columns.label().place(&["LABEL", "Label"]).unwrap_err().contains("two columns"));
-        assert_eq!(columns.text_a().place(&["Text", "label"]), Ok(Some(0)));
+        assert_eq!(columns.label(Wanted::Name).place(&["ID", " Label "]), Ok(Some(1)));
+        assert_eq!(columns.label(Wanted::Name).place(&["LABEL", "label"]), Ok(Some(1)));
+        assert!(columns.label(Wanted::Name).place(&["LABEL", "Label"]).unwrap_err().contains("two columns"));
+        assert_eq!(columns.text_a(Wanted::Name).place(&["Text", "label"]), Ok(Some(0)));
         assert_eq!(columns.text_b().place(&["text", "label"]), Ok(None));
     }
 
@@ -148,11 +161,17 @@ mod tests {
     fn several_names() {
         let header = ["Subject", "body", "a,b"];
         let named = |name: &str| Columns { text_a: Some(name.into()), ..Columns::default() };
-        assert_eq!(named("subject, Body").text_a().places(&header), Ok(vec![0, 1]));
-        assert_eq!(named("a,b").text_a().places(&header), Ok(vec![2]));
-        assert_eq!(named("none").text_a().places(&header), Ok(vec![]));
-        let e = named("Subject,none").text_a().places(&header).unwrap_err();
+        assert_eq!(named("subject, Body").text_a(Wanted::Name).places(&header), Ok(vec![0, 1]));
+        assert_eq!(named("a,b").text_a(Wanted::Name).places(&header), Ok(vec![2]));
+        assert_eq!(named("none").text_a(Wanted::Name).places(&header), Ok(vec![]));
+        let e = named("Subject,none").text_a(Wanted::Name).places(&header).unwrap_err();
         assert_eq!(e, "no column `none`; there is `Subject`, `body`, `a,b`");
-        assert!(named("Subject,body").text_a().place(&header).unwrap_err().contains("--text-column takes one"));
+        assert!(
+            named("Subject,body")
+                .text_a(Wanted::Name)
+                .place(&header)
+                .unwrap_err()
+                .contains("--text-column takes one")
+        );
     }
 }

@@ -52,7 +52,11 @@ impl FromStr for Encoding {
 /// as Windows-1252 where it looks like it; `remarks` says so.
 ///
 /// Errors: `Error::Io`; `Error::Data` for a file that is no text, or in an encoding that must be named.
-pub fn open_text(path: &Path, encoding: Option<Encoding>, remarks: &mut Vec<String>) -> Result<Box<dyn BufRead + Send>> {
+pub fn open_text(
+    path: &Path,
+    encoding: Option<Encoding>,
+    remarks: &mut Vec<String>,
+) -> Result<Box<dyn BufRead + Send>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
     let is_file = file.metadata().map_err(Error::io(path))?;
     let mut guess = None;
@@ -94,7 +98,10 @@ pub(super) fn decoded<'r>(
     reader.take(DECODED_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
     if bytes.len() as u64 > DECODED_BYTES_MAX {
         let most = DECODED_BYTES_MAX >> 20;
-        return Err(fail(format!("{} files of more than {most} MiB are not read; save it in UTF-8", encoding.name())));
+        return Err(fail(format!(
+            "{} files of more than {most} MiB are not read; save it in UTF-8",
+            encoding.name()
+        )));
     }
     let text = match encoding.decode_with_bom_removal(&bytes) {
         (text, false) => text.into_owned(),
@@ -289,7 +296,9 @@ mod tests {
         let e = read(&bytes, None).unwrap_err().to_string();
         assert!(e.contains("--encoding shift_jis"), "{e}");
         assert_eq!(read(&bytes, Some("cp932")).unwrap().0, japanese);
-        assert!("klingon".parse::<Encoding>().unwrap_err().to_string().contains("unknown encoding `klingon`"));
+        assert!(
+            "klingon".parse::<Encoding>().unwrap_err().to_string().contains("unknown encoding `klingon`")
+        );
         let e = read(&bytes[..bytes.len() - 1], Some("utf-16le")).unwrap_err().to_string();
         assert!(e.contains("the text is not UTF-16LE"), "{e}");
     }
@@ -312,9 +321,11 @@ mod tests {
 
     #[test]
     fn what_is_no_text_is_named() {
-        for (bytes, word) in
-            [(&b"PK\x03\x04..."[..], "spreadsheet"), (b"PAR1....", "Parquet"), (b"\xff\xfe\0\0a\0\0\0", "UTF-32")]
-        {
+        for (bytes, word) in [
+            (&b"PK\x03\x04..."[..], "spreadsheet"),
+            (b"PAR1....", "Parquet"),
+            (b"\xff\xfe\0\0a\0\0\0", "UTF-32"),
+        ] {
             let e = read(bytes, None).unwrap_err().to_string();
             assert!(e.contains(word), "{e}");
         }

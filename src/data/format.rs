@@ -104,9 +104,18 @@ fn conversion(extension: &str, path: &Path) -> Option<String> {
 /// What a file is whose first bytes tell that it is not text.
 pub(super) fn binary(start: &[u8]) -> Option<&'static str> {
     const KNOWN: [(&[u8], &str); 11] = [
-        (b"PAR1", "a Parquet file, which is not read; convert it with pandas' read_parquet and to_json(lines=True)"),
-        (b"ARROW1", "an Arrow file, which is not read; convert it with pandas' read_feather and to_json(lines=True)"),
-        (b"PK\x03\x04", "a ZIP archive or a spreadsheet (.xlsx, .ods); unpack it, or save the sheet as CSV in UTF-8"),
+        (
+            b"PAR1",
+            "a Parquet file, which is not read; convert it with pandas' read_parquet and to_json(lines=True)",
+        ),
+        (
+            b"ARROW1",
+            "an Arrow file, which is not read; convert it with pandas' read_feather and to_json(lines=True)",
+        ),
+        (
+            b"PK\x03\x04",
+            "a ZIP archive or a spreadsheet (.xlsx, .ods); unpack it, or save the sheet as CSV in UTF-8",
+        ),
         (b"\xd0\xcf\x11\xe0", "an old Office document (.xls, .doc); save the sheet as CSV in UTF-8"),
         (b"\x1f\x8b", "compressed by gzip; unpack it with gunzip"),
         (b"BZh", "compressed by bzip2; unpack it with bunzip2"),
@@ -114,7 +123,10 @@ pub(super) fn binary(start: &[u8]) -> Option<&'static str> {
         (b"\x28\xb5\x2f\xfd", "compressed by Zstandard; unpack it with unzstd"),
         (b"%PDF-", "a PDF document; its text must be copied into a table"),
         (b"SQLite format 3\0", "an SQLite database; if it is a store of trimtab, say --format store"),
-        (b"version https://git-lfs", "a Git LFS pointer and not the file itself; fetch it with `git lfs pull`"),
+        (
+            b"version https://git-lfs",
+            "a Git LFS pointer and not the file itself; fetch it with `git lfs pull`",
+        ),
     ];
     KNOWN.iter().find(|(magic, _)| start.starts_with(magic)).map(|(_, what)| *what)
 }

@@ -2,9 +2,10 @@
 
 use super::columns::{Column, Columns, Wanted};
 use super::lines::Lines;
-use super::problems::Problems;
+use super::problems::{LINE, Problems, QUESTION};
 use super::table::checked;
-use super::{Example, annotated, squad};
+use super::words::strings;
+use super::{Example, annotated, marked, squad};
 use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 use std::io::{BufRead, Read};
@@ -27,7 +28,7 @@ impl Json<'_> {
     /// One object a line.
     pub fn read_lines(&mut self, reader: impl BufRead) -> Result<Vec<Example>> {
         let mut lines = Lines::new(reader, self.path);
-        let mut problems = Problems::new(self.path, "line");
+        let mut problems = Problems::new(self.path, LINE);
         let (mut examples, mut any) = (Vec::new(), false);
         loop {
             let Some(next) = problems.take(lines.next_line())? else {
@@ -53,18 +54,27 @@ impl Json<'_> {
         let mut bytes = Vec::new();
         reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
         if bytes.len() as u64 > FILE_BYTES_MAX {
-            return Err(fail(format!("longer than {} MiB; write one object a line, as .jsonl", FILE_BYTES_MAX >> 20)));
+            return Err(fail(format!(
+                "longer than {} MiB; write one object a line, as .jsonl",
+                FILE_BYTES_MAX >> 20
+            )));
         }
         let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         match json.trim_ascii_start().first() {
+            _ if self.want == Wanted::Answers || squad::is_squad(json) => self.read_questions(json),
             Some(b'[') => self.read_array(json),
-            _ if self.want == Wanted::Answers => squad::read(json, path, self.want),
-            _ if squad::is_squad(json) => match self.want {
-                Wanted::Nothing => squad::read(json, path, self.want),
-                _ => Err(fail("a file of questions is for --task qa".into())),
-            },
             _ => self.read_lines(json),
         }
+    }
+
+    /// Questions about texts.
+    pub fn read_questions(&mut self, reader: impl BufRead) -> Result<Vec<Example>> {
+        if !matches!(self.want, Wanted::Answers | Wanted::Nothing) {
+            return Err(Error::data(self.path, None, "a file of questions is for --task qa"));
+        }
+        let mut problems = Problems::new(self.path, QUESTION);
+        let examples = squad::read(reader, self.path, self.want, &mut problems)?;
+        self.end(examples, problems, true)
     }
 
     fn read_array(&mut self, json: &[u8]) -> Result<Vec<Example>> {
@@ -105,20 +115,29 @@ impl Json<'_> {
             }
             Ok((!parts.is_empty()).then(|| parts.join(" ")))
         };
-        let [text_a, text_b] = [self.columns.text_a(), self.columns.text_b()];
-        let text_a = text(&text_a)?.ok_or_else(|| missing(&text_a))?;
+        let [text_a, text_b] = [self.columns.text_a(want), self.columns.text_b()];
+        let sentence = match text_a.places(&keys).map_err(fail)?.as_slice() {
+            [i] if matches!(want, Wanted::Tags | Wanted::Nothing) && object[keys[*i]].is_array() => {
+                words(keys[*i], &object[keys[*i]]).map_err(fail)?
+            }
+            _ => Example { text_a: text(&text_a)?.ok_or_else(|| missing(&text_a))?, ..Example::default() },
+        };
         let second = text(&text_b)?;
         if second.is_none() && text_b.is_named() {
             return Err(missing(&text_b));
         }
-        let column = self.columns.label();
+        let column = self.columns.label(want);
         let label = match column.place(&keys).map_err(fail)?.map(|i| (keys[i], &object[keys[i]])) {
+            Some((_, value)) if want == Wanted::Tags && marked::is_marks(value) => {
+                let sentence = marked::sentence(&sentence.text_a, value).map_err(fail)?;
+                return Ok(Example { line, ..sentence });
+            }
             Some((key, value)) => label(key, value, want).map_err(fail)?,
             None if want != Wanted::Nothing => return Err(missing(&column)),
             None => None,
         };
         let label = checked(label, path, line, want)?;
-        Ok(Example { text_a, text_b: second, label, line, ..Example::default() })
+        Ok(Example { text_b: second, label, line, ..sentence })
     }
 }
 
@@ -128,6 +147,16 @@ fn string<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Stri
         Value::String(s) if s.contains('\0') => Err(format!("there is a NUL in `{key}`")),
         Value::String(s) => Ok(s),
         other => Err(format!("`{key}` should be a string but is {}", kind(other))),
+    }
+}
+
+/// A sentence whose words are known one by one. Errors: what is wrong with them.
+fn words(key: &str, value: &Value) -> Result<Example, String> {
+    match value.as_array().and_then(|words| strings(words)) {
+        Some(words) if words.iter().all(|word| !word.is_empty() && !word.contains('\0')) => {
+            Ok(Example::of_words(words))
+        }
+        _ => Err(format!("`{key}` should hold strings that are not empty")),
     }
 }
 
@@ -141,9 +170,10 @@ fn label(key: &str, value: &Value, want: Wanted) -> Result<Option<String>, Strin
         Value::Array(labels) if want == Wanted::Name => match labels.as_slice() {
             [Value::String(one)] => Ok(Some(one.clone())),
             [] => Ok(Some(String::new())),
-            [Value::String(_), ..] => {
-                Err(format!("`{key}` holds {} labels where one is needed; --task multilabel learns several", labels.len()))
-            }
+            [Value::String(_), ..] => Err(format!(
+                "`{key}` holds {} labels where one is needed; --task multilabel learns several",
+                labels.len()
+            )),
             _ => Err(format!("`{key}` should be a string, an integer or a boolean but is an array")),
         },
         Value::Array(labels) if matches!(want, Wanted::Several | Wanted::Tags) => {
@@ -152,6 +182,10 @@ fn label(key: &str, value: &Value, want: Wanted) -> Result<Option<String>, Strin
             let (by, what) = if want == Wanted::Tags { (" ", "spaces") } else { (",", "commas") };
             match names.filter(|names| names.iter().all(|n| !n.contains(by))) {
                 Some(names) => Ok(Some(names.join(by))),
+                None if want == Wanted::Tags && labels.iter().any(Value::is_number) => Err(format!(
+                    "`{key}` holds numbers; write the tags by their names, which `datasets` has in \
+                     features[\"{key}\"].feature.names"
+                )),
                 None => Err(format!("`{key}` should hold strings without {what}")),
             }
         }

@@ -40,7 +40,10 @@ pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Vec<String> {
     several
         .map(|(label, ways)| {
             let ways: Vec<String> = ways.iter().map(|way| way.replace('\u{a0}', "\\u{a0}")).collect();
-            format!("{} are one label, `{label}`: they differ only in white space or Unicode's form", list(&ways, 4))
+            format!(
+                "{} are one label, `{label}`: they differ only in white space or Unicode's form",
+                list(&ways, 4)
+            )
         })
         .collect()
 }

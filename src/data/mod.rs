@@ -9,6 +9,7 @@ mod format;
 mod json;
 mod label;
 mod lines;
+mod marked;
 mod problems;
 mod reading;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod squad;
 #[cfg(feature = "store")]
 mod store;
 mod table;
+mod words;
 
 pub use columns::{Columns, Wanted};
 pub use encoding::{Encoding, open_text};
@@ -27,6 +29,7 @@ pub use reading::{Found, Reading, read_examples};
 #[cfg(feature = "store")]
 pub use store::{Forget, Learned, Store};
 pub use table::Delimiter;
+pub use words::split_words;
 
 use crate::error::{Error, Result};
 use rand::seq::SliceRandom;
@@ -46,6 +49,8 @@ pub struct Example {
     pub label: Option<String>,
     /// What a file of questions says of this one.
     pub asked: Option<Asked>,
+    /// The words of the text, for a tagger; `None` if they are what stands between white space in `text_a`.
+    pub words: Option<Vec<String>>,
     /// Line of the file the example starts on, from 1; of a question its number.
     pub line: usize,
 }
@@ -55,8 +60,10 @@ pub struct Example {
 pub struct Asked {
     /// As it stands in the file.
     pub id: String,
-    /// At least one where there is something to learn or to score.
+    /// At least one where there is something to learn or to score, unless the question is unanswerable.
     pub answers: Vec<Answer>,
+    /// Whether the context has no answer, as in SQuAD 2.0.
+    pub unanswerable: bool,
 }
 
 /// A part of a question's context.
@@ -190,7 +197,7 @@ pub fn check_trainable(examples: &[Example], path: &Path) -> Result<()> {
 }
 
 /// At most `max` names in backquotes, then how many more there are.
-fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
+pub(crate) fn list<S: AsRef<str>>(names: &[S], max: usize) -> String {
     let shown: Vec<String> =
         names.iter().take(max).map(|n| format!("`{}`", shorten(n.as_ref(), 40))).collect();
     let rest = names.len().saturating_sub(max);

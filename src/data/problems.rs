@@ -5,6 +5,10 @@ use crate::error::{Error, Result};
 use crate::text::count;
 use std::path::Path;
 
+/// Units that problems are counted in.
+pub(super) const LINE: &str = "line";
+pub(super) const QUESTION: &str = "question";
+
 /// Problems that are shown.
 const SHOWN: usize = 10;
 /// Longest description that is shown, in characters.
@@ -13,7 +17,7 @@ const LONGEST: usize = 160;
 /// The lines of one file that cannot be used.
 pub(super) struct Problems<'p> {
     path: &'p Path,
-    /// What a number counts: `line` or `question`.
+    /// What is counted, such as [`LINE`].
     unit: &'static str,
     shown: Vec<(usize, String)>,
     n: usize,
@@ -52,13 +56,19 @@ impl<'p> Problems<'p> {
         if n == 0 {
             return Ok(None);
         }
+        // A question is named in what is said of it, and has no line.
+        let is_question = unit == QUESTION;
         if let [(line, what)] = shown.as_slice()
             && !skip
         {
-            return Err(Error::data(path, Some(*line), format!("{what} (--skip-bad-lines leaves such {unit}s out)")));
+            let what = format!("{what} (--skip-bad-lines leaves such {unit}s out)");
+            return Err(Error::data(path, (!is_question).then_some(*line), what));
         }
-        let mut listed: Vec<String> =
-            shown.iter().map(|(line, what)| format!("{unit} {line}: {}", shorten(what, LONGEST))).collect();
+        let named = |(line, what): &(usize, String)| match is_question {
+            true => shorten(what, LONGEST),
+            false => format!("{unit} {line}: {}", shorten(what, LONGEST)),
+        };
+        let mut listed: Vec<String> = shown.iter().map(named).collect();
         if n > shown.len() {
             listed.push(format!("and {} more", count(n - shown.len())));
         }
@@ -90,7 +100,10 @@ mod tests {
     #[test]
     fn all_are_listed_or_counted() {
         assert_eq!(end(0, false).unwrap(), None);
-        assert_eq!(end(1, false).unwrap_err().to_string(), "f:2: bad (--skip-bad-lines leaves such lines out)");
+        assert_eq!(
+            end(1, false).unwrap_err().to_string(),
+            "f:2: bad (--skip-bad-lines leaves such lines out)"
+        );
         let e = end(2, false).unwrap_err().to_string();
         assert_eq!(
             e,

@@ -5,7 +5,7 @@ use super::encoding::{Encoding, decoded, open_text};
 use super::format::Format;
 use super::json::Json;
 use super::lines::Lines;
-use super::problems::Problems;
+use super::problems::{LINE, Problems};
 use super::table::{Delimiter, Table};
 use super::{Example, conll, label, squad};
 use crate::error::{Error, Result};
@@ -77,31 +77,36 @@ impl Reading {
 
     fn examples(
         &self,
-        reader: impl BufRead,
+        mut reader: impl BufRead,
         path: &Path,
         format: Format,
         want: Wanted,
         mut remarks: Vec<String>,
     ) -> Result<Found> {
         let fail = |what: &str| Err(Error::data(path, None, what));
-        if want == Wanted::Answers && !matches!(format, Format::Squad | Format::Json) {
-            return fail("--task qa reads SQuAD's .json files, and no other task does");
-        }
-        if format == Format::Squad && !matches!(want, Wanted::Answers | Wanted::Nothing) {
-            return fail("--task qa reads SQuAD's .json files, and no other task does");
+        // `datasets` writes questions as JSON lines.
+        let is_squad = match (format, want) {
+            (Format::Squad, _) | (Format::Json | Format::Jsonl, Wanted::Answers) => true,
+            (Format::Jsonl, Wanted::Nothing) if self.columns.text_a.is_none() => {
+                squad::is_lines(reader.fill_buf().map_err(Error::io(path))?)
+            }
+            _ => false,
+        };
+        if want == Wanted::Answers && !is_squad {
+            return fail("--task qa reads SQuAD's .json files (or .jsonl, as `datasets` writes them)");
         }
         let (columns, skip_bad_lines) = (&self.columns, self.skip_bad_lines);
-        let mut table = Table { path, columns, want, skip_bad_lines, remarks: &mut remarks };
+        let mut json = Json { path, columns, want, skip_bad_lines, remarks: &mut remarks };
         let mut examples = match format {
             Format::Store => return fail(NO_STORE),
-            Format::Squad => squad::read(reader, path, want)?,
-            Format::Tsv => table.read_tsv(reader)?,
-            Format::Csv => table.read_csv(reader, self.delimiter)?,
-            Format::Jsonl | Format::Json => {
-                let mut json = Json { path, columns, want, skip_bad_lines, remarks: &mut remarks };
+            _ if is_squad => json.read_questions(reader)?,
+            Format::Jsonl => json.read_lines(reader)?,
+            Format::Json | Format::Squad => json.read_file(reader)?,
+            Format::Tsv | Format::Csv => {
+                let mut table = Table { path, columns, want, skip_bad_lines, remarks: &mut remarks };
                 match format {
-                    Format::Jsonl => json.read_lines(reader)?,
-                    _ => json.read_file(reader)?,
+                    Format::Tsv => table.read_tsv(reader)?,
+                    _ => table.read_csv(reader, self.delimiter)?,
                 }
             }
             Format::Text if want == Wanted::Nothing => read_text(reader, path, skip_bad_lines, &mut remarks)?,
@@ -110,7 +115,12 @@ impl Reading {
                     "plain text has no labels; it is for --task mlm. If the file is a table, say --format tsv or csv",
                 );
             }
-            Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => conll::read(reader, path, want)?,
+            Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => {
+                let mut problems = Problems::new(path, LINE);
+                let examples = conll::read(reader, path, want, columns, &mut problems)?;
+                remarks.extend(problems.end(skip_bad_lines)?);
+                examples
+            }
             Format::Conll => return fail("a file of tagged tokens is for --task tag"),
         };
         if examples.is_empty() {
@@ -122,12 +132,19 @@ impl Reading {
 }
 
 /// A text a line.
-fn read_text(reader: impl BufRead, path: &Path, skip: bool, remarks: &mut Vec<String>) -> Result<Vec<Example>> {
+fn read_text(
+    reader: impl BufRead,
+    path: &Path,
+    skip: bool,
+    remarks: &mut Vec<String>,
+) -> Result<Vec<Example>> {
     let mut lines = Lines::new(reader, path);
-    let mut problems = Problems::new(path, "line");
+    let mut problems = Problems::new(path, LINE);
     let (mut examples, mut any) = (Vec::new(), false);
     loop {
-        match problems.take(lines.next_line().map(|line| line.map(|(n, text)| (n, text.trim().to_owned()))))? {
+        match problems
+            .take(lines.next_line().map(|line| line.map(|(n, text)| (n, text.trim().to_owned()))))?
+        {
             Some(None) => break,
             Some(Some((line, text_a))) if !text_a.is_empty() => {
                 examples.push(Example { text_a, line, ..Example::default() });

@@ -48,8 +48,7 @@ fn jsonl_labels_of_three_kinds() {
     let text = "{\"text\": \"a\", \"label\": 3}\n\n{\"label\": true, \"text_a\": \"b\", \"text_b\": \"c\"}\n\
                 {\"sentence\": \"\\u00e9\\n\", \"label\": \"x\", \"text_b\": null}";
     let got = read(Format::Jsonl, text).unwrap();
-    let want =
-        [example(1, "3", "a", None), example(3, "true", "b", Some("c")), example(4, "x", "é\n", None)];
+    let want = [example(1, "3", "a", None), example(3, "true", "b", Some("c")), example(4, "x", "é\n", None)];
     assert_eq!(got, want);
 }
 
@@ -98,7 +97,10 @@ fn bad_rows_are_placed() {
     assert_eq!(bad("a"), format!("f:3: 1 field where the header has 2 fields{SKIP}"));
     assert_eq!(bad("\tb"), format!("f:3: the label is empty{SKIP}"));
     assert_eq!(bad(" \tb"), format!("f:3: the label is empty{SKIP}"));
-    assert_eq!(error(Format::Csv, "label,text\na,b,c\n"), format!("f:2: 3 fields where the header has 2 fields{SKIP}"));
+    assert_eq!(
+        error(Format::Csv, "label,text\na,b,c\n"),
+        format!("f:2: 3 fields where the header has 2 fields{SKIP}")
+    );
 }
 
 #[test]
@@ -106,10 +108,16 @@ fn bad_json_is_placed() {
     let bad = |line: &str| error(Format::Jsonl, &format!("{{\"text\":\"a\",\"label\":1}}\n{line}"));
     assert!(bad("{\"text\":").starts_with("f:2: bad JSON at column 8: EOF"), "{}", bad("{\"text\":"));
     assert_eq!(bad("[1]"), format!("{}{SKIP}", "f:2: expected a JSON object, found an array"));
-    assert_eq!(bad("{\"text\":1,\"label\":1}"), format!("{}{SKIP}", "f:2: `text` should be a string but is an integer"));
+    assert_eq!(
+        bad("{\"text\":1,\"label\":1}"),
+        format!("{}{SKIP}", "f:2: `text` should be a string but is an integer")
+    );
     let want = "f:2: `label` should be a string, an integer or a boolean but is a number with a fraction";
     assert_eq!(bad("{\"text\":\"a\",\"label\":0.5}"), format!("{want}{SKIP}"));
-    assert_eq!(bad("{\"text\":\"\\u0000\",\"label\":1}"), format!("{}{SKIP}", "f:2: there is a NUL in `text`"));
+    assert_eq!(
+        bad("{\"text\":\"\\u0000\",\"label\":1}"),
+        format!("{}{SKIP}", "f:2: there is a NUL in `text`")
+    );
     let deep = "[".repeat(100_000);
     assert!(bad(&deep).contains("recursion limit"));
 }
@@ -120,16 +128,16 @@ fn plain_text_is_a_text_a_line() {
     let got = read("\u{feff}one\ttwo\r\n\n \t \n  = é =\nlast").unwrap();
     let got: Vec<(usize, &str)> = got.iter().map(|e| (e.line, &e.text_a[..])).collect();
     assert_eq!(got, [(1, "one\ttwo"), (4, "= é ="), (5, "last")]);
-    for (text, wanted) in [
-        ("", "f: the file is empty"),
-        (" \n\n", "f: the file is empty"),
-        ("\t\n", "f: every line is blank"),
-    ] {
+    for (text, wanted) in
+        [("", "f: the file is empty"), (" \n\n", "f: the file is empty"), ("\t\n", "f: every line is blank")]
+    {
         assert_eq!(read(text).unwrap_err().to_string(), wanted);
     }
-    assert_eq!(error(Format::Text, "a"), "f: plain text has no labels; it is for --task mlm. If the file is a table, say --format tsv or csv");
+    assert_eq!(
+        error(Format::Text, "a"),
+        "f: plain text has no labels; it is for --task mlm. If the file is a table, say --format tsv or csv"
+    );
 }
-
 
 #[test]
 fn missing_files() {
@@ -155,7 +163,11 @@ fn delimiters_are_found_out_declared_or_given() {
         ("label;\"text\"\na;\"b, c\"\n", Some("`;` stands")),
     ] {
         let got = found(&Reading::default(), "f.csv", text, Wanted::Name).unwrap();
-        assert_eq!((got.examples[0].label.as_deref(), got.examples[0].text_a.as_str()), (Some("a"), "b, c"), "{text}");
+        assert_eq!(
+            (got.examples[0].label.as_deref(), got.examples[0].text_a.as_str()),
+            (Some("a"), "b, c"),
+            "{text}"
+        );
         assert_eq!(got.remarks.len(), usize::from(remark.is_some()), "{:?}", got.remarks);
         assert!(remark.is_none_or(|words| got.remarks[0].contains(words)), "{:?}", got.remarks);
     }
@@ -172,7 +184,9 @@ fn delimiters_are_found_out_declared_or_given() {
 
 #[test]
 fn line_numbers_stand_behind_a_declared_delimiter() {
-    let e = found(&Reading::default(), "f.csv", "sep=;\nlabel;text\na;b\nc\n", Wanted::Name).unwrap_err().to_string();
+    let e = found(&Reading::default(), "f.csv", "sep=;\nlabel;text\na;b\nc\n", Wanted::Name)
+        .unwrap_err()
+        .to_string();
     assert!(e.starts_with("f.csv:4: 1 field where"), "{e}");
 }
 
@@ -183,7 +197,10 @@ fn several_columns_are_one_text() {
     for (name, text) in [
         ("f.csv", "label,subject,body\na,Bins,\"glass, too\"\nb,,only\n"),
         ("f.tsv", "label\tsubject\tbody\na\tBins\tglass, too\nb\t \tonly\n"),
-        ("f.jsonl", "{\"label\":\"a\",\"subject\":\"Bins\",\"body\":\"glass, too\"}\n{\"label\":\"b\",\"Subject\":\"\",\"Body\":\"only\"}"),
+        (
+            "f.jsonl",
+            "{\"label\":\"a\",\"subject\":\"Bins\",\"body\":\"glass, too\"}\n{\"label\":\"b\",\"Subject\":\"\",\"Body\":\"only\"}",
+        ),
     ] {
         let got = found(&reading, name, text, Wanted::Name).unwrap().examples;
         let got: Vec<&str> = got.iter().map(|e| e.text_a.trim()).collect();
@@ -195,7 +212,8 @@ fn several_columns_are_one_text() {
 
 #[test]
 fn decimal_commas_of_spreadsheets() {
-    let number = |text| found(&Reading::default(), "f.csv", text, Wanted::Number).unwrap().examples[0].label.clone();
+    let number =
+        |text| found(&Reading::default(), "f.csv", text, Wanted::Number).unwrap().examples[0].label.clone();
     assert_eq!(number("label;text\n3,5;a\n").as_deref(), Some("3.5"));
     assert_eq!(number("label,text\n\"3,5\",a\n").as_deref(), Some("3,5"), "no spreadsheet of such a country");
 }
@@ -204,13 +222,19 @@ fn decimal_commas_of_spreadsheets() {
 fn bad_lines_are_listed_or_left_out() {
     let text = "label\ttext\na\tb\nbad\n\tempty\na\tb\tc\nc\td\n";
     let e = found(&Reading::default(), "f.tsv", text, Wanted::Name).unwrap_err().to_string();
-    for line in ["3 lines cannot be used", "line 3: 1 field", "line 4: the label is empty", "line 5: 3 fields"] {
+    for line in
+        ["3 lines cannot be used", "line 3: 1 field", "line 4: the label is empty", "line 5: 3 fields"]
+    {
         assert!(e.contains(line), "{e}");
     }
     let skip = Reading { skip_bad_lines: true, ..Reading::default() };
     let got = found(&skip, "f.tsv", text, Wanted::Name).unwrap();
     assert_eq!(got.examples, [example(2, "a", "b", None), example(6, "c", "d", None)]);
-    assert!(got.remarks.len() == 1 && got.remarks[0].starts_with("f.tsv: 3 lines left out:"), "{:?}", got.remarks);
+    assert!(
+        got.remarks.len() == 1 && got.remarks[0].starts_with("f.tsv: 3 lines left out:"),
+        "{:?}",
+        got.remarks
+    );
 
     let bytes = b"label\ttext\na\t\xff\nb\tgood\nc\t\0\n";
     let got = skip.reader(&bytes[..], Path::new("f.tsv"), Wanted::Name).unwrap();
@@ -229,7 +253,8 @@ fn quotes_in_a_tsv_are_remarked_upon() {
     let got = found(&Reading::default(), "f.tsv", &text, Wanted::Name).unwrap();
     assert_eq!(got.examples[0].text_a, "\"b\"");
     assert!(got.remarks[0].contains("--format csv --delimiter tab"), "{:?}", got.remarks);
-    let reading = Reading { format: Some(Format::Csv), delimiter: Some("tab".parse().unwrap()), ..Reading::default() };
+    let reading =
+        Reading { format: Some(Format::Csv), delimiter: Some("tab".parse().unwrap()), ..Reading::default() };
     assert_eq!(found(&reading, "f.tsv", &text, Wanted::Name).unwrap().examples[0].text_a, "b");
 }
 
@@ -243,7 +268,10 @@ fn json_files_are_arrays_or_lines() {
         assert_eq!(got, [example(1, "x", "a", None), example(2, "y", "b", None)]);
     }
     let error = |text, want| found(&Reading::default(), "f.json", text, want).unwrap_err().to_string();
-    assert!(error("[{\"label\":1,\"text\":\"a\"},3]", Wanted::Name).starts_with("f.json:2: expected a JSON object"));
+    assert!(
+        error("[{\"label\":1,\"text\":\"a\"},3]", Wanted::Name)
+            .starts_with("f.json:2: expected a JSON object")
+    );
     assert!(error("[1", Wanted::Name).starts_with("f.json:1: bad JSON"));
     assert_eq!(error("[]", Wanted::Name), "f.json: the file is empty");
     assert_eq!(error(" ", Wanted::Name), "f.json: the file is empty");
@@ -281,22 +309,34 @@ fn exports_of_label_studio() {
     let got = found(&Reading::default(), "f.json", &file, Wanted::Name).unwrap().examples;
     assert_eq!(got, [example(1, "glad", "so good", None), example(2, "sad", "so bad", None)]);
 
-    let error = |tasks: &str, want| found(&Reading::default(), "f.json", tasks, want).unwrap_err().to_string();
+    let error =
+        |tasks: &str, want| found(&Reading::default(), "f.json", tasks, want).unwrap_err().to_string();
     let disagree = task("a", &format!("{}, {}", choice("mood", "\"sad\""), choice("mood", "\"glad\"")));
     assert!(error(&format!("[{disagree}]"), Wanted::Name).starts_with("f.json:1: its annotations disagree"));
-    assert!(error(&format!("[{}]", task("a", "")), Wanted::Name).starts_with("f.json:1: it is not annotated"));
+    assert!(
+        error(&format!("[{}]", task("a", "")), Wanted::Name).starts_with("f.json:1: it is not annotated")
+    );
     let cancelled = choice("mood", "\"sad\"").replace("\"was_cancelled\":false", "\"was_cancelled\":true");
     assert!(error(&format!("[{}]", task("a", &cancelled)), Wanted::Name).contains("it is not annotated"));
     let boxes = choice("mood", "\"sad\"").replace("\"type\":\"choices\"", "\"type\":\"rectanglelabels\"");
-    assert!(error(&format!("[{}]", task("a", &boxes)), Wanted::Name).contains("type `rectanglelabels` are not read"));
+    assert!(
+        error(&format!("[{}]", task("a", &boxes)), Wanted::Name)
+            .contains("type `rectanglelabels` are not read")
+    );
 
     let two = r#"{"result":[{"from_name":"mood","type":"choices","value":{"choices":["sad"]}},
                             {"from_name":"stars","type":"rating","value":{"rating":2}}]}"#;
     let file = format!("[{}]", task("a", two));
-    assert!(error(&file, Wanted::Name).contains("answers to `mood`, `stars`; name one of them with --label-column"));
+    assert!(
+        error(&file, Wanted::Name)
+            .contains("answers to `mood`, `stars`; name one of them with --label-column")
+    );
     let columns = Columns { label: Some("stars".into()), ..Columns::default() };
     let reading = Reading { columns, ..Reading::default() };
-    assert_eq!(found(&reading, "f.json", &file, Wanted::Number).unwrap().examples, [example(1, "2", "a", None)]);
+    assert_eq!(
+        found(&reading, "f.json", &file, Wanted::Number).unwrap().examples,
+        [example(1, "2", "a", None)]
+    );
 
     let several = format!("[{}]", task("a", &choice("topic", "\"x\", \"y\"")));
     assert_eq!(
@@ -310,7 +350,8 @@ fn exports_of_label_studio() {
     let got = found(&reading, "f.json", min, Wanted::Several).unwrap().examples;
     assert_eq!(got, [example(1, "sad", "a", None), example(2, "sad,tired", "b", None)]);
     // The text has a name of its own.
-    let named = task("a", &choice("mood", "\"sad\"")).replace("{\"text\":\"a\"}", "{\"review\":\"a\",\"stars\":4}");
+    let named =
+        task("a", &choice("mood", "\"sad\"")).replace("{\"text\":\"a\"}", "{\"review\":\"a\",\"stars\":4}");
     let got = found(&Reading::default(), "f.json", &format!("[{named}]"), Wanted::Name).unwrap().examples;
     assert_eq!(got, [example(1, "sad", "a", None)]);
 }
@@ -324,17 +365,87 @@ fn exports_of_doccano() {
     }
     let none = "{\"id\":1,\"text\":\"a\",\"label\":[]}\n";
     assert!(
-        found(&Reading::default(), "f.jsonl", none, Wanted::Name).unwrap_err().to_string().contains("label is empty")
+        found(&Reading::default(), "f.jsonl", none, Wanted::Name)
+            .unwrap_err()
+            .to_string()
+            .contains("label is empty")
     );
     let reading = Reading { skip_bad_lines: true, ..Reading::default() };
-    assert_eq!(found(&reading, "f.jsonl", &format!("{none}{lines}"), Wanted::Name).unwrap().examples.len(), 2);
+    assert_eq!(
+        found(&reading, "f.jsonl", &format!("{none}{lines}"), Wanted::Name).unwrap().examples.len(),
+        2
+    );
 }
 
 #[test]
 fn labels_are_merged_with_a_remark() {
-    let got =
-        found(&Reading::default(), "f.tsv", "label\ttext\nlater\ta\nlater \tb\nnow\tc\n", Wanted::Name).unwrap();
+    let got = found(&Reading::default(), "f.tsv", "label\ttext\nlater\ta\nlater \tb\nnow\tc\n", Wanted::Name)
+        .unwrap();
     let labels: Vec<&str> = got.examples.iter().filter_map(|e| e.label.as_deref()).collect();
     assert_eq!(labels, ["later", "later", "now"]);
     assert!(got.remarks[0].contains("`later`, `later ` are one label"), "{:?}", got.remarks);
+}
+
+#[test]
+fn json_of_tokens_and_tags() {
+    let read = |line: &str, want| read_as(Format::Jsonl, line, &Columns::default(), want);
+    let line =
+        |key: &str| format!(r##"{{"id":"0","tokens":["New York","is","#"],"{key}":["B-x","O","O"]}}"##);
+    for key in ["tags", "ner_tags", "label"] {
+        let got = read(&line(key), Wanted::Tags).unwrap();
+        assert_eq!(got[0].word_list(), ["New York", "is", "#"]);
+        assert_eq!((got[0].text_a.as_str(), got[0].label.as_deref()), ("New York is #", Some("B-x O O")));
+    }
+    assert_eq!(read(&line("tags"), Wanted::Nothing).unwrap()[0].word_list().len(), 3);
+    for (text, wanted) in [
+        (
+            r#"{"tokens":["a"],"ner_tags":[3]}"#,
+            "f:1: `ner_tags` holds numbers; write the tags by their names",
+        ),
+        (r#"{"tokens":["a",""],"tags":["O","O"]}"#, "f:1: `tokens` should hold strings that are not empty"),
+        (r#"{"tokens":["a",1],"tags":["O","O"]}"#, "f:1: `tokens` should hold strings that are not empty"),
+        (r#"{"tokens":["a"]}"#, "f:1: no label (looked for `label`, `labels`, `tags`, `ner_tags`)"),
+        (r#"{"words_":["a"]}"#, "f:1: no text (looked for `tokens`, `words`, `text_a`, `text`, `sentence`)"),
+    ] {
+        let e = read(text, Wanted::Tags).unwrap_err().to_string();
+        assert!(e.starts_with(wanted), "{e}");
+    }
+    assert!(error(Format::Jsonl, &line("label")).contains("no text"), "texts of other tasks are strings");
+}
+
+#[test]
+fn questions_as_json_lines() {
+    let line = r#"{"id":"7","context":"Ö is","question":"q","answers":{"text":["is"],"answer_start":[2]}}"#;
+    for (format, want) in
+        [(Format::Jsonl, Wanted::Answers), (Format::Jsonl, Wanted::Nothing), (Format::Json, Wanted::Nothing)]
+    {
+        let got = read_as(format, line, &Columns::default(), want).unwrap();
+        let e = &got[0];
+        assert_eq!((&e.text_a[..], e.text_b.as_deref()), ("q", Some("Ö is")));
+        assert_eq!(e.asked.as_ref().unwrap().answers[0].start, 3);
+    }
+}
+
+#[test]
+fn marked_parts_of_labelling_tools() {
+    let studio = r#"[{"id":1,"data":{"text":"Jo is in Berlin."},"annotations":[{"result":[
+        {"from_name":"ner","to_name":"text","type":"labels","value":{"start":9,"end":15,"text":"Berlin","labels":["LOC"]}},
+        {"from_name":"ner","to_name":"text","type":"labels","value":{"start":0,"end":2,"text":"Jo","labels":["PER"]}}]}]}]"#;
+    let doccano = r#"{"id":1,"text":"Jo is in Berlin.","label":[[0,2,"PER"],[9,15,"LOC"]]}"#;
+    let relations = r#"{"id":1,"text":"Jo is in Berlin.","relations":[],"entities":
+        [{"id":1,"label":"PER","start_offset":0,"end_offset":2},{"id":2,"label":"LOC","start_offset":9,"end_offset":15}]}"#;
+    for (name, text) in [
+        ("f.json", studio),
+        ("f.jsonl", doccano),
+        ("f.json", doccano),
+        ("f.jsonl", &relations.replace('\n', " ")),
+    ] {
+        let got = found(&Reading::default(), name, text, Wanted::Tags).unwrap().examples;
+        assert_eq!(got[0].word_list(), ["Jo", "is", "in", "Berlin", "."]);
+        assert_eq!(got[0].label.as_deref(), Some("B-PER O O B-LOC O"), "{text}");
+    }
+    let e = found(&Reading::default(), "f.jsonl", &doccano.replace("15", "99"), Wanted::Tags)
+        .unwrap_err()
+        .to_string();
+    assert!(e.starts_with("f.jsonl:1: the mark `LOC` from 9 to 99 is not in the text"), "{e}");
 }

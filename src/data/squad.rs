@@ -1,9 +1,12 @@
-//! Reads questions about texts from SQuAD v1.1 files: one JSON object of articles, paragraphs and their questions.
+//! Reads questions about texts: SQuAD 1.1 and 2.0 (one JSON object of articles, paragraphs and their questions), and what
+//! Hugging Face `datasets` makes of them (a question with its context in each object, one a line or in an array).
 
 use super::json::json_error;
+use super::problems::Problems;
 use super::{Answer, Asked, Example, Wanted, shorten};
 use crate::error::{Error, Result};
 use serde::Deserialize;
+use serde_json::Value;
 use std::io::{BufRead, Read};
 use std::path::Path;
 
@@ -12,36 +15,49 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 /// Most bytes of contexts, of which each question gets a copy: a small file could ask for any amount of memory.
 const COPIES_BYTES_MAX: usize = 1 << 30;
 
+/// Any object of such a file: the whole, an article, a paragraph or a question.
 #[derive(Deserialize)]
 #[serde(expecting = "an object with `data`, as SQuAD has it")]
-struct Squad {
-    data: Vec<Article>,
+struct Node {
+    data: Option<Vec<Node>>,
+    paragraphs: Option<Vec<Node>>,
+    qas: Option<Vec<Node>>,
+    context: Option<String>,
+    question: Option<String>,
+    id: Option<Value>,
+    answers: Option<Answers>,
+    is_impossible: Option<bool>,
 }
 
 #[derive(Deserialize)]
-struct Article {
-    paragraphs: Vec<Paragraph>,
-}
-
-#[derive(Deserialize)]
-struct Paragraph {
-    context: String,
-    qas: Vec<Question>,
-}
-
-#[derive(Deserialize)]
-struct Question {
-    id: String,
-    question: String,
-    #[serde(default)]
-    answers: Vec<Gold>,
+#[serde(
+    untagged,
+    expecting = "`answers` should be an array of objects with `text` and `answer_start`, or one object of two arrays"
+)]
+enum Answers {
+    /// SQuAD's.
+    Rows(Vec<Gold>),
+    /// Of `datasets`.
+    Columns { text: Vec<String>, answer_start: Vec<Value> },
 }
 
 #[derive(Deserialize)]
 struct Gold {
     text: String,
     /// In Unicode characters, as Python counts them.
-    answer_start: usize,
+    answer_start: Option<Value>,
+}
+
+impl Answers {
+    fn rows(self) -> Vec<Gold> {
+        match self {
+            Answers::Rows(rows) => rows,
+            Answers::Columns { text, answer_start } => {
+                let starts = answer_start.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+                text.into_iter().zip(starts).map(|(text, answer_start)| Gold { text, answer_start }).collect()
+            }
+        }
+    }
 }
 
 /// Whether a JSON file is one of questions rather than of labelled texts.
@@ -51,13 +67,34 @@ pub(super) fn is_squad(json: &[u8]) -> bool {
         #[serde(rename = "data")]
         _data: Vec<serde::de::IgnoredAny>,
     }
-    serde_json::from_slice::<Any>(json).is_ok()
+    serde_json::from_slice::<Any>(json).is_ok() || is_lines(json)
+}
+
+/// Whether the first object of a JSON file is a question with its context, as `datasets` writes them.
+pub(super) fn is_lines(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct One {
+        #[serde(rename = "question")]
+        _question: serde::de::IgnoredAny,
+        #[serde(rename = "context")]
+        _context: serde::de::IgnoredAny,
+    }
+    let json = json.trim_ascii_start();
+    let json = json.strip_prefix(b"[").unwrap_or(json);
+    serde_json::Deserializer::from_slice(json).into_iter::<One>().next().is_some_and(|one| one.is_ok())
 }
 
 /// Questions as examples: `text_a` is the question, `text_b` its context, `line` the number of the question.
 ///
-/// Each answer must stand in the context where the file says. Without answers wanted, a question may have none.
-pub(super) fn read(reader: impl BufRead, path: &Path, want: Wanted) -> Result<Vec<Example>> {
+/// An answer that does not stand where the file says is taken where it stands, if that is one place. A question is
+/// unanswerable if `is_impossible` says so, or if there is no such key and `answers` is empty. Questions with other
+/// problems go to `problems`. Without answers wanted, a question may have none.
+pub(super) fn read(
+    reader: impl BufRead,
+    path: &Path,
+    want: Wanted,
+    problems: &mut Problems,
+) -> Result<Vec<Example>> {
     let fail = |what: String| Error::data(path, None, what);
     let mut bytes = Vec::new();
     reader.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(Error::io(path))?;
@@ -65,132 +102,193 @@ pub(super) fn read(reader: impl BufRead, path: &Path, want: Wanted) -> Result<Ve
         return Err(fail(format!("longer than {} MiB", FILE_BYTES_MAX >> 20)));
     }
     let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    if json.iter().all(u8::is_ascii_whitespace) {
+    let Some(first) = json.iter().find(|b| !b.is_ascii_whitespace()) else {
         return Err(fail("the file is empty".into()));
-    }
-    let squad: Squad = serde_json::from_slice(json).map_err(|e| {
+    };
+    let bad = |e: serde_json::Error| {
         let kind = if e.is_data() { "not as SQuAD has it" } else { "bad JSON" };
         Error::data(path, Some(e.line()), format!("{kind} at column {}: {}", e.column(), json_error(&e)))
-    })?;
-
-    let (mut examples, mut copies_bytes) = (Vec::new(), 0usize);
-    for Paragraph { context, qas } in squad.data.into_iter().flat_map(|article| article.paragraphs) {
-        let starts: Vec<usize> = context.char_indices().map(|(byte, _)| byte).collect();
-        for Question { id, question, answers } in qas {
-            let fail = |what: String| fail(format!("question `{}`: {what}", shorten(&id, 60)));
-            if want == Wanted::Answers && answers.is_empty() {
-                return Err(fail("there is no answer; every question needs one in its context".into()));
-            }
-            let placed = |Gold { text, answer_start }: Gold| match starts.get(answer_start) {
-                Some(&start) if !text.is_empty() && context[start..].starts_with(&text) => {
-                    Ok(Answer { text, start })
-                }
-                _ => {
-                    let text = shorten(&text, 60);
-                    Err(fail(format!("the answer `{text}` does not stand at character {answer_start}")))
-                }
-            };
-            let answers = answers.into_iter().map(placed).collect::<Result<_>>()?;
-            copies_bytes += context.len();
-            if copies_bytes > COPIES_BYTES_MAX {
-                return Err(fail(format!(
-                    "with a copy of its context for each question there is more than {} MiB of text",
-                    COPIES_BYTES_MAX >> 20
-                )));
-            }
-            examples.push(Example {
-                text_a: question,
-                text_b: Some(context.clone()),
-                asked: Some(Asked { id, answers }),
-                line: examples.len() + 1,
-                ..Example::default()
-            });
+    };
+    let mut questions = Questions { path, want, problems, examples: Vec::new(), count: 0, copies_bytes: 0 };
+    if *first == b'[' {
+        for node in serde_json::from_slice::<Vec<Node>>(json).map_err(bad)? {
+            questions.add(node, None)?;
+        }
+    } else {
+        // One object, or one a line.
+        for node in serde_json::Deserializer::from_slice(json).into_iter::<Node>() {
+            questions.add(node.map_err(bad)?, None)?;
         }
     }
-    if examples.is_empty() {
+    if questions.count == 0 {
         return Err(fail("there is no question in the file".into()));
     }
-    Ok(examples)
+    Ok(questions.examples)
+}
+
+/// What was found so far.
+struct Questions<'a, 'p> {
+    path: &'a Path,
+    want: Wanted,
+    problems: &'a mut Problems<'p>,
+    examples: Vec<Example>,
+    /// Questions with and without problems.
+    count: usize,
+    copies_bytes: usize,
+}
+
+impl Questions<'_, '_> {
+    /// All of an object; `context` is that of the paragraph it is in.
+    fn add(&mut self, mut node: Node, context: Option<&Context>) -> Result<()> {
+        let inner = [node.data.take(), node.paragraphs.take()];
+        let is_outer = inner.iter().any(Option::is_some);
+        for node in inner.into_iter().flatten().flatten() {
+            self.add(node, None)?;
+        }
+        if is_outer {
+            return Ok(());
+        }
+        let own = node.context.take().map(Context::of);
+        if let Some(qas) = node.qas.take() {
+            let Some(own) = own else {
+                return Err(Error::data(
+                    self.path,
+                    None,
+                    "not as SQuAD has it: a paragraph without `context`",
+                ));
+            };
+            return qas.into_iter().try_for_each(|question| self.add(question, Some(&own)));
+        }
+        let Some(context) = own.as_ref().or(context) else {
+            let what = match node.question {
+                Some(_) => "not as SQuAD has it: a question without `context`",
+                None => "not as SQuAD has it: an object without `data`, `paragraphs`, `qas` or `question`",
+            };
+            return Err(Error::data(self.path, None, what));
+        };
+        self.question(node, context)
+    }
+
+    fn question(&mut self, node: Node, context: &Context) -> Result<()> {
+        self.count += 1;
+        let number = self.count;
+        let id = match node.id {
+            Some(Value::String(id)) => id,
+            Some(Value::Number(id)) => id.to_string(),
+            _ => number.to_string(),
+        };
+        let named = |what: String| format!("question `{}` (number {number}): {what}", shorten(&id, 60));
+        let asked = match node.question {
+            Some(question) => answers_of(node.answers, node.is_impossible, context, self.want)
+                .map(|(answers, unanswerable)| (question, answers, unanswerable)),
+            None => Err("it has no `question`".into()),
+        };
+        let (question, answers, unanswerable) = match asked {
+            Ok(asked) => asked,
+            Err(what) => {
+                self.problems.add(number, named(what));
+                return Ok(());
+            }
+        };
+        self.copies_bytes += context.text.len();
+        if self.copies_bytes > COPIES_BYTES_MAX {
+            let what = format!(
+                "with a copy of its context for each question there is more than {} MiB of text",
+                COPIES_BYTES_MAX >> 20
+            );
+            return Err(Error::data(self.path, None, named(what)));
+        }
+        self.examples.push(Example {
+            text_a: question,
+            text_b: Some(context.text.clone()),
+            asked: Some(Asked { id, answers, unanswerable }),
+            line: number,
+            ..Example::default()
+        });
+        Ok(())
+    }
+}
+
+/// A text, and where its characters begin.
+struct Context {
+    text: String,
+    starts: Vec<usize>,
+}
+
+impl Context {
+    fn of(text: String) -> Context {
+        let starts = text.char_indices().map(|(byte, _)| byte).collect();
+        Context { text, starts }
+    }
+
+    /// Where an answer stands. Errors: what is wrong with it.
+    fn place(&self, gold: Gold) -> std::result::Result<Answer, String> {
+        let Gold { text, answer_start } = gold;
+        let claimed = answer_start.as_ref().and_then(position);
+        if let Some(&start) = claimed.and_then(|at| self.starts.get(at))
+            && !text.is_empty()
+            && self.text[start..].starts_with(&text)
+        {
+            return Ok(Answer { text, start });
+        }
+        let bare = text.trim();
+        if bare.is_empty() {
+            return Err("an answer is empty".into());
+        }
+        let mut found = self.starts.iter().filter(|&&start| self.text[start..].starts_with(bare));
+        let shown = shorten(&text, 60);
+        let at = match (claimed, &answer_start) {
+            (Some(at), _) => format!("at character {at}"),
+            (None, Some(other)) => format!("at `{}`", shorten(&other.to_string(), 20)),
+            (None, None) => "where the file says, which is nowhere".into(),
+        };
+        match (found.next(), found.next()) {
+            (Some(&start), None) => Ok(Answer { text: bare.to_owned(), start }),
+            (None, _) => {
+                Err(format!("the answer `{shown}` does not stand {at}, nor anywhere in the context"))
+            }
+            (Some(_), Some(_)) => {
+                let times = found.count() + 2;
+                Err(format!(
+                    "the answer `{shown}` does not stand {at}, and stands {times} times in the context"
+                ))
+            }
+        }
+    }
+}
+
+/// A number of characters; pandas makes `27.0` of it.
+fn position(value: &Value) -> Option<usize> {
+    let whole = |v: f64| (v >= 0.0 && v.fract() == 0.0 && v < 1e15).then_some(v as usize);
+    value.as_u64().and_then(|v| usize::try_from(v).ok()).or_else(|| value.as_f64().and_then(whole))
+}
+
+/// The answers of a question, and whether it is unanswerable. Errors: what is wrong with them.
+fn answers_of(
+    answers: Option<Answers>,
+    is_impossible: Option<bool>,
+    context: &Context,
+    want: Wanted,
+) -> std::result::Result<(Vec<Answer>, bool), String> {
+    let is_told = answers.is_some();
+    let mut rows = answers.map(Answers::rows).unwrap_or_default();
+    if is_impossible == Some(true) {
+        // Some writers put an empty text there.
+        rows.retain(|gold| !gold.text.is_empty());
+    }
+    match (rows.is_empty(), is_impossible) {
+        (true, Some(true)) => return Ok((Vec::new(), true)),
+        (true, None) if is_told => return Ok((Vec::new(), true)),
+        (true, _) if want != Wanted::Answers => return Ok((Vec::new(), false)),
+        (true, None) => return Err("it has no `answers`; those of an unanswerable question are []".into()),
+        (true, Some(false)) => return Err("it has no answer, and `is_impossible` is false".into()),
+        (false, Some(true)) => return Err("it has an answer, and `is_impossible` is true".into()),
+        (false, _) => {}
+    }
+    let placed = rows.into_iter().map(|gold| context.place(gold)).collect::<std::result::Result<_, _>>()?;
+    Ok((placed, false))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn text(json: &str, want: Wanted) -> Result<Vec<Example>> {
-        read(json.as_bytes(), Path::new("f"), want)
-    }
-
-    fn file(qas: &str) -> String {
-        format!(
-            r#"{{"version":"1.1","data":[{{"title":"t","paragraphs":[{{"context":"Ö is é, né","qas":[{qas}]}}]}}]}}"#
-        )
-    }
-
-    #[test]
-    fn offsets_are_characters_and_become_bytes() {
-        let json = file(
-            r#"{"id":"1","question":"what?","answers":[{"answer_start":5,"text":"é"},{"text":"né","answer_start":8}]},
-               {"id":"2","question":"","answers":[{"answer_start":0,"text":"Ö is"}],"is_impossible":false}"#,
-        );
-        let got = text(&format!("\u{feff}{json}"), Wanted::Answers).unwrap();
-        let answer = |text: &str, start| Answer { text: text.into(), start };
-        let example = |line, id: &str, question: &str, answers| Example {
-            text_a: question.into(),
-            text_b: Some("Ö is é, né".into()),
-            label: None,
-            asked: Some(Asked { id: id.into(), answers }),
-            line,
-        };
-        let wanted = [
-            example(1, "1", "what?", vec![answer("é", 6), answer("né", 10)]),
-            example(2, "2", "", vec![answer("Ö is", 0)]),
-        ];
-        assert_eq!(got, wanted);
-        let bare = file(r#"{"id":"1","question":"q"}"#);
-        assert_eq!(text(&bare, Wanted::Nothing).unwrap()[0].asked.as_ref().unwrap().answers, []);
-        let e = text(&bare, Wanted::Answers).unwrap_err().to_string();
-        assert!(e.starts_with("f: question `1`: there is no answer"), "{e}");
-    }
-
-    #[test]
-    fn what_is_wrong_is_told() {
-        let answer = |start: &str, text: &str| {
-            file(&format!(
-                r#"{{"id":"7","question":"q","answers":[{{"answer_start":{start},"text":"{text}"}}]}}"#
-            ))
-        };
-        for (json, wanted) in [
-            (String::new(), "f: the file is empty"),
-            ("\u{feff} \n".into(), "f: the file is empty"),
-            (r#"{"data":[]}"#.into(), "f: there is no question in the file"),
-            (file(""), "f: there is no question in the file"),
-            ("{\n".into(), "f:2: bad JSON at column 0: EOF"),
-            (
-                "3".into(),
-                "f:1: not as SQuAD has it at column 1: invalid type: integer `3`, expected an object",
-            ),
-            ("{}".into(), "f:1: not as SQuAD has it at column 2: missing field `data`"),
-            (file(r#"{"id":"1"}"#), "f:1: not as SQuAD has it at column 96: missing field `question`"),
-            (answer("6", "é"), "f: question `7`: the answer `é` does not stand at character 6"),
-            (answer("99", "é"), "f: question `7`: the answer `é` does not stand at character 99"),
-            (answer("8", "né!"), "f: question `7`: the answer `né!` does not stand at character 8"),
-            (answer("8", ""), "f: question `7`: the answer `` does not stand at character 8"),
-            (answer("-1", "é"), "f:1: not as SQuAD has it"),
-            (answer("1e99", "é"), "f:1: not as SQuAD has it"),
-            ("[".repeat(100_000), "f:1: "),
-            (format!("{{\"data\":{}", "[".repeat(100_000)), "f:1: "),
-            (format!("{{\"x\":{}", "[".repeat(100_000)), "f:1: bad JSON"),
-            (format!("{{\"x\":{}", "{\"x\":".repeat(100_000)), "f:1: bad JSON"),
-        ] {
-            let e = text(&json, Wanted::Answers).unwrap_err().to_string();
-            assert!(e.starts_with(wanted), "{e}");
-        }
-        let e = read(
-            &b"{\"data\":[{\"paragraphs\":[{\"context\":\"\xff\",\"qas\":[]}]}]}"[..],
-            Path::new("f"),
-            Wanted::Answers,
-        );
-        assert!(e.unwrap_err().to_string().contains("unicode"));
-    }
-}
+#[path = "squad_tests.rs"]
+mod tests;

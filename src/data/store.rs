@@ -212,7 +212,7 @@ impl Store {
                 label: Some(row.get(1)?).filter(|label: &String| !label.is_empty()),
                 text_a: row.get(2)?,
                 text_b: row.get(3)?,
-                asked: None,
+                ..Example::default()
             })
         };
         rows.query_map([], example).and_then(Iterator::collect).map_err(|e| self.failed(e))
@@ -339,7 +339,10 @@ mod tests {
         assert!(s.learn(&[example("z", "new"), example(" ", "none")]).is_err());
         assert_eq!(s.learn(&[example("y ", "a")]).unwrap().known, 1, "labels are trimmed");
         let bare = Example { label: None, text_b: Some("e".into()), ..example("", "d") };
-        assert_eq!(s.learn(&[bare.clone(), bare]).unwrap(), Learned { new: 1, known: 1, ..Learned::default() });
+        assert_eq!(
+            s.learn(&[bare.clone(), bare]).unwrap(),
+            Learned { new: 1, known: 1, ..Learned::default() }
+        );
         assert_eq!(s.examples().unwrap()[3].label, None, "a pair needs no label");
         assert_eq!(s.forget(Forget::Text("d", Some("e"))).unwrap(), 1);
         assert_eq!(s.examples().unwrap().len(), 3, "all or none");

@@ -4,7 +4,7 @@ use super::columns::{Columns, Wanted};
 use super::csv_file::Records;
 use super::encoding::skip_mark;
 use super::lines::{LINE_BYTES_MAX, Lines};
-use super::problems::Problems;
+use super::problems::{LINE, Problems};
 use super::{Example, label};
 use crate::error::{Error, Result};
 use std::io::{BufRead, Cursor, Read};
@@ -24,8 +24,12 @@ impl FromStr for Delimiter {
     fn from_str(s: &str) -> Result<Delimiter> {
         match (s.to_ascii_lowercase().as_str(), s.as_bytes()) {
             ("tab" | "\\t", _) => Ok(Delimiter(b'\t')),
-            (_, &[b]) if b.is_ascii() && !b.is_ascii_alphanumeric() && !b"\"\n\r\0".contains(&b) => Ok(Delimiter(b)),
-            _ => Err(Error::Config(format!("`{s}` cannot stand between fields; name one such as `,` `;` `|` or tab"))),
+            (_, &[b]) if b.is_ascii() && !b.is_ascii_alphanumeric() && !b"\"\n\r\0".contains(&b) => {
+                Ok(Delimiter(b))
+            }
+            _ => Err(Error::Config(format!(
+                "`{s}` cannot stand between fields; name one such as `,` `;` `|` or tab"
+            ))),
         }
     }
 }
@@ -51,7 +55,8 @@ impl Table<'_> {
         let examples = self.read(false, &mut || {
             let line = lines.next_line()?;
             Ok(line.map(|(n, text)| {
-                let is_quoted = |field: &str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
+                let is_quoted =
+                    |field: &str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
                 rows += 1;
                 quoted += usize::from(text.split('\t').any(is_quoted));
                 (n, text.split('\t').map(str::to_owned).collect())
@@ -68,7 +73,11 @@ impl Table<'_> {
     }
 
     /// Records by RFC 4180; the delimiter is found out unless it is given.
-    pub fn read_csv(&mut self, mut reader: impl BufRead, delimiter: Option<Delimiter>) -> Result<Vec<Example>> {
+    pub fn read_csv(
+        &mut self,
+        mut reader: impl BufRead,
+        delimiter: Option<Delimiter>,
+    ) -> Result<Vec<Example>> {
         let path = self.path;
         let mut first = Vec::new();
         let mut line = 1;
@@ -83,14 +92,19 @@ impl Table<'_> {
         }
         // Excel writes and reads it.
         let declared = match first.trim_ascii_end() {
-            [s, e, p, b'=', delimiter] if [s, e, p].map(u8::to_ascii_lowercase) == *b"sep" => Some(*delimiter),
+            [s, e, p, b'=', delimiter] if [s, e, p].map(u8::to_ascii_lowercase) == *b"sep" => {
+                Some(*delimiter)
+            }
             b"sep=" if first.starts_with(b"sep=\t") => Some(b'\t'),
             _ => None,
         };
         if declared.is_some() {
             first.clear();
             line += 1;
-            (&mut reader).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut first).map_err(Error::io(path))?;
+            (&mut reader)
+                .take(LINE_BYTES_MAX as u64)
+                .read_until(b'\n', &mut first)
+                .map_err(Error::io(path))?;
         }
         let given = delimiter.map(|Delimiter(b)| b).or(declared);
         let delimiter = given.unwrap_or_else(|| self.delimiter_of(&first));
@@ -111,8 +125,8 @@ impl Table<'_> {
         let found = |delimiter: &&u8| {
             let header = fields(**delimiter);
             let has = |places: Result<Vec<usize>, String>| places.is_ok_and(|places| !places.is_empty());
-            has(self.columns.text_a().places(&header))
-                && (self.want == Wanted::Nothing || has(self.columns.label().places(&header)))
+            has(self.columns.text_a(self.want).places(&header))
+                && (self.want == Wanted::Nothing || has(self.columns.label(self.want).places(&header)))
         };
         if let Some(delimiter) = TRIED.iter().find(found) {
             return *delimiter;
@@ -126,7 +140,8 @@ impl Table<'_> {
         let (path, want) = (self.path, self.want);
         let Some((header_line, header)) = next()? else { return Ok(Vec::new()) };
         let fail = |what: String| Error::data(path, Some(header_line), what);
-        let [label, text_a, text_b] = [self.columns.label(), self.columns.text_a(), self.columns.text_b()];
+        let [label, text_a, text_b] =
+            [self.columns.label(want), self.columns.text_a(want), self.columns.text_b()];
         let label_at = label.place(&header).map_err(fail)?;
         if label_at.is_none() && want != Wanted::Nothing {
             return Err(fail(label.missing("no column for the", "header", &header) + hint(&header)));
@@ -140,7 +155,7 @@ impl Table<'_> {
             return Err(fail(text_b.missing("no column for the", "header", &header)));
         }
 
-        let mut problems = Problems::new(path, "line");
+        let mut problems = Problems::new(path, LINE);
         let (mut examples, mut rows) = (Vec::new(), 0);
         loop {
             let row = match next() {
@@ -156,7 +171,10 @@ impl Table<'_> {
             let (line, mut row) = row;
             if row.len() != header.len() {
                 let fields = |n: usize| if n == 1 { "1 field".into() } else { format!("{n} fields") };
-                problems.add(line, format!("{} where the header has {}", fields(row.len()), fields(header.len())));
+                problems.add(
+                    line,
+                    format!("{} where the header has {}", fields(row.len()), fields(header.len())),
+                );
                 continue;
             }
             // A column may serve twice (`--label-column text`), so only the texts move out, and last.
@@ -189,7 +207,8 @@ fn joined(places: &[usize], row: &[String]) -> String {
     match places {
         [i] => row[*i].clone(),
         _ => {
-            let parts: Vec<&str> = places.iter().map(|&i| row[i].trim()).filter(|part| !part.is_empty()).collect();
+            let parts: Vec<&str> =
+                places.iter().map(|&i| row[i].trim()).filter(|part| !part.is_empty()).collect();
             parts.join(" ")
         }
     }
@@ -205,7 +224,12 @@ fn hint<S: AsRef<str>>(header: &[S]) -> &'static str {
 }
 
 /// A label that says something; an empty one is an error where labels are wanted, else none.
-pub(super) fn checked(label: Option<String>, path: &Path, line: usize, want: Wanted) -> Result<Option<String>> {
+pub(super) fn checked(
+    label: Option<String>,
+    path: &Path,
+    line: usize,
+    want: Wanted,
+) -> Result<Option<String>> {
     match label {
         Some(l) if want == Wanted::Several && l.trim().is_empty() => Ok(Some(String::new())),
         Some(l) if label::clean(&l).is_empty() || l.contains('\0') => match want {

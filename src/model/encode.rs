@@ -5,7 +5,7 @@ use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
-use crate::task::Task;
+use crate::task::{Task, Unseen};
 use crate::tokenize::{Encoded, Survey, WINDOWS_MAX, Window};
 use crate::train::Labelled;
 use crate::train::answers::{self, Part, Question};
@@ -14,9 +14,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 impl Personal {
-    /// Examples as the model reads them, to be answered and scored. Errors: a label that it does not know.
+    /// Examples as the model reads them, to be answered and scored. Labels that it does not know count as wrong: their
+    /// targets are numbered behind those of the labels that it knows, in the order of [`Unseen::names`].
     pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
-        self.encoded(examples, true)
+        self.encoded(examples, Some(&self.task.unseen(examples)))
     }
 
     /// What these examples' texts are made of. `None` if the task does not truncate texts, or if they cannot be tokenized.
@@ -38,14 +39,18 @@ impl Personal {
         Some(Survey { truncated, ..all })
     }
 
-    /// `scored`: with what only scores need.
-    pub(super) fn encoded(&self, examples: &[Example], scored: bool) -> Result<Vec<Labelled>> {
-        let targets = self.task.targets(examples, Path::new("the examples"))?;
+    /// To be learned, or, with the labels that the model does not know, to be scored.
+    pub(super) fn encoded(&self, examples: &[Example], scored: Option<&Unseen>) -> Result<Vec<Labelled>> {
+        let path = Path::new("the examples");
+        let targets = match scored {
+            Some(unseen) => self.task.scored_targets(examples, unseen, path)?,
+            None => self.task.targets(examples, path)?,
+        };
         if self.task == Task::Contrastive {
             return self.encode_pairs(examples, targets);
         }
         if self.task == Task::Qa {
-            return self.encode_questions(examples, &targets, scored);
+            return self.encode_questions(examples, &targets, scored.is_some());
         }
         if self.task == Task::Mlm {
             return self.encode_plain(examples);
@@ -104,7 +109,7 @@ impl Personal {
     ) -> Result<Vec<Labelled>> {
         let mut labelled = Vec::new();
         for ((e, windows), answer) in examples.iter().zip(self.windows(examples)?).zip(answers) {
-            let question = scored.then(|| Arc::new(Question::of(e)));
+            let question = scored.then(|| Arc::new(Question::of(e, self.answers_nothing)));
             for window in windows {
                 let target = match answer {
                     Target::Span(start, end) => answers::rows(&window, *start..*end),
@@ -134,10 +139,9 @@ impl Personal {
     /// The tokens of every example, and for tags the row of each word's first.
     pub(super) fn encode_texts(&self, examples: &[Example]) -> Result<Vec<(Encoded, Vec<Option<usize>>)>> {
         self.pool.install(|| match self.task {
-            Task::Tag(_) => examples
-                .par_iter()
-                .map(|e| self.texts.encoder.encode_words(&e.text_a.split_whitespace().collect::<Vec<_>>()))
-                .collect(),
+            Task::Tag(_) => {
+                examples.par_iter().map(|e| self.texts.encoder.encode_words(&e.word_list())).collect()
+            }
             _ if self.pooling == Pooling::Apart => {
                 examples.par_iter().map(|e| Ok((self.encode_apart(e)?, Vec::new()))).collect()
             }

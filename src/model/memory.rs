@@ -53,7 +53,7 @@ impl Personal {
         let logits = self.wired.graph.mlm_head().map_or(0, |head| per_word * head.vocab() * self.threads());
         let config = &TrainConfig { batch: config.batch.saturating_mul(texts), ..config.clone() };
         let rows = |e: &Example| match self.task {
-            Task::Tag(_) => e.text_a.split_whitespace().count(),
+            Task::Tag(_) => e.word_list().len(),
             _ => 1,
         };
         let fits = dev.is_some() || config.head == Head::Fitted;

@@ -44,7 +44,7 @@ pub enum Prediction {
     },
     /// Of [`Task::Tag`].
     Tags {
-        /// The words of the text: what stands between spaces.
+        /// The words of the text.
         words: Vec<String>,
         /// One tag a word; of a word that was cut off, or is none to the tokenizer, `O` where that is a tag, else the
         /// first.
@@ -59,9 +59,10 @@ pub enum Prediction {
     },
     /// Of [`Task::Qa`].
     Answer {
-        /// The part of the context; empty where no part of it is an answer.
+        /// The part of the context; empty where no part of it is an answer, or where the model says so, which it can if it
+        /// was trained on unanswerable questions.
         answer: String,
-        /// Its probability among the best twenty; 0 where there is none.
+        /// Its probability among the best twenty, of which no answer may be one; 0 where there are none.
         score: f64,
         /// Where it begins in the context, in Unicode characters.
         start: usize,
@@ -145,14 +146,22 @@ impl fmt::Display for Prediction {
 }
 
 impl Personal {
-    /// The answer to a text, or to a pair.
+    /// The answer to a text as people write it, or to a pair. A tagger splits it into words ([`data::split_words`]).
     pub fn predict(&self, text_a: &str, text_b: Option<&str>) -> Result<Prediction> {
-        let (text_a, text_b) = (text_a.to_owned(), text_b.map(str::to_owned));
-        let example = Example { text_a, text_b, ..Example::default() };
+        let example = Example { text_b: text_b.map(str::to_owned), ..self.raw(text_a) };
         Ok(self.predict_all(&[example])?.remove(0))
     }
 
-    /// The answers to many texts, in their order; unlike single calls it fills the machine.
+    /// An example of a text as people write it, to be answered.
+    pub fn raw(&self, text: &str) -> Example {
+        match self.task {
+            Task::Tag(_) => Example::raw_sentence(text),
+            _ => Example { text_a: text.to_owned(), ..Example::default() },
+        }
+    }
+
+    /// The answers to many texts, in their order; unlike single calls it fills the machine. A tagger tags the words of
+    /// [`Example::word_list`]; for texts as people write them, see [`Personal::raw`].
     pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
         if self.task == Task::Qa {
             return self.answer_all(examples);
@@ -205,7 +214,8 @@ impl Personal {
         let mut out = out.iter().map(|(logits, _)| &logits[..]);
         let all = examples.iter().zip(&windows).map(|(e, windows)| {
             let logits = out.by_ref().take(windows.len());
-            let span = answers::best(logits.zip(windows.iter().map(|window| &window.places[..])));
+            let windows = logits.zip(windows.iter().map(|window| &window.places[..]));
+            let span = answers::best(windows, self.answers_nothing);
             let context = e.text_b.as_deref().unwrap_or_default();
             let (bytes, score) = span.map_or((0..0, 0.0), |span| (span.within(context), span.probability));
             let (start, answer) = (context[..bytes.start].chars().count(), &context[bytes]);
@@ -247,7 +257,7 @@ impl Personal {
                     }
                 };
                 let (tags, probabilities) = starts.iter().map(tag).unzip();
-                let words = example.text_a.split_whitespace().map(str::to_owned).collect();
+                let words = example.word_list().into_iter().map(str::to_owned).collect();
                 Prediction::Tags { words, tags, probabilities }
             }
             Task::Qa | Task::Mlm => unreachable!("questions are answered by windows, masks by another head"),

@@ -98,13 +98,14 @@ impl Personal {
 
     /// All parameters, with a head fitted to what the encoder gives.
     fn fit_head(&self, train: &[Example], config: &TrainConfig) -> Result<Vec<f32>> {
-        let data = self.encoded(train, false)?;
+        let data = self.encoded(train, None)?;
         let fitted = self.pool.install(|| train::fit_head(&self.wired.graph, &self.theta, &data, config))?;
         fitted.ok_or_else(|| Error::Diverged("no linear probe can be fitted to these examples".into()))
     }
 
     fn scores_of(&self, theta: &[f32], examples: &[Example]) -> Result<train::metrics::Metrics> {
         let data = self.encode(examples)?;
-        self.pool.install(|| train::evaluate(&self.wired.graph, theta, &data, self.task.labels()))
+        let names = self.task.unseen(examples).all_names(&self.task);
+        self.pool.install(|| train::evaluate(&self.wired.graph, theta, &data, &names))
     }
 }

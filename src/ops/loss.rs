@@ -67,6 +67,23 @@ pub fn weight(target: &Target, class_weights: Option<&[f32]>) -> f64 {
     }
 }
 
+/// What a target weighs where it is scored: as [`weight`] without class weights, but labels beyond the `outputs`, which the
+/// model does not know, weigh nothing. Their loss would be infinite.
+pub fn scored_weight(target: &Target, outputs: usize) -> f64 {
+    match target {
+        Target::Class(label) => f64::from(u8::from(*label < outputs)),
+        Target::Tags(tags) => tags.iter().filter(|(_, label)| *label < outputs).count() as f64,
+        _ => 1.0,
+    }
+}
+
+/// The mean loss of texts' logits that are scored, over what [`scored_weight`] counts; 0 if that is nothing.
+pub fn scored<'a>(answers: impl Iterator<Item = (&'a [f32], &'a Target)> + Clone, outputs: usize) -> f64 {
+    let total: f64 = answers.clone().map(|(_, t)| scored_weight(t, outputs)).sum();
+    let total = if total > 0.0 { total } else { 1.0 };
+    answers.map(|(y, t)| scored_weight(t, outputs) * of_text(y, outputs, t)).sum::<f64>() / total
+}
+
 /// Each text's share of the loss, `[batch]`, and the loss's gradient, of a batch or of a part of one.
 ///
 /// Shapes: `logits: [rows, outputs]`, `offsets: [batch + 1]` where the rows of each text begin, `targets: [batch]`,
@@ -128,14 +145,15 @@ pub(crate) fn column(y: &[f32], outputs: usize, output: usize) -> Vec<f32> {
     y.chunks_exact(outputs).map(|row| row[output]).collect()
 }
 
-/// The mean loss of one text's logits, `y: [rows, outputs]`.
+/// The mean loss of one text's logits, `y: [rows, outputs]`, over the labels that have an output.
 pub fn of_text(y: &[f32], outputs: usize, target: &Target) -> f64 {
     match target {
-        Target::Class(label) => surprise(softmax(y)[*label]),
+        Target::Class(label) => softmax(y).get(*label).map_or(0.0, |p| surprise(*p)),
         Target::Tags(tags) => {
+            let known = || tags.iter().filter(|(_, label)| *label < outputs);
             let one =
                 |(row, label): &(usize, usize)| surprise(softmax(&y[row * outputs..][..outputs])[*label]);
-            tags.iter().map(one).sum::<f64>() / tags.len().max(1) as f64
+            known().map(one).sum::<f64>() / known().count().max(1) as f64
         }
         Target::Span(start, end) => {
             let one = |(output, row)| surprise(softmax(&column(y, outputs, output))[row]);

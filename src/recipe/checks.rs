@@ -3,7 +3,7 @@
 use crate::config::Pooling;
 use crate::data::{Example, shorten};
 use crate::model::{Personal, SAMPLE, TRUNCATED, sample};
-use crate::task::Kind;
+use crate::task::{Kind, Task};
 use crate::text::count;
 use crate::tokenize::WINDOWS_MAX;
 use serde::Serialize;
@@ -49,6 +49,8 @@ pub enum WarningKind {
     LossDoesNotFall,
     /// Scored examples that the model was trained on.
     ScoredOnTraining,
+    /// Held-out examples with labels that are not learned.
+    UnseenLabels,
 }
 
 impl Warning {
@@ -77,6 +79,12 @@ pub fn examples(model: &Personal, train: &[Example]) -> Vec<Warning> {
     found.extend(empty(train));
     found.extend(tokens(model, train));
     found
+}
+
+/// Labels of held-out examples that are not among those that are learned.
+pub fn unseen(task: &Task, dev: &[Example]) -> Option<Warning> {
+    let sentence = task.unseen(dev).sentence(task)?;
+    Some(Warning::new(WarningKind::UnseenLabels, format!("held out: {sentence}")))
 }
 
 /// Labels with too few examples.

@@ -174,7 +174,7 @@ impl OutOfFold {
 /// The answers to examples, for tasks whose answers can be scored one by one.
 pub(super) fn answers(model: &Personal, examples: &[Example]) -> Result<Option<HeldOut>> {
     match model.task().has_probe() {
-        true => model.answers(&model.encode(examples)?),
+        true => model.answers(examples),
         false => Ok(None),
     }
 }
@@ -206,7 +206,7 @@ impl Kept {
         let mut sha = Sha256::new();
         sha.update(format!("{} {fold} {config:?} {options:?} {:?}\n", base.fingerprint(), candidate.method));
         for e in train {
-            sha.update(format!("{:?} {:?} {:?} {:?}\n", e.text_a, e.text_b, e.label, e.asked));
+            sha.update(format!("{:?} {:?} {:?} {:?} {:?}\n", e.text_a, e.text_b, e.label, e.asked, e.words));
         }
         let run: String = sha.finalize().iter().map(|b| format!("{b:02x}")).collect();
         let path = checkpoints.dir.join(format!("{FOLD_PREFIX}{}.json", &run[..16]));

@@ -183,8 +183,7 @@ impl<'a> Trainer<'a> {
             if held_out.is_empty() {
                 return Err(Error::Config(format!("{}: there are no held-out examples", dev.display())));
             }
-            task = if self.labels.is_none() { task.with_tags_of(held_out) } else { task };
-            task.targets(held_out, dev)?;
+            task.scored_targets(held_out, &task.unseen(held_out), dev)?;
         }
         Ok(task)
     }
@@ -229,7 +228,8 @@ impl<'a> Trainer<'a> {
             warnings: Vec::new(),
             diverged: None,
         };
-        for warning in checks::examples(&model, &train) {
+        let unseen = dev.as_deref().and_then(|dev| checks::unseen(&task, dev));
+        for warning in checks::examples(&model, &train).into_iter().chain(unseen) {
             run.warn(warning);
         }
         run.introduce(&model, reading);

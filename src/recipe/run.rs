@@ -12,7 +12,7 @@ use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::model::{Personal, Reading, Ways, setfit_phases};
 use crate::quant::Base;
-use crate::task::Task;
+use crate::task::{self, Task};
 use crate::train::{self, Head, HeldOut, Progress, Report, calibration};
 use std::time::Instant;
 
@@ -52,6 +52,9 @@ impl Run<'_, '_> {
     /// Says what is learned, and how.
     pub(super) fn introduce(&mut self, model: &Personal, reading: Option<Reading>) {
         self.note(&introduction(model, self.train.len()));
+        if let (Task::Tag(_), Some(scheme)) = (self.task, task::scheme(self.train)) {
+            self.note(&format!("tags: {scheme}"));
+        }
         let Some(reading @ Reading { usual, other, .. }) = reading else { return };
         let (what, of, ways) = match reading.choice {
             Ways::Pairs => ("pairs", "pairs", ["a cross-encoder", "a bi-encoder"]),
@@ -135,10 +138,9 @@ impl Run<'_, '_> {
         let mut model = candidate.model(self.base, self.task, self.settings)?;
         let report = self.final_run(&candidate, &mut model, Some(dev))?;
         let answers = crossval::answers(&model, dev)?;
-        let data = model.encode(dev)?;
         let (assessment, comparison) = match &answers {
             Some(answers) => {
-                let probe = model.answers_of_head_alone(&data)?;
+                let probe = model.answers_of_head_alone(dev)?;
                 let all: Vec<usize> = (0..dev.len()).collect();
                 let assessment =
                     Assessment::of(Source::HeldOut, answers, probe.as_ref().map(|p| (p, &all[..])));
@@ -147,7 +149,7 @@ impl Run<'_, '_> {
             }
             None => {
                 let metrics = model.evaluate(dev)?;
-                let base = model.evaluate_untrained(&data)?;
+                let base = model.evaluate_untrained(&model.encode(dev)?)?;
                 let compared = previous.map(|p| p.compare_scores(dev, &metrics)).transpose()?.flatten();
                 (Assessment::of_metrics(Source::HeldOut, metrics, base), compared)
             }

@@ -118,7 +118,8 @@ pub(super) fn features(graph: &Graph, theta: &[f32], data: &[Labelled], cut: Cut
     Ok(Features { x: x.map_err(|e| Error::Internal(e.to_string()))?, targets, examples })
 }
 
-/// Scores of `theta` on labelled texts; `names` are those of the head's outputs.
+/// Scores of `theta` on labelled texts; `names` are those of the head's outputs, and behind them of labels that targets name
+/// and the model does not know.
 pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled], names: &[String]) -> Result<Metrics> {
     evaluate_cut(graph, theta, data, names, Cut::of_threads(rayon::current_num_threads()), None)
 }
@@ -141,8 +142,7 @@ pub(super) fn evaluate_cut(
     let outputs = forward_cut(graph, theta, &texts, cut, above)?;
     let pairs = || outputs.iter().map(|(logits, _)| &logits[..]).zip(data.iter().map(|d| &d.target));
     let width = graph.labels();
-    let total = loss::total_weight(data.iter().map(|d| &d.target), None);
-    let loss = pairs().map(|(y, t)| loss::weight(t, None) * loss::of_text(y, width, t)).sum::<f64>() / total;
+    let loss = loss::scored(pairs(), width);
     if data.iter().any(|d| d.part.is_some()) {
         return Ok(answers::scores(&outputs, data, loss));
     }

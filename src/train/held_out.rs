@@ -20,7 +20,7 @@ pub struct HeldOut {
     pub logits: Vec<Vec<f32>>,
     /// What they should say.
     pub targets: Vec<Target>,
-    /// Names of the outputs.
+    /// Names of the outputs, and behind them of labels that the model does not know and that targets name.
     pub names: Vec<String>,
     width: usize,
 }
@@ -41,7 +41,7 @@ impl HeldOut {
         HeldOut { logits, targets, names: names.to_vec(), width }
     }
 
-    /// The answers of `theta`; `names` are those of the head's outputs, `cut` follows the number of threads if `None`.
+    /// The answers of `theta`; `names` are as of [`HeldOut::names`], `cut` follows the number of threads if `None`.
     /// `None` for tasks whose answer is not one of one text: questions and pairs.
     pub fn of(
         graph: &Graph,
@@ -80,15 +80,15 @@ impl HeldOut {
 
     /// Mean loss, with the logits divided by a temperature.
     pub fn loss(&self, temperature: f64) -> f64 {
-        let total = loss::total_weight(&self.targets, None);
+        if temperature == 1.0 {
+            return loss::scored(self.logits.iter().map(|y| &y[..]).zip(&self.targets), self.width);
+        }
+        let total: f64 = self.targets.iter().map(|t| loss::scored_weight(t, self.width)).sum();
         let one = |(y, t): (&Vec<f32>, &Target)| {
-            let of = |y: &[f32]| loss::weight(t, None) * loss::of_text(y, self.width, t);
-            match temperature == 1.0 {
-                true => of(y),
-                false => of(&y.iter().map(|v| (f64::from(*v) / temperature) as f32).collect::<Vec<_>>()),
-            }
+            let y: Vec<f32> = y.iter().map(|v| (f64::from(*v) / temperature) as f32).collect();
+            loss::scored_weight(t, self.width) * loss::of_text(&y, self.width, t)
         };
-        self.logits.iter().zip(&self.targets).map(one).sum::<f64>() / total
+        self.logits.iter().zip(&self.targets).map(one).sum::<f64>() / if total > 0.0 { total } else { 1.0 }
     }
 
     /// Where the main score lies.

@@ -1,5 +1,6 @@
 //! Scores of each task, with scikit-learn's and scipy's definitions.
 
+use super::spans;
 use crate::ops::loss::Target;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -49,7 +50,8 @@ pub enum Scores {
     },
     /// A tag a token.
     Tag {
-        /// F1 of whole spans over all texts, as `seqeval` counts them by default; 0 where no tag is of BIO.
+        /// F1 of whole spans over all texts, as `seqeval` counts them by default ([`super::spans`]); 0 where tags have no
+        /// prefixes.
         span_f1: f64,
         /// Share of tokens with the right tag.
         accuracy: f64,
@@ -74,7 +76,50 @@ pub enum Scores {
         exact_match: f64,
         /// Mean F1 of the words shared with the answer that is nearest.
         f1: f64,
+        /// Of SQuAD 2.0, by its script's names; `None` where every question has an answer, and the model gives one to each.
+        #[serde(flatten)]
+        squad_2: Option<Squad2>,
     },
+}
+
+/// Scores of the questions that have an answer, and of those that have none, each a share as the script's percentages.
+/// `NaN` is never one: a score of no question is `None`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Squad2 {
+    /// The same as `exact_match`.
+    pub exact: f64,
+    /// Exact match of the questions that have an answer.
+    #[serde(rename = "HasAns_exact", default, skip_serializing_if = "Option::is_none")]
+    pub has_ans_exact: Option<f64>,
+    /// F1 of these.
+    #[serde(rename = "HasAns_f1", default, skip_serializing_if = "Option::is_none")]
+    pub has_ans_f1: Option<f64>,
+    /// Number of these.
+    #[serde(rename = "HasAns_total", default)]
+    pub has_ans_total: usize,
+    /// Exact match of the questions that have none: the share that is answered with nothing.
+    #[serde(rename = "NoAns_exact", default, skip_serializing_if = "Option::is_none")]
+    pub no_ans_exact: Option<f64>,
+    /// F1 of these, which is the same.
+    #[serde(rename = "NoAns_f1", default, skip_serializing_if = "Option::is_none")]
+    pub no_ans_f1: Option<f64>,
+    /// Number of these.
+    #[serde(rename = "NoAns_total", default)]
+    pub no_ans_total: usize,
+}
+
+impl Squad2 {
+    fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        [
+            ("exact", Some(self.exact)),
+            ("HasAns_exact", self.has_ans_exact),
+            ("HasAns_f1", self.has_ans_f1),
+            ("NoAns_exact", self.no_ans_exact),
+            ("NoAns_f1", self.no_ans_f1),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+    }
 }
 
 impl Metrics {
@@ -90,7 +135,11 @@ impl Metrics {
             Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
             Scores::Contrastive { recall_at_1, mrr } => vec![("recall_at_1", recall_at_1), ("mrr", mrr)],
             Scores::Mlm { accuracy, perplexity } => vec![("perplexity", perplexity), ("accuracy", accuracy)],
-            Scores::Qa { exact_match, f1 } => vec![("f1", f1), ("exact_match", exact_match)],
+            Scores::Qa { exact_match, f1, squad_2 } => {
+                let mut all = vec![("f1", f1), ("exact_match", exact_match)];
+                all.extend(squad_2.iter().flat_map(Squad2::named));
+                all
+            }
             Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
         }
     }
@@ -134,8 +183,18 @@ impl fmt::Display for Metrics {
             Scores::Mlm { accuracy, perplexity } => {
                 write!(f, "accuracy {:.1} %, perplexity {perplexity:.2}", 100.0 * accuracy)
             }
-            Scores::Qa { exact_match, f1 } => {
-                write!(f, "exact match {:.1} %, F1 {f1:.3}", 100.0 * exact_match)
+            Scores::Qa { exact_match, f1, squad_2 } => {
+                write!(f, "exact match {:.1} %, F1 {f1:.3}", 100.0 * exact_match)?;
+                let Some(squad_2) = squad_2 else { return Ok(()) };
+                if let (Some(exact), Some(f1)) = (squad_2.has_ans_exact, squad_2.has_ans_f1) {
+                    let n = squad_2.has_ans_total;
+                    write!(f, "; {n} with an answer: exact match {:.1} %, F1 {f1:.3}", 100.0 * exact)?;
+                }
+                if let Some(exact) = squad_2.no_ans_exact {
+                    let n = squad_2.no_ans_total;
+                    write!(f, "; {n} unanswerable: {:.1} % right", 100.0 * exact)?;
+                }
+                Ok(())
             }
             Scores::Regress { pearson, spearman } => {
                 write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
@@ -145,7 +204,8 @@ impl fmt::Display for Metrics {
 }
 
 /// Scores of texts' logits against targets, which are all of one kind. `names` are those of the outputs, of which tags'
-/// spans are made. Spans in a text are scored by [`super::answers`], not here.
+/// spans are made, and behind them of labels that the model does not know and that targets name. These count as wrong.
+/// Spans in a text are scored by [`super::answers`], not here.
 pub fn of<'a>(
     answers: impl IntoIterator<Item = (&'a [f32], &'a Target)>,
     outputs: usize,
@@ -156,7 +216,10 @@ pub fn of<'a>(
     for (y, target) in answers {
         match target {
             Target::Class(t) => classes.push((*t, super::largest(y))),
-            Target::Labels(t) => labels.extend(y.iter().zip(t).map(|(y, t)| (*t, *y > 0.0))),
+            // An output says yes or no to its label; to a label that has none it says no.
+            Target::Labels(t) => {
+                labels.extend(t.iter().enumerate().map(|(l, t)| (*t, y.get(l).is_some_and(|y| *y > 0.0))));
+            }
             Target::Value(t) => values.push((f64::from(*t), f64::from(y[0]))),
             Target::Span(..) | Target::Partner | Target::Cloze(_) => {}
             Target::Tags(t) => {
@@ -169,13 +232,14 @@ pub fn of<'a>(
     if !tags.is_empty() {
         return tagging(&tags, names, loss);
     }
+    let known = outputs.max(names.len());
     if !labels.is_empty() {
-        multilabel(&labels, outputs, loss)
+        multilabel(&labels, known, loss)
     } else if !values.is_empty() {
         regression(&values, loss)
     } else {
         let (truth, predicted): (Vec<_>, Vec<_>) = classes.into_iter().unzip();
-        classification(&truth, &predicted, outputs, loss)
+        classification(&truth, &predicted, known, loss)
     }
 }
 
@@ -218,37 +282,14 @@ pub fn regression(pairs: &[(f64, f64)], loss: f64) -> Metrics {
 
 /// Scores of `(truth, predicted)`, indices into `names`, of the tokens of each text.
 pub fn tagging(texts: &[Vec<(usize, usize)>], names: &[String], loss: f64) -> Metrics {
-    let (mut right, mut tokens, mut both, mut all) = (0.0, 0.0, 0.0, 0.0);
+    let (mut right, mut tokens) = (0.0, 0.0);
     for text in texts {
         tokens += text.len() as f64;
         right += text.iter().filter(|(t, p)| t == p).count() as f64;
-        let name = |i: usize| names.get(i).map_or("O", String::as_str);
-        let truth = spans(text.iter().map(|(t, _)| name(*t)));
-        let predicted = spans(text.iter().map(|(_, p)| name(*p)));
-        both += truth.iter().filter(|s| predicted.contains(s)).count() as f64;
-        all += (truth.len() + predicted.len()) as f64;
     }
-    let scores = Scores::Tag { span_f1: ratio(2.0 * both, all), accuracy: ratio(right, tokens) };
+    let span_f1 = spans::f1(texts, names);
+    let scores = Scores::Tag { span_f1, accuracy: ratio(right, tokens) };
     Metrics { examples: texts.len(), scores, loss }
-}
-
-/// The spans of a sentence's BIO tags: first token, token behind the last, type. As `seqeval` and the `conlleval` script
-/// before it read them: an `I` that continues nothing begins a span. Tags without `B-` or `I-` are no spans.
-pub fn spans<'a>(tags: impl Iterator<Item = &'a str>) -> Vec<(usize, usize, &'a str)> {
-    let mut spans: Vec<(usize, usize, &str)> = Vec::new();
-    let mut open = false;
-    for (i, tag) in tags.enumerate() {
-        let (prefix, kind) = tag.split_once('-').unwrap_or((tag, "_"));
-        match (prefix, spans.last_mut()) {
-            ("I", Some(last)) if open && last.2 == kind => last.1 = i + 1,
-            ("B" | "I", _) => {
-                spans.push((i, i + 1, kind));
-                open = true;
-            }
-            _ => open = false,
-        }
-    }
-    spans
 }
 
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
@@ -373,16 +414,42 @@ mod tests {
     }
 
     #[test]
-    fn spans_of_bio_tags() {
-        let of = |tags: &'static str| spans(tags.split(' '));
-        assert_eq!(of("B-a I-a O B-a B-a I-b"), [(0, 2, "a"), (3, 4, "a"), (4, 5, "a"), (5, 6, "b")]);
-        assert_eq!(of("I-a I-a I-b O I-b B I"), [(0, 2, "a"), (2, 3, "b"), (4, 5, "b"), (5, 7, "_")]);
-        assert_eq!(of("NOUN VERB O"), []);
-        assert_eq!(of("B-creative-work I-creative-work"), [(0, 2, "creative-work")]);
+    fn spans_and_tokens() {
         let names = ["O", "B-a", "I-a"].map(String::from);
         let texts = vec![vec![(1, 1), (2, 2), (0, 0)], vec![(1, 0), (0, 0), (1, 1), (2, 0)]];
         // 3 true spans, 2 predicted, 1 in both; 5 of 7 tokens
         assert_eq!(tagging(&texts, &names, 0.0).named(), [("span_f1", 0.4), ("accuracy", 5.0 / 7.0)]);
+    }
+
+    /// scikit-learn 1.9.1, labels 0 and 1 known, 2 in the truth only:
+    /// ```python
+    /// t, p = [0, 1, 2, 1, 2], [0, 1, 1, 0, 0]
+    /// print(accuracy_score(t, p), f1_score(t, p, average="macro", zero_division=0), matthews_corrcoef(t, p))
+    /// T, P = [[1, 0, 1], [0, 1, 0], [0, 0, 1]], [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
+    /// print(f1_score(T, P, average="micro"), f1_score(T, P, average="macro", zero_division=0), accuracy_score(T, P))
+    /// ```
+    #[test]
+    fn labels_that_are_not_known() {
+        let said = [[1f32, 0.0], [0.0, 1.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]];
+        let targets = [0, 1, 2, 1, 2].map(Target::Class);
+        let names = ["a", "b", "new"].map(String::from);
+        let m = of(said.iter().map(|y| &y[..]).zip(&targets), 2, &names, 0.0);
+        for (name, want) in
+            [("accuracy", 0.4), ("macro_f1", 1.0 / 3.0), ("f1", 1.0 / 3.0), ("mcc", 0.21650635094610968)]
+        {
+            assert!((m.get(name).unwrap() - want).abs() <= 1e-12, "{name}: {m:?}");
+        }
+        let said = [[1f32, -1.0], [-1.0, 1.0], [-1.0, 1.0]];
+        let targets = [[true, false, true], [false, true, false], [false, false, true]]
+            .map(|t| Target::Labels(t.to_vec()));
+        let m = of(said.iter().map(|y| &y[..]).zip(&targets), 2, &names, 0.0);
+        for (name, want) in [("micro_f1", 4.0 / 7.0), ("macro_f1", 5.0 / 9.0), ("accuracy", 1.0 / 3.0)] {
+            assert!((m.get(name).unwrap() - want).abs() <= 1e-12, "{name}: {m:?}");
+        }
+        let tags = Target::Tags(vec![(0, 0), (1, 2)]);
+        let names = ["O", "B-a", "B-new"].map(String::from);
+        let m = of([(&[1.0, 0.0, 0.0, 1.0][..], &tags)], 2, &names, 0.0);
+        assert_eq!(m.named(), [("span_f1", 0.0), ("accuracy", 0.5)]);
     }
 
     /// scipy 1.16, scikit-learn 1.9.1:

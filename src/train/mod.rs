@@ -20,6 +20,7 @@ mod pairs;
 mod prefix;
 mod probe;
 mod run;
+pub mod spans;
 pub mod step;
 
 pub use checkpoint::Checkpoints;

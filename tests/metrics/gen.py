@@ -3,16 +3,22 @@
 
   python gen.py            writes, beside this script:
     squad.json   answers to questions, `exact_match` and `f1` of each and of all, as fractions
+    squad2.json  the same of SQuAD 2.0, where a question may have no answer, and of all `HasAns_*` and `NoAns_*`
     seqeval.json sentences of BIO tags, true and predicted, and `span_f1` of each and of all
+    schemes.json the same of other schemes of tags, in files of a few sentences
+  python gen.py --many N > FILE   N more files of a few sentences of each scheme, a line each, as in schemes.json
 
 The SQuAD figures are those of the official evaluate-v1.1.py (github.com/rajpurkar/SQuAD-explorer), whose functions stand
-below as they are there but for the percentages. Needs seqeval==1.2.2. The seed is fixed.
+below as they are there but for the percentages, and of evaluate-v2.0.py as transformers 4.57 has it
+(transformers.data.metrics.squad_metrics). Needs seqeval==1.2.2 and transformers. The seed is fixed.
 """
 import json
 import os
 import random
 import re
 import string
+import sys
+import warnings
 from collections import Counter
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -106,12 +112,77 @@ def tags(rng):
     return {"names": names, "all": {"span_f1": float(span_f1(truth, predicted, zero_division=0))}, "rows": rows}
 
 
+def squad2(rng):
+    from transformers.data.metrics import squad_metrics
+    from transformers.data.processors.squad import SquadExample
+    cases = [("", []), ("the", []), ("x", []), ("", ["x"]), ("a", ["the"]), ("", ["the"]), ("x y", ["the", "x"])]
+    for _ in range(200):
+        golds = [" ".join(rng.choices(WORDS, k=rng.randint(1, 5))) for _ in range(rng.randint(0, 3))]
+        answer = " ".join(rng.choices(WORDS, k=rng.randint(0, 4)))
+        cases.append((rng.choice([answer, "", golds[-1].lower() if golds else "the"]), golds))
+    example = lambda i, golds: SquadExample(str(i), "q", "c", None, None, "t", answers=[{"text": g} for g in golds])
+    examples = [example(i, golds) for i, (_, golds) in enumerate(cases)]
+    of = lambda some: squad_metrics.squad_evaluate([examples[i] for i in some], {str(i): cases[i][0] for i in some})
+    rows = [{"answer": answer, "golds": golds, "exact": of([i])["exact"] / 100, "f1": of([i])["f1"] / 100}
+            for i, (answer, golds) in enumerate(cases)]
+    names = [f"{part}_{score}" for part in ("HasAns", "NoAns") for score in ("exact", "f1")]
+    total = of(range(len(cases)))
+    return {"all": {name: total[name] / 100 for name in ["exact", "f1"] + names}, "rows": rows}
+
+
+SCHEMES = {"BIO": "BI", "IOB1": "I", "IOE": "IE", "BIOES": "BIES", "BILOU": "BILU", "BMEWO": "BMEW"}
+
+
+def chunks(rng, scheme, kinds, n):
+    """Well-formed tags of n tokens."""
+    tags = []
+    while len(tags) < n:
+        kind, k = rng.choice(kinds), min(rng.choice([1, 1, 2, 3]), n - len(tags))
+        first, inside, last, single = {
+            "BIO": "BIIB", "IOB1": "IIII", "IOE": "IIEE", "BIOES": "BIES", "BILOU": "BILU", "BMEWO": "BMEW"}[scheme]
+        if rng.random() < 0.4:
+            tags.append("O")
+            continue
+        if scheme == "IOB1" and tags and tags[-1][1:] == "-" + kind:
+            first = single = "B"
+        prefixes = single if k == 1 else first + inside * (k - 2) + last
+        tags += [f"{p}-{kind}" for p in prefixes]
+    return tags[:n]
+
+
+def files(rng, each):
+    """Some files of a few sentences of each scheme: half of them random tags, half well-formed ones with mistakes."""
+    from seqeval.metrics import f1_score as span_f1
+    for scheme, prefixes in SCHEMES.items():
+        for i in range(each):
+            kinds = ["per", "creative-work", "loc"][:rng.randint(1, 3)]
+            names = ["O"] + [f"{p}-{kind}" for p in prefixes + ("B" if scheme == "IOB1" else "") for kind in kinds]
+            truth, predicted = [], []
+            for _ in range(rng.randint(1, 4)):
+                n = rng.randint(1, 10)
+                sentence = rng.choices(names, k=n) if i % 2 else chunks(rng, scheme, kinds, n)
+                truth.append(sentence)
+                predicted.append([tag if rng.random() < 0.75 else rng.choice(names) for tag in sentence])
+            f1 = float(span_f1(truth, predicted, zero_division=0))
+            yield {"scheme": scheme, "truth": truth, "predicted": predicted, "span_f1": f1}
+
+
+def schemes(rng):
+    return {"rows": list(files(rng, 30))}
+
+
 def main():
-    for name, make in ("squad", squad), ("seqeval", tags):
+    warnings.simplefilter("ignore")
+    if sys.argv[1:2] == ["--many"]:
+        for row in files(random.Random(1), int(sys.argv[2])):
+            print(json.dumps(row))
+        return
+    for name, make in ("squad", squad), ("squad2", squad2), ("seqeval", tags), ("schemes", schemes):
         with open(os.path.join(HERE, name + ".json"), "w", encoding="utf-8") as f:
             data = make(random.Random(20261123))
             rows = ",\n".join(json.dumps(row) for row in data.pop("rows"))
-            f.write(json.dumps(data)[:-1] + ', "rows": [\n' + rows + "\n]}\n")
+            head = json.dumps(data)[:-1] + (", " if data else "")
+            f.write(head + '"rows": [\n' + rows + "\n]}\n")
 
 
 main()
