@@ -7,7 +7,7 @@ use trimtab::quant::Base;
 use trimtab::recipe::lines::Lines;
 use trimtab::recipe::{Assessment, Source};
 use trimtab::text::count;
-use trimtab::{Personal, Result, Task, task};
+use trimtab::{Options, Personal, Result, Task, task};
 
 /// Score a bias file on labelled lines
 ///
@@ -63,7 +63,21 @@ pub fn run(args: Args) -> Result<()> {
     };
     let assessment = match assessment {
         Some(assessment) => assessment,
-        None => Assessment::of_metrics(source, model.evaluate(&examples)?, None),
+        // What the base does by itself, where no head had to be trained.
+        None => {
+            let untrained = match model.task().outputs() {
+                0 => {
+                    let options = Options {
+                        pooling: Some(model.pooling()),
+                        max_len: model.max_len(),
+                        ..args.run.options()
+                    };
+                    Some(Personal::new(&base, model.task().clone(), &options)?.evaluate(&examples)?)
+                }
+                _ => None,
+            };
+            Assessment::of_metrics(source, model.evaluate(&examples)?, untrained)
+        }
     };
     let examples_per_s = assessment.metrics.examples as f64 / start.elapsed().as_secs_f64();
     if args.json {

@@ -1,5 +1,7 @@
 //! What is wrong with labelled examples, told before a run is spent on them.
 
+use super::lines::Lines;
+use crate::bias_file::BiasFile;
 use crate::config::Pooling;
 use crate::data::{Example, shorten};
 use crate::model::{Personal, SAMPLE, TRUNCATED, sample};
@@ -8,6 +10,7 @@ use crate::text::count;
 use crate::tokenize::WINDOWS_MAX;
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Examples of a label below which there is little to learn from.
 const FEW: usize = 3;
@@ -51,6 +54,8 @@ pub enum WarningKind {
     ScoredOnTraining,
     /// Held-out examples with labels that are not learned.
     UnseenLabels,
+    /// The run starts from biases that learned from other examples.
+    StartForgets,
 }
 
 impl Warning {
@@ -85,6 +90,23 @@ pub fn examples(model: &Personal, train: &[Example]) -> Vec<Warning> {
 pub fn unseen(task: &Task, dev: &[Example]) -> Option<Warning> {
     let sentence = task.unseen(dev).sentence(task)?;
     Some(Warning::new(WarningKind::UnseenLabels, format!("held out: {sentence}")))
+}
+
+/// That training from a bias file of the same task on other examples forgets what it knows.
+pub fn start(start: &Path, kind: Kind, train: &[Example]) -> Option<Warning> {
+    BiasFile::open(start).ok().filter(|file| file.task.kind() == kind)?;
+    let lines = Lines::read(start)?;
+    let (of, known) = (lines.len(), lines.shared(train));
+    (known < of).then(|| {
+        let message = format!(
+            "{} was trained on {} lines, and {} of them are not in this data: the new file will forget much of what it learned \
+             from them. To keep it, train on the old and the new lines together",
+            start.display(),
+            count(of),
+            count(of - known)
+        );
+        Warning::new(WarningKind::StartForgets, message)
+    })
 }
 
 /// Labels with too few examples.

@@ -68,6 +68,21 @@ impl Lines {
         self.0.contains(&short(e))
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many of them are among the examples.
+    pub fn shared(&self, examples: &[Example]) -> usize {
+        Lines::of(examples).0.intersection(&self.0).count()
+    }
+
     /// Those of the bias file at `bias`. `None` if there are none, or if they belong to another bias file.
     pub fn read(bias: &Path) -> Option<Lines> {
         let path = beside(bias);

@@ -232,6 +232,9 @@ impl<'a> Trainer<'a> {
         for warning in checks::examples(&model, &train).into_iter().chain(unseen) {
             run.warn(warning);
         }
+        if let Some(start) = &settings.start {
+            checks::start(start, self.kind, &train).into_iter().for_each(|warning| run.warn(warning));
+        }
         run.introduce(&model, reading);
         run.fit_memory(&model, &mut first, dev.as_deref())?;
         if first.method == Method::Steps && settings.effort != Effort::Thorough {

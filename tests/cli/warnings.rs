@@ -91,3 +91,21 @@ fn not_sure_is_an_answer() {
     s.refuses("predict --base base --bias me.bias --min-precision 0.95 hello", 2, &["how precise"]);
     s.refuses(&format!("{ask}5 hello").replace("0.955", "1.5"), 2, &["between 0 and 1"]);
 }
+
+/// New lines alone, from a bias file that knows others.
+#[test]
+fn starting_from_other_lines_forgets_them() {
+    let s = Sandbox::new();
+    let rows = crate::sandbox::examples();
+    s.write("old.tsv", crate::sandbox::tsv(&rows[..10]));
+    s.write("new.tsv", crate::sandbox::tsv(&rows[10..]));
+    s.ok("train --base base --data old.tsv --out old.bias --epochs 1 --effort quick");
+    let train = "train --base base --start old.bias --epochs 1 --effort quick --force --out x.bias --data";
+    let said = s.ok(&format!("{train} new.tsv")).stderr;
+    assert!(said.contains("old.bias was trained on 10 lines, and 10 of them are not in this data"), "{said}");
+    let warnings = s.json(&format!("{train} new.tsv --json"))["result"]["warnings"].to_string();
+    assert!(warnings.contains("start_forgets"), "{warnings}");
+    assert!(!s.ok(&format!("{train} train.tsv")).stderr.contains("will forget"), "all of them are there");
+    std::fs::remove_file(s.path("old.bias.lines")).unwrap();
+    assert!(!s.ok(&format!("{train} new.tsv")).stderr.contains("will forget"), "nothing is known of them");
+}
