@@ -138,7 +138,8 @@ impl File {
         let tags = self.truth.iter().chain(&self.predicted).flatten();
         let names: Vec<String> = tags.cloned().collect::<BTreeSet<_>>().into_iter().collect();
         let index = |tag: &String| names.binary_search(tag).unwrap();
-        let pair = |(t, p): (&Vec<String>, &Vec<String>)| t.iter().map(index).zip(p.iter().map(index)).collect();
+        let pair =
+            |(t, p): (&Vec<String>, &Vec<String>)| t.iter().map(index).zip(p.iter().map(index)).collect();
         let texts: Vec<Vec<(usize, usize)>> = self.truth.iter().zip(&self.predicted).map(pair).collect();
         let ours = tagging(&texts, &names, 0.0).get("span_f1").unwrap();
         assert_near(ours, self.span_f1, &format!("{} {:?} {:?}", self.scheme, self.truth, self.predicted));

@@ -157,10 +157,8 @@ fn find_in(
     // `datasets` writes questions as JSON lines.
     let is_squad = match (format, want) {
         (Format::Squad, _) | (Format::Jsonl, Wanted::Answers) => true,
-        (Format::Jsonl, Wanted::Nothing) => {
-            let start = reader.fill_buf().map_err(Error::io(path))?;
-            let has = |key: &[u8]| start.windows(key.len()).any(|w| w == key);
-            columns.text_a.is_none() && has(b"\"question\"") && has(b"\"context\"")
+        (Format::Jsonl, Wanted::Nothing) if columns.text_a.is_none() => {
+            asks_questions(reader.fill_buf().map_err(Error::io(path))?)
         }
         _ => false,
     };
@@ -208,6 +206,19 @@ fn find_in(
         return Err(Error::data(path, None, what));
     }
     Ok(Found { examples, skipped })
+}
+
+/// Whether the first JSON object of these bytes, which may end within it, is a question with its context.
+fn asks_questions(start: &[u8]) -> bool {
+    let has = |key: &str| start.windows(key.len() + 2).any(|w| w == format!("\"{key}\"").as_bytes());
+    match serde_json::Deserializer::from_slice(start).into_iter::<Value>().next() {
+        Some(Ok(Value::Object(first))) => {
+            let is_there = |key: &&str| first.contains_key(*key);
+            ["question", "context"].iter().all(is_there) && !TEXT_A.iter().chain(WORDS).any(is_there)
+        }
+        Some(Err(e)) if e.is_eof() => has("question") && has("context"),
+        _ => false,
+    }
 }
 
 /// A text a line.
@@ -499,6 +510,12 @@ mod tests {
             assert_eq!((&e.text_a[..], e.text_b.as_deref()), ("q", Some("Ö is")));
             assert_eq!(e.asked.as_ref().unwrap().answers[0].start, 3);
         }
+        // A text of another task that has such keys too.
+        let line = r#"{"text":"t","context":"c","question":"q"}"#;
+        let got = read_as(Format::Jsonl, line, &Columns::default(), Wanted::Nothing).unwrap();
+        assert_eq!(got[0].text_a, "t");
+        assert!(asks_questions(br#"{"context":"c","question":"q","answers":{"#));
+        assert!(!asks_questions(b""));
     }
 
     #[test]
