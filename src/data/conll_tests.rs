@@ -1,7 +1,10 @@
 use super::super::problems::Unit;
 use super::*;
 
-fn with(text: &str, want: Wanted, columns: &Columns) -> Result<(Vec<Example>, Vec<(usize, String)>)> {
+/// What was read, and what was left out.
+type Both = (Vec<Example>, Vec<(usize, String)>);
+
+fn with(text: &str, want: Wanted, columns: &Columns) -> Result<Both> {
     let path = Path::new("f");
     let mut problems = Problems::default();
     let got = read(text.as_bytes(), path, want, columns, &mut problems)?;

@@ -1,7 +1,10 @@
 use super::super::problems::Unit;
 use super::*;
 
-fn with(json: &str, want: Wanted, skip: bool) -> Result<(Vec<Example>, Vec<(usize, String)>)> {
+/// What was read, and what was left out.
+type Both = (Vec<Example>, Vec<(usize, String)>);
+
+fn with(json: &str, want: Wanted, skip: bool) -> Result<Both> {
     let path = Path::new("f");
     let mut problems = Problems::default();
     let got = read(json.as_bytes(), path, want, &mut problems)?;
