@@ -15,7 +15,7 @@
 //! | `max_len` | tokens that texts are cut to |
 //! | `stride` | for `qa` only: tokens of a context that two windows share |
 //! | `base_fingerprint`, `base_name` | the base this belongs to; refused on another |
-//! | `metrics`, `settings` | JSON: scores when saved, how it was trained |
+//! | `metrics`, `settings` | JSON: scores when saved, how it was trained; `"unanswerable": true` in `settings` if a `qa` model has learned that a question may have no answer |
 //!
 //! Every bias of `terms` in `layers` MUST be there, so that a file that lost one is not taken for one that never
 //! had it. Equal content gives equal bytes.

@@ -424,6 +424,12 @@ fn questions_as_json_lines() {
         assert_eq!((&e.text_a[..], e.text_b.as_deref()), ("q", Some("Ö is")));
         assert_eq!(e.asked.as_ref().unwrap().answers[0].start, 3);
     }
+    // A text of another task that has such keys too.
+    let line = r#"{"text":"t","context":"c","question":"q"}"#;
+    let got = read_as(Format::Jsonl, line, &Columns::default(), Wanted::Nothing).unwrap();
+    assert_eq!(got[0].text_a, "t");
+    assert!(super::squad::is_lines(br#"{"context":"c","question":"q","answers":{"#));
+    assert!(!super::squad::is_lines(b""));
 }
 
 #[test]

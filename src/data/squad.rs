@@ -70,18 +70,21 @@ pub(super) fn is_squad(json: &[u8]) -> bool {
     serde_json::from_slice::<Any>(json).is_ok() || is_lines(json)
 }
 
-/// Whether the first object of a JSON file is a question with its context, as `datasets` writes them.
-pub(super) fn is_lines(json: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct One {
-        #[serde(rename = "question")]
-        _question: serde::de::IgnoredAny,
-        #[serde(rename = "context")]
-        _context: serde::de::IgnoredAny,
+/// Whether the first JSON object of these bytes, which may end within it, is a question with its context, as `datasets` writes
+/// them.
+pub(super) fn is_lines(start: &[u8]) -> bool {
+    let start = start.trim_ascii_start();
+    let start = start.strip_prefix(b"[").unwrap_or(start);
+    let has = |key: &str| start.windows(key.len() + 2).any(|w| w == format!("\"{key}\"").as_bytes());
+    match serde_json::Deserializer::from_slice(start).into_iter::<Value>().next() {
+        Some(Ok(Value::Object(first))) => {
+            let is_there = |key: &&str| first.contains_key(*key);
+            let texts = ["text_a", "text", "sentence", "tokens", "words"];
+            ["question", "context"].iter().all(is_there) && !texts.iter().any(is_there)
+        }
+        Some(Err(e)) if e.is_eof() => has("question") && has("context"),
+        _ => false,
     }
-    let json = json.trim_ascii_start();
-    let json = json.strip_prefix(b"[").unwrap_or(json);
-    serde_json::Deserializer::from_slice(json).into_iter::<One>().next().is_some_and(|one| one.is_ok())
 }
 
 /// Questions as examples: `text_a` is the question, `text_b` its context, `line` the number of the question.

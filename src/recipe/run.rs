@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{Personal, Reading, Ways, setfit_phases};
 use crate::quant::Base;
 use crate::task::{self, Task};
+use crate::text::count;
 use crate::train::{self, Head, HeldOut, Progress, Report, calibration};
 use std::time::Instant;
 
@@ -54,6 +55,11 @@ impl Run<'_, '_> {
         self.note(&introduction(model, self.train.len()));
         if let (Task::Tag(_), Some(scheme)) = (self.task, task::scheme(self.train)) {
             self.note(&format!("tags: {scheme}"));
+        }
+        let is_unanswerable = |e: &&Example| e.asked.as_ref().is_some_and(|asked| asked.unanswerable);
+        match self.train.iter().filter(is_unanswerable).count() {
+            0 => {}
+            n => self.note(&format!("{} of these questions are unanswerable", count(n))),
         }
         let Some(reading @ Reading { usual, other, .. }) = reading else { return };
         let (what, of, ways) = match reading.choice {

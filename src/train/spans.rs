@@ -63,11 +63,8 @@ impl Scheme {
         let tags = || names.iter().map(AsRef::as_ref).filter(|tag| *tag != "O");
         let typed = |tag: &str| tag.len() > 1 && !parts(tag).0.is_empty();
         // Tags of one letter are prefixes only where all of them are: `M` and `I` are parts of speech too.
-        if !tags().any(typed)
-            && !(tags().count() > 0
-                && tags().all(|tag| is_prefix(tag))
-                && tags().any(|t| t == "B" || t == "I"))
-        {
+        let are_bare = || tags().all(is_prefix) && tags().any(|tag| tag == "B" || tag == "I");
+        if !(tags().any(typed) || are_bare()) {
             return None;
         }
         let has = |prefix: &str| tags().any(|tag| parts(tag).0 == prefix);

@@ -19,6 +19,7 @@ mod interrupt;
 mod long_texts;
 mod memory;
 mod pairs;
+mod questions;
 mod reading;
 mod results;
 mod retraining;
@@ -27,6 +28,7 @@ mod sandbox;
 mod settings;
 #[cfg(feature = "store")]
 mod store;
+mod tags;
 mod tasks;
 mod vectors;
 mod warnings;
