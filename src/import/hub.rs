@@ -33,6 +33,10 @@ const OTHER_WAYS: &str = "check the network and HTTPS_PROXY, or get the model an
     copy its Hugging Face directory or an ONNX file from another machine and give the path of that to `quantize`; or \
     `git clone` the repository from elsewhere with Git LFS installed";
 
+/// What to do when a file does not come.
+const AGAIN: &str = "run the command again later: complete files are kept, and a partial one is continued if the server \
+    allows it";
+
 /// Is told the file's name, the bytes of it that are there, and its length where that is known.
 type Progress<'a> = dyn FnMut(&str, u64, Option<u64>) + 'a;
 
@@ -201,7 +205,7 @@ impl<'a> Hub<'a> {
             .map_err(|e| Failure::Refused(format!("the answer is not a listing of a repository: {e}")))?;
         if !is_name(&listing.sha) {
             return Err(Failure::Refused(format!(
-                "the server answered with a commit named {:?}",
+                "the server names the commit {:?}, which cannot be one",
                 listing.sha
             )));
         }
@@ -244,10 +248,13 @@ impl<'a> Hub<'a> {
                 return Error::Config(self.client.printable(&format!("{}: {what}", self.endpoint)));
             }
             (Failure::Unreachable(what), _) => format!("cannot be reached ({what}); {OTHER_WAYS}"),
-            (Failure::Passing(what, _), None) => format!("fetching `{name}`: {what}; {OTHER_WAYS}"),
-            (Failure::Passing(what, _), Some(_)) => {
+            (Failure::Passing(what, _), None) => {
+                format!("fetching the list of files of `{name}`: {what}; {OTHER_WAYS}")
+            }
+            (Failure::Passing(what, _), Some(_)) => format!("fetching `{name}`: {what}; {AGAIN}"),
+            (Failure::Refused(what), None) => {
                 format!(
-                    "fetching `{name}`: {what}; pull again later: what is complete is kept, a file that can be continued is"
+                    "fetching the list of files of `{name}`: {what}; is HF_ENDPOINT the address of a hub?"
                 )
             }
             (Failure::Refused(what), _) => format!("fetching `{name}`: {what}"),

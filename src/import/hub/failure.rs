@@ -2,7 +2,7 @@
 
 use super::http::{Answer, Client, Limits};
 use crate::error::Error;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How an attempt failed.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ pub(super) fn check_status(answer: &Answer, what: &str, client: &Client) -> Resu
         }
         404 => denied(format!("no {what} there, or it is private: then set HF_TOKEN (status 404)")),
         408 | 425 | 429 | 500 | 502 | 503 | 504 | 520..=529 => {
-            let asked = answer.number("retry-after").map(Duration::from_secs);
+            let asked = answer.header("retry-after").and_then(|text| wait_until(&text, SystemTime::now()));
             let name = match status {
                 429 => "the hub answers too many requests (status 429)".to_owned(),
                 _ => format!("the server has a problem (status {status})"),
@@ -104,4 +104,27 @@ pub(super) fn check_status(answer: &Answer, what: &str, client: &Client) -> Resu
         407 => Err(Failure::Refused("the proxy asks for a name and password (status 407)".into())),
         _ => Err(Failure::Refused(format!("the server answered with status {status}"))),
     }
+}
+
+/// The header `Retry-After`: seconds, or a date such as `Wed, 21 Oct 2015 07:28:00 GMT`.
+pub(super) fn wait_until(text: &str, now: SystemTime) -> Option<Duration> {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let parts: Vec<&str> = text.split_ascii_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = parts[..] else { return None };
+    let (day, year): (u64, u64) = (day.parse().ok()?, year.parse().ok()?);
+    let month = MONTHS.iter().position(|m| *m == month)? as u64 + 1;
+    let mut time = time.splitn(3, ':').map(|part| part.parse::<u64>().ok());
+    let (hour, minute, second) = (time.next()??, time.next()??, time.next()??);
+    if !(1970..=9999).contains(&year) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    // Days since 1970-01-01, in years that begin in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 719_469;
+    let at = UNIX_EPOCH + Duration::from_secs(((days * 24 + hour) * 60 + minute) * 60 + second);
+    Some(at.duration_since(now).unwrap_or_default())
 }

@@ -212,7 +212,7 @@ fn no_name_from_the_server_leaves_the_cache() {
             r.path.starts_with(API).then(|| Act::Send(response("200 OK", &[], &listing(&model(), sha))))
         });
         let error = error_of(&server);
-        assert!(error.contains("commit named"), "{error}");
+        assert!(error.contains("which cannot be one"), "{error}");
     }
 }
 
@@ -307,7 +307,7 @@ fn without_the_network_the_cache_must_hold_all_of_it() {
     let mut offline = settings(&server.endpoint, temp.path());
     offline.offline = true;
     let offline = Hub::new(offline, "owner/tiny").unwrap();
-    let mut pull = || offline.pull("main", None, &mut |_, _, _| {});
+    let pull = || offline.pull("main", None, &mut |_, _, _| {});
     let error = pull().unwrap_err().to_string();
     assert!(
         error.contains("HF_HUB_OFFLINE is set, and the cache has nothing of `owner/tiny` at main"),

@@ -164,7 +164,10 @@ fn a_server_that_stalls_is_given_up() {
     for server in [before_the_answer, in_the_head, in_the_body] {
         let start = Instant::now();
         let error = error_of(&server);
-        assert!(error.contains("no data came for 0.4 s (4 attempts); pull again later"), "{error}");
+        assert!(
+            error.contains("no data came for 0.4 s (4 attempts); run the command again later"),
+            "{error}"
+        );
         assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
         assert_eq!(server.requests("model.safetensors").len(), 4);
     }
@@ -216,6 +219,28 @@ fn one_429_is_waited_out() {
         assert_holds(&dir, &model());
         let waited = start.elapsed() >= 1000 * MS;
         assert_eq!(waited, retry_after == "1", "{retry_after}: {:?}", start.elapsed());
+    }
+}
+
+#[test]
+fn the_time_to_wait_is_seconds_or_a_date() {
+    let at = |seconds| std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+    for (text, now, wanted) in [
+        ("0", 0, Some(0)),
+        ("120", 5, Some(120)),
+        ("Thu, 01 Jan 1970 00:00:10 GMT", 0, Some(10)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1_445_412_480 - 90, Some(90)),
+        ("Thu, 29 Feb 2024 23:59:59 GMT", 1_709_251_199 - 1, Some(1)),
+        ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_199, Some(1)),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 1_700_000_000, Some(0)),
+        ("Wed, 21 Oct 0000 07:28:00 GMT", 0, None),
+        ("Wed, 21 Okt 2015 07:28:00 GMT", 0, None),
+        ("Wed, 21 Oct 2015 07:28 GMT", 0, None),
+        ("-1", 0, None),
+        ("soon", 0, None),
+    ] {
+        let wait = super::super::failure::wait_until(text, at(now));
+        assert_eq!(wait, wanted.map(Duration::from_secs), "{text}");
     }
 }
 

@@ -64,7 +64,7 @@ fn a_later_run_continues_too() {
         let server = if sums { summed_weights_by(act) } else { weights_by(act) };
         let temp = tempfile::tempdir().unwrap();
         let error = pull_to(&server.endpoint, temp.path()).unwrap_err().to_string();
-        assert!(error.contains("(4 attempts); pull again later"), "{error}");
+        assert!(error.contains("(4 attempts); run the command again later"), "{error}");
         let start = *offsets(&server).last().unwrap();
         assert!(blobs(temp.path()).iter().any(|n| n.ends_with(".incomplete")));
         let snapshot = temp.path().join("models--owner--tiny/snapshots").join(SHA);
@@ -351,6 +351,6 @@ fn another_process_that_hangs_is_not_waited_for_without_end() {
     let _lock = cache.lock(&sum, &limits()).unwrap();
     let start = Instant::now();
     let error = pull_to(&server.endpoint, temp.path()).unwrap_err().to_string();
-    assert!(error.contains(&format!("another process holds")) && error.contains(&sum), "{error}");
+    assert!(error.contains("another process holds") && error.contains(&sum), "{error}");
     assert!(start.elapsed() < Duration::from_secs(5));
 }
