@@ -138,7 +138,7 @@ impl<'a> Hub<'a> {
 
     /// Asks the hub for the commit that `revision` is, and fetches what the cache lacks of it.
     fn fetch_all(&self, revision: &str, progress: &mut Progress) -> Result<(String, Vec<String>)> {
-        let commit = self.find(revision).map_err(|failure| self.error(None, failure))?;
+        let commit = self.find(revision).map_err(|failure| self.no_list(revision, failure))?;
         let names: BTreeSet<String> = commit.files.keys().cloned().collect();
         let mut fetch = |name: &str| self.fetch(&commit, name, progress);
         let chosen = choose(self.repo, &names, &mut fetch)?;
@@ -233,31 +233,34 @@ impl<'a> Hub<'a> {
         };
         download
             .run(&mut |done, total| progress(name, done, total))
-            .map_err(|failure| self.error(Some(name), failure))
+            .map_err(|failure| self.no_file(name, failure))
     }
 
-    /// Says what was asked for, and what else can be done.
-    fn error(&self, file: Option<&str>, failure: Failure) -> Error {
-        let name = match file {
-            Some(file) => format!("{}/{file}", self.repo),
-            None => self.repo.to_owned(),
+    /// Says that the list of files of `revision` did not come, and what else can be done.
+    fn no_list(&self, revision: &str, failure: Failure) -> Error {
+        let kept = match self.cached(revision) {
+            Ok(_) => "set HF_HUB_OFFLINE=1 to use what was pulled before; ",
+            Err(_) => "",
         };
-        let what = match (failure, file) {
-            (Failure::Local(e), _) => return e,
-            (Failure::Denied(what), _) => {
+        let asked = format!("fetching the list of files of `{}`", self.repo);
+        self.error(failure, &asked, &format!("{kept}{OTHER_WAYS}"), "; is HF_ENDPOINT the address of a hub?")
+    }
+
+    /// Says that a file did not come, and what else can be done.
+    fn no_file(&self, name: &str, failure: Failure) -> Error {
+        self.error(failure, &format!("fetching `{}/{name}`", self.repo), AGAIN, "")
+    }
+
+    /// `remedy` is for what may pass, `doubt` for what will not.
+    fn error(&self, failure: Failure, asked: &str, remedy: &str, doubt: &str) -> Error {
+        let what = match failure {
+            Failure::Local(e) => return e,
+            Failure::Denied(what) => {
                 return Error::Config(self.client.printable(&format!("{}: {what}", self.endpoint)));
             }
-            (Failure::Unreachable(what), _) => format!("cannot be reached ({what}); {OTHER_WAYS}"),
-            (Failure::Passing(what, _), None) => {
-                format!("fetching the list of files of `{name}`: {what}; {OTHER_WAYS}")
-            }
-            (Failure::Passing(what, _), Some(_)) => format!("fetching `{name}`: {what}; {AGAIN}"),
-            (Failure::Refused(what), None) => {
-                format!(
-                    "fetching the list of files of `{name}`: {what}; is HF_ENDPOINT the address of a hub?"
-                )
-            }
-            (Failure::Refused(what), _) => format!("fetching `{name}`: {what}"),
+            Failure::Unreachable(what) => format!("cannot be reached ({what}); {remedy}"),
+            Failure::Passing(what, _) => format!("{asked}: {what}; {remedy}"),
+            Failure::Refused(what) => format!("{asked}: {what}{doubt}"),
         };
         Error::Io {
             path: self.endpoint.clone().into(),

@@ -351,7 +351,7 @@ fn failure(error: ureq::Error, limits: &Limits) -> Failure {
             Kind::TimedOut | Kind::WouldBlock => {
                 Failure::Passing(format!("no data came for {stall} s"), None)
             }
-            Kind::InvalidData | Kind::InvalidInput => Failure::Refused(tls(&e)),
+            Kind::InvalidData => Failure::Refused(tls(&e)),
             _ => Failure::Unreachable(e.to_string()),
         },
         E::Rustls(e) => Failure::Refused(tls(&e)),
@@ -364,7 +364,5 @@ fn failure(error: ureq::Error, limits: &Limits) -> Failure {
 }
 
 fn tls(error: &dyn std::fmt::Display) -> String {
-    format!(
-        "the secure connection failed ({error}); check this machine's clock, or a proxy that opens TLS connections"
-    )
+    format!("the secure connection failed ({error}); check this machine's clock and HTTPS_PROXY")
 }

@@ -317,6 +317,9 @@ fn without_the_network_the_cache_must_hold_all_of_it() {
     let before = server.all().len();
     assert_eq!(pull().unwrap(), dir);
     assert_eq!(server.all().len(), before);
+    // Not used unasked, as the branch may have moved; but told.
+    let error = pull_to("http://127.0.0.1:1", temp.path()).unwrap_err().to_string();
+    assert!(error.contains("set HF_HUB_OFFLINE=1 to use what was pulled before"), "{error}");
     // As left by another program, which did not ask for all that we need.
     std::fs::remove_dir_all(temp.path().join("models--owner--tiny/.no_exist")).unwrap();
     assert!(pull().unwrap_err().to_string().contains("not everything"));
