@@ -15,15 +15,15 @@ const MS: Duration = Duration::from_millis(1);
 /// Bounds that let a test end within seconds.
 fn limits() -> Limits {
     Limits {
-        connect: 1000 * MS,
-        stall: 400 * MS,
+        connect: 5000 * MS,
+        stall: 1000 * MS,
         window: 10_000 * MS,
         window_bytes: 1000,
         redirects: 10,
         tries: 4,
         pause: 10 * MS,
         longest_pause: 2000 * MS,
-        lock_wait: 500 * MS,
+        lock_wait: 60_000 * MS,
     }
 }
 

@@ -161,16 +161,18 @@ fn a_server_that_stalls_is_given_up() {
     let in_the_head = weights_by(|_| Some(Act::Hold(b"HTTP/1.1 200 OK\r\nConte".to_vec())));
     let in_the_body =
         weights_by(move |r| if r.nth == 0 { Some(Act::Hold(head(r))) } else { Some(Act::Hold(Vec::new())) });
-    for server in [before_the_answer, in_the_head, in_the_body] {
-        let start = Instant::now();
-        let error = error_of(&server);
-        assert!(
-            error.contains("no data came for 0.4 s (4 attempts); run the command again later"),
-            "{error}"
-        );
-        assert!(start.elapsed() < Duration::from_secs(6), "{:?}", start.elapsed());
-        assert_eq!(server.requests("model.safetensors").len(), 4);
-    }
+    std::thread::scope(|scope| {
+        for server in [before_the_answer, in_the_head, in_the_body] {
+            scope.spawn(move || {
+                let start = Instant::now();
+                let error = error_of(&server);
+                let wanted = "no data came for 1 s (4 attempts); run the command again later";
+                assert!(error.contains(wanted), "{error}");
+                assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+                assert_eq!(server.requests("model.safetensors").len(), 4);
+            });
+        }
+    });
     // The first request of all: as good as a hub that cannot be reached.
     let silent = Server::start(|_| Act::Hold(Vec::new()));
     let error = error_of(&silent);
@@ -190,7 +192,7 @@ fn a_slow_drip_is_given_up() {
     let hub = Hub::new(settings, "owner/tiny").unwrap();
     let error = hub.pull("main", None, &mut |_, _, _| {}).unwrap_err().to_string();
     assert!(error.contains("bytes came in 0 s (4 attempts)"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -200,7 +202,7 @@ fn a_head_that_drips_is_given_up() {
     let start = Instant::now();
     let error = error_of(&server);
     assert!(error.contains("no data came"), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(6));
+    assert!(start.elapsed() < Duration::from_secs(20));
 }
 
 #[test]
@@ -217,8 +219,9 @@ fn one_429_is_waited_out() {
         let hub = Hub::new(settings, "owner/tiny").unwrap();
         let dir = hub.pull("main", None, &mut |_, _, _| {}).unwrap();
         assert_holds(&dir, &model());
-        let waited = start.elapsed() >= 1000 * MS;
-        assert_eq!(waited, retry_after == "1", "{retry_after}: {:?}", start.elapsed());
+        if retry_after == "1" {
+            assert!(start.elapsed() >= 1000 * MS);
+        }
     }
 }
 
@@ -369,7 +372,7 @@ fn a_hub_that_cannot_be_reached_names_other_ways() {
         for way in ["HF_ENDPOINT", "Hugging Face directory", "ONNX file", "Git LFS", "HTTPS_PROXY"] {
             assert!(error.contains(way), "{way}: {error}");
         }
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     }
 }
 
