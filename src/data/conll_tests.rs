@@ -35,19 +35,20 @@ fn tabs_or_spaces() {
 #[test]
 fn what_is_wrong_names_the_line() {
     for (file, wanted) in [
-        ("a\tO\nb\n", "f:2: no tag behind `b`. "),
-        ("a\tO\nb\t\n", "f:2: no tag behind `b`. "),
-        ("a\tB x\n", "f:1: `B x` is not one tag. "),
-        ("\tO\n", "f:1: `` is not one token. "),
+        ("a\tO\nb\n", "f:2: no tag behind `b` (--skip"),
+        ("a\tO\nb\t\n", "f:2: no tag behind `b` (--skip"),
+        ("a\tB x\n", "f:1: `B x` is not one tag (--skip"),
+        ("\tO\n", "f:1: `` is not one token (--skip"),
         (
             "a O\n10 000 O\n",
             "f:2: 3 columns where the sentence begins with 2; a token with a space needs tabs",
         ),
         (
             "a\tO\nb\n\nc\nd\n",
-            "f: 3 lines cannot be used: line 2: no tag behind `b`; line 4: no tag behind `c`; line 5",
+            "f: 3 lines cannot be used; mend them, or leave them out with --skip-bad-lines:\n  line 2: no tag behind `b`\n  \
+             line 4: no tag behind `c`\n  line 5",
         ),
-        ("1\ta\ta\tX\t_\t_\t_\t_\t_\t_\n2\tb\tb\tX\n", "f:2: 4 columns where the format has 10. "),
+        ("1\ta\ta\tX\t_\t_\t_\t_\t_\t_\n2\tb\tb\tX\n", "f:2: 4 columns where the format has 10 (--skip"),
         (
             "1\ta\ta\tX\t_\t_\t_\t_\t_\t_\nb\tb\tb\tX\t_\t_\t_\t_\t_\t_\n",
             "f:2: `b` is not the number of a token",

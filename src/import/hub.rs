@@ -1,267 +1,327 @@
 //! Fetches a model from the Hugging Face hub, into its shared cache or a directory of one's own.
 //!
-//! Honours `HF_HOME` (where the cache is), `HF_ENDPOINT` (a mirror) and `HF_TOKEN` (private models), as the
-//! Python tools do. All files come from one commit.
+//! Honours the variables of Python's `huggingface_hub`: `HF_HOME` and `HF_HUB_CACHE` (where the cache is), `HF_ENDPOINT`
+//! (a mirror), `HF_TOKEN` or the token file (private models), `HF_HUB_OFFLINE`, `HF_HUB_DOWNLOAD_TIMEOUT` (seconds
+//! without data), and `HTTPS_PROXY`. All files come from one commit. The token is sent to the endpoint's own scheme, host
+//! and port only. A download that breaks off continues where it stopped, in the same run or the next one.
 
-use super::read_small;
-use super::safetensors::{plain_name, read_index};
-use crate::container::{MAX_HEADER, folder_of, ordinary};
+mod cache;
+mod choose;
+mod download;
+mod env;
+mod failure;
+mod http;
+
+use super::MAX_TOKENIZER;
+use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use std::collections::BTreeSet;
-use std::net::{TcpStream, ToSocketAddrs};
+use cache::Cache;
+use choose::{MODULES, choose};
+use download::{Download, Known, is_sha256};
+use env::Settings;
+use failure::{Failure, Tries, check_status};
+use http::Client;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
-use std::time::Duration;
 
-const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
-/// How long the hub may take to answer a connection before the network is taken to be absent.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest listing of a repository read, in bytes: some 100 000 files.
+const MAX_LISTING: u64 = 64 << 20;
+/// Longest file of weights fetched, in bytes.
+const MAX_WEIGHTS: u64 = 64 << 30;
+/// Ways to a model that need no hub.
+const OTHER_WAYS: &str = "check the network and HTTPS_PROXY, or get the model another way: set HF_ENDPOINT to a mirror; \
+    copy its Hugging Face directory or an ONNX file from another machine and give the path of that to `quantize`; or \
+    `git clone` the repository from elsewhere with Git LFS installed";
+
+/// What to do when a file does not come.
+const AGAIN: &str = "run the command again later: complete files are kept, and a partial one is continued if the server \
+    allows it";
+
+/// Is told the file's name, the bytes of it that are there, and its length where that is known.
+type Progress<'a> = dyn FnMut(&str, u64, Option<u64>) + 'a;
 
 /// Downloads what [`super::Checkpoint::open`] reads of `repo` (`owner/name`), and returns the directory.
 ///
 /// `revision` is a branch, tag or commit, `main` if none. Files already in the hub's cache are not fetched again.
 /// With `into`, which must not exist or be empty, the files are copied there. `progress(file, done, total)` in
-/// bytes.
+/// bytes; the total is `None` where the server does not tell it.
 ///
-/// Fails with [`Error::Io`] when the hub cannot be reached (within seconds) or the disk is full,
-/// [`Error::Config`] on a name that is none or is not on the hub, [`Error::Unsupported`] if the repository lacks
-/// a needed file.
+/// Fails with [`Error::Io`] when the hub cannot be reached (within seconds), sends nothing for longer than the time-outs
+/// allow or sends something else than the file, or the disk is full; [`Error::Config`] on a name that is none, is not on
+/// the hub or is not for this token; [`Error::Unsupported`] if the repository lacks a needed file.
 pub fn pull(
     repo: &str,
     revision: Option<&str>,
     into: Option<&Path>,
-    progress: &mut dyn FnMut(&str, u64, u64),
+    progress: &mut dyn FnMut(&str, u64, Option<u64>),
 ) -> Result<PathBuf> {
-    let set = |key: &str| std::env::var(key).ok().map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-    // hf-hub would panic.
-    if set("HF_HOME").is_none() && std::env::home_dir().is_none() {
-        return Err(Error::Config("no home directory to keep the download in; set HF_HOME".into()));
-    }
-    let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| DEFAULT_ENDPOINT.into());
-    let hub = Hub { endpoint: endpoint.trim_end_matches('/'), repo, cache: Cache::from_env() };
-    hub.pull(set("HF_TOKEN"), revision.unwrap_or("main"), into, progress)
+    let settings = Settings::read(&|key| std::env::var_os(key))?;
+    Hub::new(settings, repo)?.pull(revision.unwrap_or("main"), into, progress)
 }
 
 /// One repository on one hub.
 struct Hub<'a> {
-    endpoint: &'a str,
+    endpoint: String,
     repo: &'a str,
+    offline: bool,
     cache: Cache,
+    client: Client,
 }
 
-/// One commit of it: what it holds, and how to get at it.
-struct Commit<'a> {
-    hub: &'a Hub<'a>,
-    names: BTreeSet<String>,
-    remote: ApiRepo,
-    cached: CacheRepo,
+/// One commit of it, and what the hub says of each of its files.
+struct Commit {
+    id: String,
+    files: BTreeMap<String, Known>,
 }
 
-impl Hub<'_> {
-    fn pull(
-        &self,
-        token: Option<String>,
-        revision: &str,
-        into: Option<&Path>,
-        progress: &mut dyn FnMut(&str, u64, u64),
-    ) -> Result<PathBuf> {
-        let repo_ok = self.repo.split('/').count() <= 2 && self.repo.split('/').all(is_name);
+impl<'a> Hub<'a> {
+    fn new(settings: Settings, repo: &'a str) -> Result<Hub<'a>> {
+        let repo_ok = repo.split('/').count() <= 2 && repo.split('/').all(is_name);
         if !repo_ok {
-            let what = format!("{:?} is not the name of a repository, such as `owner/name`", self.repo);
-            return Err(Error::Config(what));
+            return Err(Error::Config(format!(
+                "{repo:?} is not the name of a repository, such as `owner/name`"
+            )));
         }
-        if !revision.split('/').all(is_name) {
+        let Settings { endpoint, cache, token, offline, limits, proxy } = settings;
+        let client = Client::new(&endpoint, token.as_deref(), proxy, limits)?;
+        Ok(Hub { cache: Cache::of(&cache, repo), endpoint, repo, offline, client })
+    }
+
+    fn pull(&self, revision: &str, into: Option<&Path>, progress: &mut Progress) -> Result<PathBuf> {
+        if !is_revision(revision) {
             return Err(Error::Config(format!("{revision:?} is not a branch, tag or commit")));
         }
         if let Some(into) = into {
             check_empty(into)?;
         }
-        self.check_reachable()?;
-        let commit = self.find(token, revision)?;
-        let names = commit.choose(progress)?;
-        let mut snapshot = PathBuf::new();
-        for name in &names {
-            let path = commit.fetch(name, progress)?;
-            if name == "config.json" {
-                snapshot = path.parent().map(Path::to_owned).unwrap_or_default();
-            }
-        }
+        // What a commit holds never changes: if all of it is there, the hub has nothing to add.
+        let (id, names) = match is_commit(revision).then(|| self.cached(revision)) {
+            Some(Ok(found)) => found,
+            _ if self.offline => self.cached(revision)?,
+            _ => self.fetch_all(revision, progress)?,
+        };
+        let snapshot = self.cache.snapshot(&id);
         match into {
             None => Ok(snapshot),
             Some(into) => copy_all(&snapshot, &names, into),
         }
     }
 
-    /// Asks the hub for the commit that `revision` is, so that all files come from it even if a branch moves.
-    fn find(&self, token: Option<String>, revision: &str) -> Result<Commit<'_>> {
-        let mut builder = ApiBuilder::from_cache(self.cache.clone())
-            .with_endpoint(self.endpoint.to_owned())
-            .with_progress(false)
-            .with_retries(2);
-        if token.is_some() {
-            builder = builder.with_token(token);
-        }
-        let api = builder.build().map_err(|e| self.failed("", &e))?;
-        let at =
-            |revision: &str| Repo::with_revision(self.repo.to_owned(), RepoType::Model, revision.to_owned());
-        let info = api.repo(at(revision)).info().map_err(|e| self.failed("", &e))?;
-        if !is_name(&info.sha) {
-            return Err(self.io(format!("answered with a commit named {:?}", info.sha)));
-        }
-        Ok(Commit {
-            hub: self,
-            names: info.siblings.into_iter().map(|s| s.rfilename).collect(),
-            remote: api.repo(at(&info.sha)),
-            cached: self.cache.repo(at(&info.sha)),
-        })
-    }
-
-    /// Fails within seconds where the operating system would let a connection hang for minutes.
-    fn check_reachable(&self) -> Result<()> {
-        if proxied() {
-            return Ok(()); // the hub itself need not be in reach
-        }
-        let (port, rest) = match self.endpoint.split_once("://") {
-            Some(("http", rest)) => (80, rest),
-            Some(("https", rest)) => (443, rest),
-            _ => {
-                let what = format!("HF_ENDPOINT is {:?}; must be an http or https URL", self.endpoint);
-                return Err(Error::Config(what));
-            }
+    /// The commit and its files as the cache has them.
+    fn cached(&self, revision: &str) -> Result<(String, Vec<String>)> {
+        let lacks = |what: &str| {
+            let repo = self.repo;
+            Error::Config(format!(
+                "HF_HUB_OFFLINE is set, and the cache has {what} of `{repo}` at {revision}; pull it once with the network"
+            ))
         };
-        let host = rest.split('/').next().unwrap_or_default().to_owned();
-        let address = if host.contains(':') { host.clone() } else { format!("{host}:{port}") };
-        // Resolving a name has no timeout of its own.
-        let (send, receive) = mpsc::channel();
-        std::thread::spawn(move || {
-            let connect = || {
-                let mut last = std::io::Error::other("the name has no address");
-                for address in address.to_socket_addrs()? {
-                    match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-                        Ok(_) => return Ok(()),
-                        Err(e) => last = e,
-                    }
-                }
-                Err(last)
-            };
-            // Nobody listens any more after the timeout.
-            let _ = send.send(connect());
-        });
-        let why = match receive.recv_timeout(CONNECT_TIMEOUT) {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(e)) => e.to_string(),
-            Err(_) => format!("no answer within {} s", CONNECT_TIMEOUT.as_secs()),
+        let id = match is_commit(revision) {
+            true => revision.to_owned(),
+            false => self.cache.commit_of(revision).ok_or_else(|| lacks("nothing"))?,
         };
-        Err(self.io(format!(
-            "cannot be reached ({why}); check the network, or fetch the model's files elsewhere and give their \
-             directory"
-        )))
-    }
-
-    fn io(&self, what: String) -> Error {
-        Error::Io { path: self.endpoint.into(), source: std::io::Error::other(what) }
-    }
-
-    /// Says in our words what hf-hub says in its own.
-    fn failed(&self, file: &str, error: &ApiError) -> Error {
-        let what = match error {
-            ApiError::IoError(e) => return Error::Io { path: self.cache.path().clone(), source: io_copy(e) },
-            _ => error.to_string(),
-        };
-        let name = if file.is_empty() { self.repo.to_owned() } else { format!("{}/{file}", self.repo) };
-        if ["401", "403", "404"].iter().any(|code| what.contains(&format!("http status: {code}"))) {
-            return Error::Config(format!(
-                "{}: no `{name}` there, or it is private or gated: then set HF_TOKEN ({what})",
-                self.endpoint
-            ));
+        if !is_name(&id) {
+            return Err(lacks("no commit"));
         }
-        self.io(format!("fetching `{name}`: {what}"))
+        let has = |name: &str| self.cache.file(&id, name, None);
+        // Without this knowledge a sentence-transformers model would be taken for a plain one.
+        if has(MODULES).is_none() && !self.cache.is_absent(&id, MODULES) {
+            return Err(lacks("not everything"));
+        }
+        let names = files_below(&self.cache.snapshot(&id));
+        let missing = |name: &str| has(name).ok_or_else(|| lacks(&format!("no {name}")));
+        let names = choose(self.repo, &names, &mut |name| missing(name)).map_err(|e| match e {
+            Error::Unsupported { .. } | Error::Format { .. } => lacks("not everything"),
+            e => e,
+        })?;
+        Ok((id, names))
     }
-}
 
-impl Commit<'_> {
-    /// Names of the files needed. Says what is missing before anything large is fetched.
-    fn choose(&self, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<Vec<String>> {
-        let has = |name: &str| self.names.contains(name);
-        let lacks = |what: String| Error::Unsupported { path: self.hub.repo.into(), what };
-        for (name, hint) in [
-            ("config.json", "it is not a model of the transformers library"),
-            ("tokenizer.json", "make one in Python: `AutoTokenizer.from_pretrained(…).save_pretrained(DIR)`"),
-        ] {
-            if !has(name) {
-                return Err(lacks(format!("the repository has no {name}; {hint}")));
+    /// Asks the hub for the commit that `revision` is, and fetches what the cache lacks of it.
+    fn fetch_all(&self, revision: &str, progress: &mut Progress) -> Result<(String, Vec<String>)> {
+        let commit = self.find(revision).map_err(|failure| self.no_list(revision, failure))?;
+        let names: BTreeSet<String> = commit.files.keys().cloned().collect();
+        let mut fetch = |name: &str| self.fetch(&commit, name, progress);
+        let chosen = choose(self.repo, &names, &mut fetch)?;
+        for name in &chosen {
+            fetch(name)?;
+        }
+        // Only now does the cache hold a commit that can be used without the network.
+        if !names.contains(MODULES) {
+            let _ = self.cache.set_absent(&commit.id, MODULES); // a cache that is read-only may be complete
+        }
+        if revision != commit.id {
+            let _ = self.cache.set_commit(revision, &commit.id);
+        }
+        Ok((commit.id, chosen))
+    }
+
+    /// The listing of a revision. All files are then fetched by the commit's name, even if a branch moves meanwhile.
+    fn find(&self, revision: &str) -> Result<Commit, Failure> {
+        let url = format!("{}/api/models/{}/revision/{}", self.endpoint, self.repo, encode(revision, false));
+        let what = format!("`{}` at {revision}", self.repo);
+        let mut tries = Tries::new(&self.client);
+        loop {
+            match self.listing(&url, &what) {
+                Ok(text) => return self.commit(&text),
+                Err(failure) => tries.again(failure, false)?,
             }
         }
-        let mut names = vec!["config.json".to_owned(), "tokenizer.json".to_owned()];
-        let optional = ["modules.json", "1_Pooling/config.json"];
-        names.extend(optional.into_iter().filter(|n| has(n)).map(str::to_owned));
-        let (single, index) = ("model.safetensors", "model.safetensors.index.json");
-        if has(single) {
-            names.push(single.to_owned());
-        } else if has(index) {
-            let path = self.fetch(index, progress)?;
-            let map = read_index(&path, &read_small(&path, MAX_HEADER)?)?;
-            let shards: BTreeSet<String> = map.into_values().collect();
-            if let Some(bad) = shards.iter().find(|s| !plain_name(s) || !has(s)) {
-                return Err(Error::format(&path, format!("shard {bad:?} is not a file of the repository")));
+    }
+
+    /// One attempt at the text of a listing.
+    fn listing(&self, url: &str, what: &str) -> Result<Vec<u8>, Failure> {
+        let accept = [("accept", "application/json".to_owned())];
+        // `blobs` adds lengths and checksums. Mirrors that do not know it may take it for a part of the name.
+        let mut answer = self.client.get(&format!("{url}?blobs=true"), &accept, MAX_LISTING)?;
+        if matches!(answer.status(), 400 | 404 | 405 | 422) {
+            answer = self.client.get(url, &accept, MAX_LISTING)?;
+        }
+        check_status(&answer, what, &self.client)?;
+        answer.check_plain()?;
+        let mut text = Vec::new();
+        answer.read(&self.client.limits, MAX_LISTING, |bytes| {
+            text.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(text)
+    }
+
+    fn commit(&self, text: &[u8]) -> Result<Commit, Failure> {
+        #[derive(serde::Deserialize)]
+        struct Listing {
+            sha: String,
+            siblings: Vec<Sibling>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Sibling {
+            rfilename: String,
+            size: Option<u64>,
+            lfs: Option<serde_json::Value>,
+        }
+        if text.trim_ascii_start().starts_with(b"<") {
+            return Err(http::web_page());
+        }
+        let listing: Listing = serde_json::from_slice(text)
+            .map_err(|e| Failure::Refused(format!("the answer is not a listing of a repository: {e}")))?;
+        if !is_name(&listing.sha) {
+            return Err(Failure::Refused(format!(
+                "the server names the commit {:?}, which cannot be one",
+                listing.sha
+            )));
+        }
+        let known = |s: Sibling| {
+            let of_lfs = s.lfs.as_ref();
+            let sha256 = of_lfs.and_then(|lfs| lfs.get("sha256").or_else(|| lfs.get("oid"))?.as_str());
+            let sha256 = sha256.filter(|text| is_sha256(text)).map(str::to_ascii_lowercase);
+            let size = of_lfs.and_then(|lfs| lfs.get("size")?.as_u64()).or(s.size);
+            (s.rfilename, Known { size, sha256 })
+        };
+        Ok(Commit { id: listing.sha, files: listing.siblings.into_iter().map(known).collect() })
+    }
+
+    /// Brings one file of a commit into the cache, if it is not there.
+    fn fetch(&self, commit: &Commit, name: &str, progress: &mut Progress) -> Result<PathBuf> {
+        let download = Download {
+            client: &self.client,
+            cache: &self.cache,
+            repo: self.repo,
+            commit: &commit.id,
+            name,
+            url: format!("{}/{}/resolve/{}/{}", self.endpoint, self.repo, commit.id, encode(name, true)),
+            known: commit.files.get(name).cloned().unwrap_or_default(),
+            most: if name.ends_with(".safetensors") { MAX_WEIGHTS } else { MAX_TOKENIZER },
+        };
+        download
+            .run(&mut |done, total| progress(name, done, total))
+            .map_err(|failure| self.no_file(name, failure))
+    }
+
+    /// Says that the list of files of `revision` did not come, and what else can be done.
+    fn no_list(&self, revision: &str, failure: Failure) -> Error {
+        let kept = match self.cached(revision) {
+            Ok(_) => "set HF_HUB_OFFLINE=1 to use what was pulled before; ",
+            Err(_) => "",
+        };
+        let asked = format!("fetching the list of files of `{}`", self.repo);
+        self.error(failure, &asked, &format!("{kept}{OTHER_WAYS}"), "; is HF_ENDPOINT the address of a hub?")
+    }
+
+    /// Says that a file did not come, and what else can be done.
+    fn no_file(&self, name: &str, failure: Failure) -> Error {
+        self.error(failure, &format!("fetching `{}/{name}`", self.repo), AGAIN, "")
+    }
+
+    /// `remedy` is for what may pass, `doubt` for what will not.
+    fn error(&self, failure: Failure, asked: &str, remedy: &str, doubt: &str) -> Error {
+        let what = match failure {
+            Failure::Local(e) => return e,
+            Failure::Denied(what) => {
+                return Error::Config(self.client.printable(&format!("{}: {what}", self.endpoint)));
             }
-            names.push(index.to_owned());
-            names.extend(shards);
-        } else {
-            let hint =
-                "pickled weights are not read, they can run code; look for a revision with safetensors";
-            return Err(lacks(format!("the repository has no {single}; {hint}")));
+            Failure::Unreachable(what) => format!("cannot be reached ({what}); {remedy}"),
+            Failure::Passing(what, _) => format!("{asked}: {what}; {remedy}"),
+            Failure::Refused(what) => format!("{asked}: {what}{doubt}"),
+        };
+        Error::Io {
+            path: self.endpoint.clone().into(),
+            source: std::io::Error::other(self.client.printable(&what)),
         }
-        Ok(names)
     }
+}
 
-    fn fetch(&self, name: &str, progress: &mut dyn FnMut(&str, u64, u64)) -> Result<PathBuf> {
-        if let Some(path) = self.cached.get(name) {
-            return Ok(path);
+/// Paths of all files below a directory, with `/` between their parts.
+fn files_below(dir: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![(dir.to_owned(), String::new())];
+    while let Some((folder, prefix)) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // Files are links to blobs; a link to a directory is nothing of the hub's.
+            match entry.file_type() {
+                Ok(kind) if kind.is_dir() => folders.push((entry.path(), format!("{prefix}{name}/"))),
+                _ if entry.path().is_file() => drop(found.insert(prefix.clone() + &name)),
+                _ => {}
+            }
         }
-        let bar = Bar { name, done: 0, total: 0, progress };
-        self.remote.download_with_progress(name, bar).map_err(|e| self.hub.failed(name, &e))
     }
+    found
 }
 
-struct Bar<'a> {
-    name: &'a str,
-    done: u64,
-    total: u64,
-    progress: &'a mut dyn FnMut(&str, u64, u64),
-}
-
-impl Progress for Bar<'_> {
-    fn init(&mut self, size: usize, _: &str) {
-        (self.done, self.total) = (0, size as u64);
-        (self.progress)(self.name, 0, self.total);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size as u64;
-        (self.progress)(self.name, self.done, self.total);
-    }
-
-    fn finish(&mut self) {}
-}
-
-/// Whether connections go through a proxy.
-fn proxied() -> bool {
-    let set = |key: &str| std::env::var_os(key).is_some() || std::env::var_os(key.to_lowercase()).is_some();
-    ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"].into_iter().any(set)
-}
-
-/// A part of a repository's or revision's name that can do no harm in a URL or a path.
+/// A part of a repository's name, or a commit's, that can do no harm in a URL or a path.
 fn is_name(part: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     !part.is_empty() && part.len() <= 255 && part.chars().all(plain) && !part.chars().all(|c| c == '.')
 }
 
-fn io_copy(e: &std::io::Error) -> std::io::Error {
-    std::io::Error::new(e.kind(), e.to_string())
+/// Whether git can have a branch or tag of this name (`git check-ref-format`). None of these leaves a directory.
+fn is_revision(name: &str) -> bool {
+    let forbidden = |c: char| c.is_control() || " ~^:?*[\\".contains(c);
+    let part = |part: &str| {
+        !part.is_empty() && part.len() <= 255 && !part.starts_with('.') && !part.ends_with(".lock")
+    };
+    name.split('/').all(part)
+        && !name.contains(forbidden)
+        && !name.contains("..")
+        && !name.contains("@{")
+        && !name.ends_with('.')
+}
+
+/// Whether `revision` is the full name of a commit.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Percent-encodes what is not plain in a URL's path, and `/` too unless `slashes` stay.
+fn encode(text: &str, slashes: bool) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => out.push(byte as char),
+            b'/' if slashes => out.push('/'),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    out
 }
 
 fn check_empty(into: &Path) -> Result<()> {

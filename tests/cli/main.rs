@@ -19,6 +19,8 @@ mod interrupt;
 mod long_texts;
 mod memory;
 mod pairs;
+#[cfg(feature = "hub")]
+mod pull;
 mod questions;
 mod reading;
 mod results;
