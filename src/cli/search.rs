@@ -40,7 +40,7 @@ pub fn run(args: Args) -> Result<()> {
     let model = args.embedder.open(&args.run)?;
     let units = |texts: &[String]| -> Result<Units> {
         let vectors = args::vectors(&model, texts)?;
-        Ok(Units::of(vectors.iter().map(Vec::as_slice), model.graph().hidden()))
+        Ok(Units::of(vectors.iter().map(Vec::as_slice), model.embedding_width()))
     };
     let query = units(std::slice::from_ref(&args.query))?;
     let bar = terminal::bar(0, "{spinner} {pos} texts, {per_sec}");

@@ -29,12 +29,12 @@ pub(crate) const ADDED: &str = ".beft_bias";
 
 /// Writes the directory `out`, which must not be there or be empty; with `force` an earlier export there is replaced.
 ///
-/// Errors: `Error::Config` for what stands at `out`, and for a model with a head by the mean; `Error::Io`.
+/// Errors: `Error::Config` for what stands at `out`, and for a model whose head has no pooler below it; `Error::Io`.
 pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
-    if m.has_head_by_mean() {
-        let what = "this model reads the mean of the tokens, for which transformers has no class that an adapter could \
-                    stand on: train with --pool cls, or export hf or onnx";
+    if m.has_own_class() {
+        let what = "this model has no pooler layer below its head, and transformers has no class without one that an \
+                    adapter could stand on: train with --pool cls if the base has a pooler, or export hf or onnx";
         return Err(Error::Config(what.into()));
     }
     let mut dir = Directory::begin(out, force, &[CONFIG, WEIGHTS])?;
