@@ -155,9 +155,10 @@ impl Module {
                 "a Dense module takes vectors of {inputs} values, but what stands before it gives {width}"
             )),
             Module::Dense { outputs, .. } if (1..=Module::WIDEST).contains(outputs) => Ok(*outputs),
-            Module::Dense { outputs, .. } => {
-                Err(format!("a Dense module gives vectors of {outputs} values; must be 1 to {}", Module::WIDEST))
-            }
+            Module::Dense { outputs, .. } => Err(format!(
+                "a Dense module gives vectors of {outputs} values; must be 1 to {}",
+                Module::WIDEST
+            )),
         })
     }
 

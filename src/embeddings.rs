@@ -31,7 +31,9 @@ pub(crate) fn apply(base: &Base, mut v: Vec<f32>) -> Result<Vec<f32>> {
             Module::Dense { inputs, bias, activation, .. } => {
                 if v.len() != *inputs {
                     let has = v.len();
-                    return Err(Error::Config(format!("a vector of {has} values; the Dense module takes {inputs}")));
+                    return Err(Error::Config(format!(
+                        "a vector of {has} values; the Dense module takes {inputs}"
+                    )));
                 }
                 let weight = base.floats(&format!("modules.{i}.linear.weight"))?;
                 let bias = if *bias { base.floats(&format!("modules.{i}.linear.bias"))? } else { &[] };

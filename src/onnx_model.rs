@@ -11,8 +11,8 @@ use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::import::onnx::Runnable;
 use crate::import::{MAX_CONFIG, read_small, read_tokenizer};
-use crate::model::Prediction;
 use crate::model::DEFAULT_MAX_LEN;
+use crate::model::Prediction;
 use crate::task::Task;
 use crate::tokenize::TextEncoder;
 use rayon::prelude::*;
@@ -73,7 +73,8 @@ impl OnnxModel {
             return Err(Error::Config(format!("max-len {}; use 4 to 8192", options.max_len)));
         }
         let too_long = |most: usize, of: &Path| {
-            let what = format!("max-len {} is more than the {most} positions of {}", options.max_len, of.display());
+            let what =
+                format!("max-len {} is more than the {most} positions of {}", options.max_len, of.display());
             Error::Config(format!("{what}; use {most} or less"))
         };
         let positions = positions(&config).unwrap_or(usize::MAX);
@@ -124,7 +125,9 @@ impl OnnxModel {
 fn positions(config: &Value) -> Option<usize> {
     let rows = usize::try_from(config["max_position_embeddings"].as_u64()?).ok()?;
     let first = match config["model_type"].as_str() {
-        Some("roberta" | "xlm-roberta" | "camembert" | "mpnet") => config["pad_token_id"].as_u64().unwrap_or(1) + 1,
+        Some("roberta" | "xlm-roberta" | "camembert" | "mpnet") => {
+            config["pad_token_id"].as_u64().unwrap_or(1) + 1
+        }
         _ => 0,
     };
     rows.checked_sub(usize::try_from(first).ok()?).filter(|n| *n >= 4)

@@ -36,7 +36,8 @@ impl Defaults {
     const EMBEDDING: usize = 128;
 
     fn of(family: Family) -> Defaults {
-        let bert = Defaults { hidden: 768, intermediate: 3072, layers: 12, heads: 12, vocab: 30522, pad_token: 0 };
+        let bert =
+            Defaults { hidden: 768, intermediate: 3072, layers: 12, heads: 12, vocab: 30522, pad_token: 0 };
         match family {
             Family::Bert => bert,
             Family::Roberta => Defaults { vocab: 50265, pad_token: 1, ..bert },
@@ -191,7 +192,9 @@ fn architecture_family(path: &Path, json: &Object) -> Result<Option<Family>> {
     };
     match Family::ALL.into_iter().find(of_family) {
         Some(family) => Ok(Some(family)),
-        None => unsupported(path, format!("architecture `{class}` is not supported, and `model_type` is missing")),
+        None => {
+            unsupported(path, format!("architecture `{class}` is not supported, and `model_type` is missing"))
+        }
     }
 }
 

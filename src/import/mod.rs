@@ -8,9 +8,9 @@
 
 pub mod canonical;
 mod hf_config;
-mod modules;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod modules;
 #[cfg(feature = "onnx")]
 pub(crate) mod onnx;
 mod safetensors;
@@ -286,11 +286,12 @@ impl Checkpoint {
     /// Bytes of all tensors as they are stored.
     pub fn weight_bytes(&self) -> u64 {
         let modules = self.module_tensors.values().map(|values| 4 * values.len() as u64).sum::<u64>();
-        modules + match &self.weights {
-            Weights::Safetensors(w) => w.bytes(),
-            #[cfg(feature = "onnx")]
-            Weights::Onnx(w) => w.bytes(),
-        }
+        modules
+            + match &self.weights {
+                Weights::Safetensors(w) => w.bytes(),
+                #[cfg(feature = "onnx")]
+                Weights::Onnx(w) => w.bytes(),
+            }
     }
 
     /// Reads a tensor in pieces of whole rows, about 1 MiB each, in order: `each(rows, stored_bytes)`.

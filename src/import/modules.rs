@@ -104,7 +104,9 @@ impl Directory {
             }
         }
         match all.len() {
-            0 | 1 => unsupported(list, "names no Pooling module behind a Transformer; both are needed".into()),
+            0 | 1 => {
+                unsupported(list, "names no Pooling module behind a Transformer; both are needed".into())
+            }
             _ => Ok(()),
         }
     }
@@ -143,7 +145,8 @@ impl Directory {
         let activation = DenseActivation::ALL.into_iter().find(|(known, _)| Some(*known) == class);
         let Some((_, activation)) = activation else {
             let known = DenseActivation::ALL.map(|(name, _)| name).join(", ");
-            let what = format!("activation_function `{name}` is not supported; supported of torch.nn: {known}");
+            let what =
+                format!("activation_function `{name}` is not supported; supported of torch.nn: {known}");
             return unsupported(&path, what);
         };
         let module = Module::Dense {
@@ -154,7 +157,8 @@ impl Directory {
         };
         // Bounds the sizes before anything is read.
         if let Module::Dense { inputs, .. } = module {
-            Module::check(std::slice::from_ref(&module), inputs).map_err(|what| Error::format(&path, what))?;
+            Module::check(std::slice::from_ref(&module), inputs)
+                .map_err(|what| Error::format(&path, what))?;
         }
         let weights = dir.join("model.safetensors");
         let torch = dir.join("pytorch_model.bin");

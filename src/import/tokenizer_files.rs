@@ -25,8 +25,14 @@ pub(super) struct TokenizerFiles {
 }
 
 /// Classes that rebuild BERT's normalizer.
-const LIKE_BERT: [&str; 6] =
-    ["BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "LxmertTokenizer", "MobileBertTokenizer", "RetriBertTokenizer"];
+const LIKE_BERT: [&str; 6] = [
+    "BertTokenizer",
+    "DistilBertTokenizer",
+    "ElectraTokenizer",
+    "LxmertTokenizer",
+    "MobileBertTokenizer",
+    "RetriBertTokenizer",
+];
 /// Keys of `tokenizer_config.json` that name a special token.
 const SPECIAL: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
@@ -44,6 +50,20 @@ impl TokenizerFiles {
             true => Some(object(&beside, &read_small(&beside, MAX_CONFIG)?)?),
             false => None,
         };
+        if said.is_none() && config.family != Family::Roberta {
+            // transformers would take its defaults, which a lost file explains better than intent.
+            let tokenizer = parse(path, &files.json)?;
+            if tokenizer["normalizer"]["type"] == "BertNormalizer"
+                && tokenizer["normalizer"]["lowercase"] == false
+            {
+                files.warnings.push(format!(
+                    "{} does not lower-case, and there is no {}: texts are not lower-cased here, but transformers would \
+                     (`do_lower_case` is true by default)",
+                    path.display(),
+                    beside.display()
+                ));
+            }
+        }
         if let Some(said) = &said {
             files.follow(path, &beside, said, config.family)?;
             // transformers writes 1e30 for "no bound".
@@ -96,14 +116,21 @@ impl TokenizerFiles {
         }
         if tokenizer["pre_tokenizer"].get("add_prefix_space").is_some() {
             let value = flag(beside, said, "add_prefix_space", json!(false))?;
-            set(&mut tokenizer["pre_tokenizer"], "add_prefix_space", "add_prefix_space", value, said, &mut differ);
+            set(
+                &mut tokenizer["pre_tokenizer"],
+                "add_prefix_space",
+                "add_prefix_space",
+                value,
+                said,
+                &mut differ,
+            );
         }
         if !differ.is_empty() {
             self.warnings.push(format!(
                 "{} and {} disagree; the first is followed, as transformers does: {}",
                 beside.display(),
                 path.display(),
-                differ.join(", ")
+                differ.join("; ")
             ));
             self.json = text(&tokenizer)?;
         }
@@ -123,7 +150,9 @@ impl TokenizerFiles {
             Value::Object(mut all) if all.get("type").is_some_and(|t| t == "Sequence") => {
                 match all.get_mut("normalizers").map(Value::take) {
                     Some(Value::Array(inner)) => steps.extend(inner),
-                    _ => return Err(Error::format(path, "not a tokenizer: a Sequence without `normalizers`")),
+                    _ => {
+                        return Err(Error::format(path, "not a tokenizer: a Sequence without `normalizers`"));
+                    }
                 }
             }
             other => steps.push(other),
@@ -139,9 +168,7 @@ fn lowers(normalizer: &Value) -> bool {
     match normalizer.get("type").and_then(Value::as_str) {
         Some("Lowercase") => true,
         Some("BertNormalizer") => normalizer["lowercase"] == true,
-        Some("Sequence") => {
-            normalizer["normalizers"].as_array().is_some_and(|all| all.iter().any(lowers))
-        }
+        Some("Sequence") => normalizer["normalizers"].as_array().is_some_and(|all| all.iter().any(lowers)),
         _ => false,
     }
 }
@@ -151,7 +178,7 @@ fn set(part: &mut Value, ours: &str, key: &str, value: Value, said: &Object, dif
     let now = part.get(ours).cloned().unwrap_or(Value::Null);
     if now != value {
         let default = if said.contains_key(key) { "" } else { " (its default)" };
-        differ.push(format!("`{key}` is {value}{default}, `{ours}` {now}"));
+        differ.push(format!("`{key}` is {value}{default} in the first, `{ours}` {now} in the second"));
         part[ours] = value;
     }
 }

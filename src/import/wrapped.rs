@@ -35,7 +35,8 @@ pub(super) fn names<'a>(
             Entry::Occupied(mut entry) if name == entry.key() => drop(entry.insert(name.clone())),
             Entry::Occupied(entry) => {
                 let (other, both) = (entry.get(), entry.key());
-                let what = format!("it and `{other}` would both be `{both}`; save the one that is meant alone");
+                let what =
+                    format!("it and `{other}` would both be `{both}`; save the one that is meant alone");
                 return Err(Error::tensor(path, name, what));
             }
         }
@@ -61,7 +62,10 @@ mod tests {
             ("module._orig_mod.model.bert.pooler.dense.bias", "bert.pooler.dense.bias"),
             ("model.module.encoder.layer.0._orig_mod.output.dense.bias", "encoder.layer.0.output.dense.bias"),
             ("0.auto_model.embeddings.LayerNorm.bias", "embeddings.LayerNorm.bias"),
-            ("_fsdp_wrapped_module.bert.encoder.layer.0._checkpoint_wrapped_module.x", "bert.encoder.layer.0.x"),
+            (
+                "_fsdp_wrapped_module.bert.encoder.layer.0._checkpoint_wrapped_module.x",
+                "bert.encoder.layer.0.x",
+            ),
             ("model", "model"),
             ("student.model.x", "student.model.x"),
         ] {

@@ -38,14 +38,19 @@ pub(crate) fn check_fit(json: &[u8], path: &Path, rows: usize) -> Result<Fit> {
              tokenizer is not this model's"
         ));
     }
-    let parts: Value = serde_json::from_slice(json).map_err(|e| Error::format(path, format!("not JSON: {e}")))?;
+    let parts: Value =
+        serde_json::from_slice(json).map_err(|e| Error::format(path, format!("not JSON: {e}")))?;
     for (token, id) in around(&parts["post_processor"]) {
         match vocabulary.get(token) {
             None => {
-                return fail(format!("puts the token {token:?} around texts (id {id}), but its vocabulary does not have it"));
+                return fail(format!(
+                    "puts the token {token:?} around texts (id {id}), but its vocabulary does not have it"
+                ));
             }
             Some(known) if u64::from(*known) != id => {
-                return fail(format!("token {token:?} is {id} in `post_processor`, but {known} in the vocabulary"));
+                return fail(format!(
+                    "token {token:?} is {id} in `post_processor`, but {known} in the vocabulary"
+                ));
             }
             Some(_) => {}
         }
@@ -54,7 +59,10 @@ pub(crate) fn check_fit(json: &[u8], path: &Path, rows: usize) -> Result<Fit> {
     if let Some(token) = parts["model"]["unk_token"].as_str()
         && !vocabulary.contains_key(token)
     {
-        return fail(format!("its `unk_token` {token:?} is missing in its vocabulary of {} tokens", vocabulary.len()));
+        return fail(format!(
+            "its `unk_token` {token:?} is missing in its vocabulary of {} tokens",
+            vocabulary.len()
+        ));
     }
     Ok(Fit { vocabulary, has_special_tokens: tokenizer.special(false) > 0 })
 }
