@@ -49,9 +49,7 @@ pub fn run(args: Args) -> Result<()> {
         (tokenizer, config) => Checkpoint::open_onnx(&args.model, tokenizer.as_deref(), config.as_deref())?,
     };
     check_target(&args.model, &args.output)?;
-    for warning in checkpoint.warnings() {
-        terminal::say(terminal::one_line(&format!("warning: {warning}")));
-    }
+    warn(&checkpoint);
     let bar = terminal::bar(0, "quantizing {wide_bar} {bytes}/{total_bytes}");
     let report = quant::quantize(&checkpoint, &args.output, &mut |done, total| {
         bar.set_length(total);
@@ -69,6 +67,13 @@ pub fn run(args: Args) -> Result<()> {
         terminal::size(report.checkpoint_bytes),
         &report.weights_sha256[..16]
     ))
+}
+
+/// Says what a checkpoint's files disagree about.
+pub fn warn(checkpoint: &Checkpoint) {
+    for warning in checkpoint.warnings() {
+        terminal::say(terminal::one_line(&format!("warning: {warning}")));
+    }
 }
 
 /// Refuses to replace a file of the checkpoint itself; a base that was put beside it may be replaced.

@@ -15,7 +15,7 @@ mod modules;
 pub(crate) mod onnx;
 mod safetensors;
 mod tokenizer_files;
-mod wrapped;
+pub(crate) mod wrapped;
 
 use crate::config::{Config, Family, MlmHead, Module, Pooling};
 use crate::container;

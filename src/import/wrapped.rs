@@ -12,7 +12,7 @@ const ANYWHERE: [&str; 4] = ["module", "_orig_mod", "_fsdp_wrapped_module", "_ch
 const FIRST: [&str; 3] = ["model", "auto_model", "0"];
 
 /// A name without what wrappers added.
-fn plain(stored: &str) -> String {
+pub(crate) fn plain(stored: &str) -> String {
     let mut parts: Vec<&str> = stored.split('.').filter(|part| !ANYWHERE.contains(part)).collect();
     while parts.len() > 1 && FIRST.contains(&parts[0]) {
         parts.remove(0);

@@ -579,6 +579,21 @@ fn names_that_wrappers_made() {
     m.refuses(&["layer.1.output.dense.weight", "missing", "`", "output.dense.weight` is there, for example"]);
 }
 
+/// Biases of a wrapped model too.
+#[test]
+fn biases_that_were_trained_in_a_wrapper() {
+    let m = Model::new();
+    let import = "import-bias part --base base --labels bad,good --output";
+    m.0.write("part", m.0.read("me.bias"));
+    m.0.ok(&format!("{import} plain"));
+    let bytes = m.0.read("me.bias");
+    let all = SafeTensors::deserialize(&bytes).unwrap();
+    let wrapped = all.tensors().into_iter().map(|(name, view)| (format!("module._orig_mod.{name}"), view));
+    serialize_to_file(wrapped, None, &m.0.path("part")).unwrap();
+    m.0.ok(&format!("{import} wrapped"));
+    assert!(m.0.read("plain") == m.0.read("wrapped"));
+}
+
 #[test]
 fn pointers_of_git_lfs_are_told_as_such() {
     let m = Model::new();

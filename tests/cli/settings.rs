@@ -42,7 +42,8 @@ fn max_len_beyond_the_positions_is_refused() {
     let s = Sandbox::new();
     let limit = ["the 64 positions of base", "use 64 or less"];
     for len in ["65", "128", "100000"] {
-        let words = [&[&*format!("max-len {len} is more than")][..], &limit].concat();
+        let given = format!("max-len {len} is more than");
+        let words = [&[&given[..]][..], &limit].concat();
         for line in [
             format!("{TRAIN} --max-len {len}"),
             format!("embed --base base --max-len {len} train.tsv"),
