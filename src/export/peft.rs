@@ -12,7 +12,7 @@
 use super::directory::Directory;
 use super::weights::{self, Tensor, Values};
 use super::{Merged, Report, json};
-use crate::config::Family;
+use crate::config::{Family, Pooling};
 use crate::error::{Error, Result};
 use crate::model::Personal;
 use crate::params::{Role, Term};
@@ -33,9 +33,15 @@ pub(crate) const ADDED: &str = ".beft_bias";
 pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
     if m.has_own_class() {
-        let what = "this model has no pooler layer below its head, and transformers has no class without one that an \
-                    adapter could stand on: train with --pool cls if the base has a pooler, or export hf or onnx";
-        return Err(Error::Config(what.into()));
+        let reads = match m.pooling {
+            Pooling::First => "the first token without a pooler layer",
+            _ => "the mean of the tokens",
+        };
+        let what = format!(
+            "this model reads {reads}, for which transformers has no class that an adapter could stand on: train with --pool \
+             cls if the base has a pooler, or export hf or onnx"
+        );
+        return Err(Error::Config(what));
     }
     let mut dir = Directory::begin(out, force, &[CONFIG, WEIGHTS])?;
     let (mut tensors, mut targets, mut saved) = (Vec::new(), Vec::new(), Vec::new());

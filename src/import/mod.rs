@@ -363,7 +363,8 @@ fn check_sizes(
     };
     let (some, deeper) = ((0..config.layers).take_while(|l| has(*l)).count(), has(config.layers));
     let said = said(layers, config.layers);
-    if some < config.layers && (some..config.layers).all(|l| !has(l)) {
+    // Without any layer it is the names that are other ones.
+    if (1..config.layers).contains(&some) && (some..config.layers).all(|l| !has(l)) {
         let first = Term::Q.module(family, some);
         let what = format!("{said}, but {} has {some} layers: `{first}.weight` is missing", file.display());
         return Err(Error::format(path, what));
