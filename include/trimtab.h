@@ -285,7 +285,7 @@ trimtab_status trimtab_base_of_bytes(const uint8_t *bytes,
                                      size_t length,
                                      trimtab_base **base);
 
-// Floats of a text's vector, for `trimtab_model_embed`; 0 for NULL.
+// Floats of a text's vector, for `trimtab_model_embed` of a model that pools as the base does; 0 for NULL.
 size_t trimtab_base_width(const trimtab_base *base);
 
 // Frees a base; NULL does nothing. Models that were made of it stay.

@@ -10,7 +10,7 @@
 //! | `format`, `version` | `trimtab-bias`, `1` |
 //! | `task` | `classify`, `multilabel`, `regress`, `tag`, `qa`, `contrastive` or `mlm` |
 //! | `labels` | JSON array of strings, in the order of the head's rows; empty for `regress`, whose head has one, `qa`, whose head has two, `contrastive` and `mlm` |
-//! | `pooling` | `cls` or `mean`; `tokens` for `tag`, `qa` and `mlm`; `first` in place of `cls` for `contrastive`; `apart` for pairs, `windows` for long texts |
+//! | `pooling` | `cls` or `mean`; `tokens` for `tag`, `qa` and `mlm`; `first`, the first token without a pooler, for `contrastive` and for bases without one; `apart` for pairs, `windows` for long texts |
 //! | `terms`, `layers` | what was trained: `m2,ln2`, `0..6` |
 //! | `max_len` | tokens that texts are cut to |
 //! | `stride` | for `qa` only: tokens of a context that two windows share |
@@ -19,48 +19,8 @@
 //!
 //! Every bias of `terms` in `layers` MUST be there, so that a file that lost one is not taken for one that never
 //! had it. Equal content gives equal bytes.
-//!
-//! # In PyTorch
-//!
-//! The names are those of `BertForSequenceClassification` (`BertForTokenClassification` for `tag`,
-//! `BertForQuestionAnswering` for `qa`, `BertForMaskedLM` for `mlm`), so three lines make its fp32 twin of a trained model:
-//!
-//! ```python
-//! from safetensors.torch import load_file
-//! model = transformers.BertForSequenceClassification.from_pretrained(checkpoint, num_labels=5).eval()
-//! model.load_state_dict(load_file("me.bias.safetensors"), strict=False)
-//! ```
-//!
-//! `checkpoint` is what the base was made from. `strict=False` keeps its own values of what the file lacks: every
-//! weight, and the biases that were not trained. That is all for `cls` pooling. Where the metadata say `mean`, the
-//! mean of the text's tokens stands in the pooler's place:
-//!
-//! ```python
-//! class MeanPool(torch.nn.Module):
-//!     def forward(self, hidden):   # [batch, tokens, hidden], without padding
-//!         return hidden.mean(1)
-//! model.bert.pooler = MeanPool()
-//! ```
-//!
-//! The other families have the names of `RobertaForSequenceClassification`, `DistilBertForSequenceClassification` and
-//! `ElectraForSequenceClassification`, and their pooler is the first layer of the classifier. A `RobertaModel` with a
-//! pooler has that layer's weight under another name: with `plain = RobertaModel.from_pretrained(checkpoint)`,
-//! `model.classifier.dense.weight = plain.pooler.dense.weight`, before the biases are loaded. For `mean`, the mean goes
-//! straight to the head:
-//!
-//! ```python
-//! class MeanHead(torch.nn.Module):   # model.classifier = MeanHead(model.classifier.out_proj), for RoBERTa and ELECTRA
-//!     def __init__(self, out_proj):
-//!         super().__init__()
-//!         self.out_proj = out_proj
-//!     def forward(self, hidden):
-//!         return self.out_proj(hidden.mean(1))
-//! logits = model.classifier(model.distilbert(ids).last_hidden_state.mean(1))   # of DistilBERT
-//! ```
-//!
-//! The twin's answers are those of trimtab but for the rounding to int8: on the 350 lines of a seven-class task
-//! (SNIPS intents, all-MiniLM-L6-v2, mean pooling) each label was the same, and probabilities differed by 0.0001
-//! in the median and 0.03 at most.
+#![doc = ""]
+#![doc = include_str!("../docs/pytorch.md")]
 
 use crate::config::Pooling;
 use crate::container::{self, Header, floats};

@@ -1,7 +1,7 @@
 //! Biases trained elsewhere into a bias file: from a part of a `state_dict`, or from an adapter of `peft`.
 //!
-//! Names are those of `transformers`, with or without the encoder's prefix, as [`bias_file`](crate::bias_file) has them;
-//! in an adapter they stand behind `base_model.model.`, and `….beft_bias` is added to the base's own bias. Types: F32,
+//! Names are those of `transformers`, with or without the encoder's prefix, as [`bias_file`](crate::bias_file) has them, also
+//! behind the prefixes of wrappers (`module.`, `_orig_mod.`); in an adapter they stand behind `base_model.model.`, and `….beft_bias` is added to the base's own bias. Types: F32,
 //! F16, BF16. A weight that is not the head's is refused, as it would not be that of the base, but for a LayerNorm's gain
 //! that is the base's to the bit.
 
@@ -10,6 +10,7 @@ use crate::container::{Header, floats};
 use crate::error::{Error, Result};
 use crate::export::peft::{ADDED, PREFIX};
 use crate::import::canonical::{self, Kind};
+use crate::import::wrapped;
 use crate::model::Personal;
 use crate::params::{Layout, Param, Role, Term, Terms};
 use std::collections::BTreeMap;
@@ -54,6 +55,7 @@ pub fn import(
         let plain = name.strip_prefix(PREFIX).unwrap_or(name).replace(".base_layer.", ".");
         let added = plain.strip_suffix(ADDED).map(|module| format!("{module}.bias"));
         let (is_added, plain) = (added.is_some(), added.unwrap_or(plain));
+        let plain = wrapped::plain(&plain);
         let names = [plain.clone(), format!("{}.{plain}", family.name())];
         if let Some(param) = names.iter().find_map(|n| layout.iter().find(|p| p.name == *n)) {
             let shape = if is_added { [&[1], &param.shape[..]].concat() } else { param.shape.clone() };

@@ -1,4 +1,4 @@
-//! The encoder's sizes and choices, read from `config.json`; nothing is guessed.
+//! The encoder's sizes and choices, read from `config.json`, and those of the modules behind it.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -114,6 +114,94 @@ impl Pooling {
     pub fn features(self, hidden: usize) -> usize {
         if self == Pooling::Apart { 2 * hidden } else { hidden }
     }
+}
+
+/// A module of sentence-transformers behind the pooling. They make an embedding of the pooled vector, in order; heads read
+/// the pooled vector itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Module {
+    /// `y = f(W x + b)`, `W: [outputs, inputs]`.
+    Dense {
+        /// Width of `x`.
+        inputs: usize,
+        /// Width of `y`.
+        outputs: usize,
+        /// Whether there is a `b`.
+        bias: bool,
+        /// `f`
+        activation: DenseActivation,
+    },
+    /// The vector divided by its length.
+    Normalize,
+}
+
+impl Module {
+    /// Most modules that are read.
+    const MOST: usize = 16;
+    /// Widest vector that a Dense gives.
+    const WIDEST: usize = 1 << 16;
+
+    /// Width of the vectors that `modules` make of pooled ones of width `hidden`.
+    ///
+    /// Fails with what is wrong: widths that do not follow from one another or are out of bounds, too many modules.
+    pub fn check(modules: &[Module], hidden: usize) -> Result<usize, String> {
+        if modules.len() > Module::MOST {
+            return Err(format!("{} modules; at most {} are read", modules.len(), Module::MOST));
+        }
+        modules.iter().try_fold(hidden, |width, module| match module {
+            Module::Normalize => Ok(width),
+            Module::Dense { inputs, .. } if *inputs != width => Err(format!(
+                "a Dense module takes vectors of {inputs} values, but what stands before it gives {width}"
+            )),
+            Module::Dense { outputs, .. } if (1..=Module::WIDEST).contains(outputs) => Ok(*outputs),
+            Module::Dense { outputs, .. } => Err(format!(
+                "a Dense module gives vectors of {outputs} values; must be 1 to {}",
+                Module::WIDEST
+            )),
+        })
+    }
+
+    /// Width of the vectors that checked `modules` make of pooled ones of width `hidden`.
+    pub fn width(modules: &[Module], hidden: usize) -> usize {
+        Module::check(modules, hidden).unwrap_or(hidden)
+    }
+}
+
+/// What stands behind the Linear of [`Module::Dense`], with the defaults of its class in `torch.nn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DenseActivation {
+    /// `x`
+    Identity,
+    /// `tanh x`
+    Tanh,
+    /// `max(x, 0)`
+    Relu,
+    /// `x` above 0, else `x / 100`
+    LeakyRelu,
+    /// `x` above 0, else `exp x - 1`
+    Elu,
+    /// [`Gelu::Erf`]
+    Gelu,
+    /// `x · sigmoid x`
+    Silu,
+    /// `1 / (1 + exp -x)`
+    Sigmoid,
+}
+
+impl DenseActivation {
+    /// Every one, with the name of its class in `torch.nn`.
+    pub const ALL: [(&str, DenseActivation); 8] = [
+        ("Identity", DenseActivation::Identity),
+        ("Tanh", DenseActivation::Tanh),
+        ("ReLU", DenseActivation::Relu),
+        ("LeakyReLU", DenseActivation::LeakyRelu),
+        ("ELU", DenseActivation::Elu),
+        ("GELU", DenseActivation::Gelu),
+        ("SiLU", DenseActivation::Silu),
+        ("Sigmoid", DenseActivation::Sigmoid),
+    ];
 }
 
 /// Whether a checkpoint has the head of its family's `…ForMaskedLM`, which guesses hidden words.

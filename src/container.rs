@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, TensorInfo};
 use serde::Deserialize;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -35,8 +36,9 @@ pub(crate) struct Header {
 
 #[derive(Deserialize)]
 struct RawHeader {
+    // Some writers store `null` where there is no metadata; the safetensors crate reads it too.
     #[serde(rename = "__metadata__", default)]
-    metadata: HashMap<String, String>,
+    metadata: Option<HashMap<String, String>>,
     #[serde(flatten)]
     tensors: BTreeMap<String, TensorInfo>,
 }
@@ -57,6 +59,9 @@ impl Header {
         }
         let mut length = [0; PREFIX as usize];
         length.copy_from_slice(&read(0, PREFIX as usize)?);
+        if let Some(what) = impostor(&read(0, file_bytes.min(IMPOSTOR_BYTES) as usize)?) {
+            return Err(bad(what));
+        }
         let length = u64::from_le_bytes(length);
         if length > file_bytes - PREFIX {
             return Err(bad(format!(
@@ -73,13 +78,52 @@ impl Header {
             .map_err(|e| bad(format!("header is not valid safetensors JSON: {e}")))?;
         let data_start = PREFIX + length;
         check_cover(path, &raw.tensors, file_bytes - data_start)?;
-        Ok(Header { tensors: raw.tensors, metadata: raw.metadata, data_start })
+        Ok(Header { tensors: raw.tensors, metadata: raw.metadata.unwrap_or_default(), data_start })
     }
 
     /// Reads and checks the header of a file that lies in memory.
     pub fn of_bytes(path: &Path, bytes: &[u8]) -> Result<Header> {
         // In range: `read` checks against the length first.
         Header::read(path, bytes.len() as u64, |at, len| Ok(bytes[at as usize..at as usize + len].to_vec()))
+    }
+}
+
+/// Bytes from the start of a file in which [`impostor`] looks.
+pub(crate) const IMPOSTOR_BYTES: u64 = 1024;
+
+/// What stands in a file's place, by its first [`IMPOSTOR_BYTES`] bytes: a Git LFS pointer or a web page. `None` for
+/// anything else.
+pub(crate) fn impostor(start: &[u8]) -> Option<String> {
+    let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
+    let is_page = |tag: &[u8]| start.len() >= tag.len() && start[..tag.len()].eq_ignore_ascii_case(tag);
+    if is_page(b"<!doctype html") || is_page(b"<html") {
+        return Some("a web page, not the file itself: the download failed; download it again".into());
+    }
+    // The address differs between versions of the format; the first line has always begun so.
+    if !start.starts_with(b"version http") {
+        return None;
+    }
+    let text = String::from_utf8_lossy(start);
+    if !text.lines().any(|line| line.starts_with("oid ")) {
+        return None;
+    }
+    let size = text.lines().find_map(|line| line.strip_prefix("size ")?.trim().parse::<u64>().ok());
+    let size = size.map_or(String::new(), |bytes| format!(" of {bytes} bytes"));
+    Some(format!(
+        "a Git LFS pointer, not the file{size} itself; fetch it with `git lfs install` and `git lfs pull` in the clone, \
+         or download it from the model's page"
+    ))
+}
+
+/// Fails with [`Error::Format`] if a pointer or a web page stands at `path` in the place of a file ([`impostor`]).
+///
+/// A file that cannot be read is left to whoever opens it.
+pub(crate) fn refuse_impostor(path: &Path) -> Result<()> {
+    let mut start = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(IMPOSTOR_BYTES).read_to_end(&mut start));
+    match read.ok().and_then(|_| impostor(&start)) {
+        Some(what) => Err(Error::format(path, what)),
+        None => Ok(()),
     }
 }
 

@@ -15,7 +15,7 @@ pub(crate) use reading::{SAMPLE, TRUNCATED, sample};
 pub(crate) use setfit::setfit_phases;
 
 use crate::bias_file::BiasFile;
-use crate::config::Pooling;
+use crate::config::{Module, Pooling};
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
@@ -38,13 +38,16 @@ use unit::Unit;
 
 /// The setting in a bias file that says that unanswerable questions were learned.
 const UNANSWERABLE: &str = "unanswerable";
+/// Tokens that a text is cut to if nobody says, where the base has as many positions.
+pub const DEFAULT_MAX_LEN: usize = 128;
 
 /// How a model is set up, apart from its training.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How a text becomes one vector; `None` takes what the base asks for.
     pub pooling: Option<Pooling>,
-    /// Longest text in tokens; longer ones are cut. Never more than the base's positions.
+    /// Longest text in tokens; longer ones are cut. More than the base's positions is an error; the default is then as many
+    /// as there are. For embeddings take [`Base::max_seq_length`].
     pub max_len: usize,
     /// Tokens that two windows of a question's context share; `None` takes a third of `max_len`. For [`Task::Qa`].
     pub stride: Option<usize>,
@@ -64,7 +67,7 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             pooling: None,
-            max_len: 128,
+            max_len: DEFAULT_MAX_LEN,
             stride: None,
             threads: None,
             exact: false,
@@ -112,7 +115,11 @@ impl Personal {
         if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
             return Err(Error::Config("a dropout rate lies in [0, 1)".into()));
         }
-        let max_len = options.max_len.min(base.config().seq_max());
+        let max_len = match options.max_len {
+            DEFAULT_MAX_LEN => DEFAULT_MAX_LEN.min(base.config().seq_max()),
+            asked => asked,
+        };
+        base.check_max_len(max_len)?;
         if max_len < 4 {
             return Err(Error::Config(format!("max-len {max_len} leaves no room for a text; use 4 or more")));
         }
@@ -237,6 +244,18 @@ impl Personal {
         &self.theta
     }
 
+    /// Whether its embeddings go through the base's modules: where it pools as sentence-transformers does, by the mean or
+    /// the first token.
+    fn uses_modules(&self) -> bool {
+        matches!(self.pooling, Pooling::Mean | Pooling::First | Pooling::Windows)
+    }
+
+    /// Width of the vectors that [`Personal::embed_all`] gives.
+    pub fn embedding_width(&self) -> usize {
+        let pooled = self.pooling.features(self.base.config().hidden);
+        if self.uses_modules() { Module::width(self.base.modules(), pooled) } else { pooled }
+    }
+
     /// Number of threads in use.
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
@@ -269,6 +288,14 @@ impl Personal {
         self.answers_nothing = train.iter().any(is_unanswerable);
         // Labels of `dev` that are not learned have names, too.
         let names = self.task.unseen(dev.unwrap_or_default()).all_names(&self.task);
+        let is_dense = |module: &Module| matches!(module, Module::Dense { .. });
+        if self.task == Task::Contrastive && self.base.modules().iter().any(is_dense) {
+            return Err(Error::Config(format!(
+                "contrastive does not train through a Dense module, and the embeddings of {} come out of one; train \
+                 another task, or use a base without Dense",
+                self.base.path().display()
+            )));
+        }
         let (data, dev, unit) = self.in_units(train, dev)?;
         self.init_head(config.seed);
         self.finished_epoch = false;

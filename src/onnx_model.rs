@@ -11,6 +11,7 @@ use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::import::onnx::Runnable;
 use crate::import::{MAX_CONFIG, read_small, read_tokenizer};
+use crate::model::DEFAULT_MAX_LEN;
 use crate::model::Prediction;
 use crate::task::Task;
 use crate::tokenize::TextEncoder;
@@ -35,7 +36,7 @@ pub struct OnnxOptions {
 
 impl Default for OnnxOptions {
     fn default() -> Self {
-        OnnxOptions { tokenizer: None, config: None, labels: None, max_len: 128, threads: None }
+        OnnxOptions { tokenizer: None, config: None, labels: None, max_len: DEFAULT_MAX_LEN, threads: None }
     }
 }
 
@@ -71,7 +72,21 @@ impl OnnxModel {
         if !(4..=1 << 13).contains(&options.max_len) {
             return Err(Error::Config(format!("max-len {}; use 4 to 8192", options.max_len)));
         }
-        let model = Runnable::open(path, options.max_len)?;
+        let too_long = |most: usize, of: &Path| {
+            let what =
+                format!("max-len {} is more than the {most} positions of {}", options.max_len, of.display());
+            Error::Config(format!("{what}; use {most} or less"))
+        };
+        let positions = positions(&config).unwrap_or(usize::MAX);
+        let max_len = match options.max_len {
+            DEFAULT_MAX_LEN => DEFAULT_MAX_LEN.min(positions),
+            asked if asked > positions => return Err(too_long(positions, path)),
+            asked => asked,
+        };
+        let model = Runnable::open(path, max_len)?;
+        if model.seq_max < max_len && options.max_len != DEFAULT_MAX_LEN {
+            return Err(too_long(model.seq_max, path));
+        }
         if model.metadata.iter().any(|(key, value)| key == "pooling" && value == Pooling::Apart.name()) {
             let what = "it compares two rows of a batch, and is run one text at a time here; use its base and bias file";
             return Err(Error::Unsupported { path: path.to_owned(), what: what.into() });
@@ -104,6 +119,18 @@ impl OnnxModel {
         };
         self.pool.install(|| examples.par_iter().map(one).collect())
     }
+}
+
+/// Longest text by the config, if it says: RoBERTa and its kin leave rows of the position table to the padding.
+fn positions(config: &Value) -> Option<usize> {
+    let rows = usize::try_from(config["max_position_embeddings"].as_u64()?).ok()?;
+    let first = match config["model_type"].as_str() {
+        Some("roberta" | "xlm-roberta" | "camembert" | "mpnet") => {
+            config["pad_token_id"].as_u64().unwrap_or(1) + 1
+        }
+        _ => 0,
+    };
+    rows.checked_sub(usize::try_from(first).ok()?).filter(|n| *n >= 4)
 }
 
 /// What the outputs mean.

@@ -112,9 +112,10 @@ impl Term {
 /// `…ForTokenClassification`.
 pub fn head_module(family: Family, pooling: Pooling) -> &'static str {
     match (family, pooling) {
-        (Family::Roberta | Family::Electra, Pooling::Cls | Pooling::Mean | Pooling::Windows) => {
-            "classifier.out_proj"
-        }
+        (
+            Family::Roberta | Family::Electra,
+            Pooling::Cls | Pooling::Mean | Pooling::First | Pooling::Windows,
+        ) => "classifier.out_proj",
         _ => "classifier",
     }
 }

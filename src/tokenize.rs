@@ -1,10 +1,14 @@
 //! Text to token ids, by the tokenizer that belongs to the base.
 
+mod fit;
+
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::guard;
 use crate::ops::masking::Words;
+pub(crate) use fit::check_fit;
 use rayon::prelude::*;
+use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tokenizers::models::wordpiece::WordPiece;
@@ -137,6 +141,14 @@ impl Inner {
         match self {
             Inner::WordPiece(t) => t.get_vocab_size(true),
             Inner::Any(t) => t.get_vocab_size(true),
+        }
+    }
+
+    /// Every token, added ones included, and its id.
+    fn vocabulary(&self) -> HashMap<String, u32> {
+        match self {
+            Inner::WordPiece(t) => t.get_vocab(true),
+            Inner::Any(t) => t.get_vocab(true),
         }
     }
 

@@ -2,9 +2,11 @@
 
 mod common;
 
-use common::Tiny;
+use common::{HIDDEN, Tiny, bytes_of};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use safetensors::tensor::{Dtype, TensorView, serialize_to_file};
+use serde_json::json;
 use std::fs;
 use std::path::Path;
 use trimtab::import::Checkpoint;
@@ -74,17 +76,70 @@ fn random_damage_never_panics() {
     );
 }
 
+/// The files by which a directory is one of sentence-transformers, with a Dense.
+fn sentence_transformers(dir: &Path) {
+    let put = |name: &str, value: serde_json::Value| {
+        fs::create_dir_all(dir.join(name).parent().unwrap()).unwrap();
+        fs::write(dir.join(name), value.to_string()).unwrap();
+    };
+    let module = |path: &str, class: &str| json!({ "path": path, "type": format!("sentence_transformers.models.{class}") });
+    put(
+        "modules.json",
+        json!([
+            module("", "Transformer"),
+            module("1_Pooling", "Pooling"),
+            module("2_Dense", "Dense"),
+            module("3_Normalize", "Normalize")
+        ]),
+    );
+    put(
+        "1_Pooling/config.json",
+        json!({ "word_embedding_dimension": HIDDEN, "pooling_mode_mean_tokens": true }),
+    );
+    put(
+        "2_Dense/config.json",
+        json!({ "in_features": HIDDEN, "out_features": 8, "bias": true, "activation_function": "torch.nn.Tanh" }),
+    );
+    let (weight, bias) = (bytes_of(&[0.5; 8 * HIDDEN], Dtype::F32), bytes_of(&[0.5; 8], Dtype::F32));
+    let tensors = [("linear.weight", vec![8, HIDDEN], &weight), ("linear.bias", vec![8], &bias)];
+    let views =
+        tensors.map(|(name, shape, bytes)| (name, TensorView::new(Dtype::F32, shape, bytes).unwrap()));
+    serialize_to_file(views, None, &dir.join("2_Dense/model.safetensors")).unwrap();
+    put("sentence_bert_config.json", json!({ "max_seq_length": 32, "do_lower_case": true }));
+    put(
+        "tokenizer_config.json",
+        json!({ "do_lower_case": false, "model_max_length": 512, "cls_token": "[CLS]" }),
+    );
+    put(
+        "config_sentence_transformers.json",
+        json!({ "prompts": { "query": "query: " }, "default_prompt_name": "query" }),
+    );
+}
+
 #[test]
 fn random_damage_to_a_checkpoint_never_panics() {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("tiny");
     Tiny::new(14).write(&dir);
-    let names = ["config.json", "model.safetensors", "tokenizer.json"];
+    sentence_transformers(&dir);
+    let names = [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "modules.json",
+        "1_Pooling/config.json",
+        "2_Dense/config.json",
+        "2_Dense/model.safetensors",
+        "sentence_bert_config.json",
+        "tokenizer_config.json",
+        "config_sentence_transformers.json",
+    ];
+    Checkpoint::open(&dir).unwrap();
     let good: Vec<Vec<u8>> = names.iter().map(|n| fs::read(dir.join(n)).unwrap()).collect();
     let mut rng = ChaCha8Rng::seed_from_u64(15);
     let (mut read, mut failed) = (0, 0);
-    for round in 0..2000 {
-        let which = round % 3;
+    for round in 0..4000 {
+        let which = round % names.len();
         let mut bytes = good[which].clone();
         let end = if which == 1 { 12_000.min(bytes.len()) } else { bytes.len() };
         for _ in 0..rng.random_range(1..4) {
@@ -102,5 +157,5 @@ fn random_damage_to_a_checkpoint_never_panics() {
         }
         write_new(&dir.join(names[which]), &good[which]);
     }
-    assert!(read > 50 && failed > 500, "{read} read, {failed} failed: the damage is not what it should be");
+    assert!(read > 50 && failed > 1000, "{read} read, {failed} failed: the damage is not what it should be");
 }

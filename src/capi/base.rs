@@ -43,11 +43,11 @@ pub unsafe extern "C" fn trimtab_base_of_bytes(
     })
 }
 
-/// Floats of a text's vector, for `trimtab_model_embed`; 0 for NULL.
+/// Floats of a text's vector, for `trimtab_model_embed` of a model that pools as the base does; 0 for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn trimtab_base_width(base: *const trimtab_base) -> usize {
     // SAFETY: a handle or NULL (the header's rule)
-    told(0, || unsafe { given(base, "base") }.map_or(0, |base| base.0.config().hidden))
+    told(0, || unsafe { given(base, "base") }.map_or(0, |base| base.0.embedding_width()))
 }
 
 /// Frees a base; NULL does nothing. Models that were made of it stay.

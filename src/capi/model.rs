@@ -202,13 +202,13 @@ pub unsafe extern "C" fn trimtab_model_embed(
         if vector.is_null() {
             return Err(Error::Config("vector is NULL".into()));
         }
-        let hidden = model.base.config().hidden;
-        if width != hidden {
+        let set = model.now()?;
+        let floats = set.model.embedding_width();
+        if width != floats && !set.model.graph().reads_tokens() {
             return Err(Error::Config(format!(
-                "width is {width}; the vectors of this base have {hidden} floats"
+                "width is {width}; the vectors of this model have {floats} floats"
             )));
         }
-        let set = model.now()?;
         if set.model.graph().reads_tokens() {
             let what = format!("a {} model has vectors of tokens, not of texts", model.kind);
             return Err(Error::Config(what));

@@ -30,7 +30,7 @@ impl Run {
 pub enum Pool {
     /// What the checkpoint asks for
     Auto,
-    /// The first token through the pooler
+    /// The first token through the pooler, where the checkpoint has one
     Cls,
     /// The mean of the tokens
     Mean,
@@ -182,7 +182,8 @@ pub struct Embedder {
     /// Bias file, made by `train`; without one, the base as it is
     #[arg(long, value_name = "FILE")]
     bias: Option<PathBuf>,
-    /// Longest text in tokens; longer ones are cut [default: what the bias file was trained with, or 128]
+    /// Longest text in tokens; longer ones are cut [default: what the bias file was trained with; without one, the
+    /// model's own max_seq_length, or as many as it has positions]
     #[arg(long, value_name = "N", conflicts_with = "bias")]
     max_len: Option<usize>,
 }
@@ -192,7 +193,7 @@ impl Embedder {
     pub fn open(&self, run: &Run) -> Result<Personal> {
         let base = Base::open(&self.base)?;
         let mut options = run.options();
-        options.max_len = self.max_len.unwrap_or(options.max_len);
+        options.max_len = max_len(&base, self.max_len)?.unwrap_or(base.max_seq_length());
         let model = match &self.bias {
             Some(bias) => Personal::open(&base, bias, &options)?,
             None => Personal::new(&base, Task::Contrastive, &options)?,
@@ -213,6 +214,11 @@ impl Embedder {
             .chain([file])
             .collect()
     }
+}
+
+/// A `--max-len` that was given. Errors: the base has fewer positions.
+pub fn max_len(base: &Base, given: Option<usize>) -> Result<Option<usize>> {
+    given.map_or(Ok(()), |n| base.check_max_len(n)).map(|()| given)
 }
 
 /// The vectors of texts, of pairs the first. Errors: one is not of numbers, which a broken bias file gives.

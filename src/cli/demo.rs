@@ -1,7 +1,7 @@
 //! `trimtab demo`: the whole way once, on a data set that ships with the project.
 
 use super::board::Board;
-use super::{print, progress, pull, terminal};
+use super::{print, progress, pull, quantize, terminal};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -60,6 +60,7 @@ pub fn run(args: Args) -> Result<()> {
     let base_path = file("base.q8.safetensors");
     let start = Instant::now();
     let checkpoint = Checkpoint::open(&model_dir)?;
+    quantize::warn(&checkpoint);
     let made = quant::quantize(&checkpoint, &base_path, &mut |_, _| match terminal::interrupted() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),

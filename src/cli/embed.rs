@@ -9,8 +9,9 @@ use trimtab::{Error, Result, embeddings};
 
 /// Turn texts into vectors (sentence embeddings), a line each
 ///
-/// With the base alone as its checkpoint gives them, pooled as it asks for (mean of the tokens, or the first token); with
-/// a bias file of any task but tag as that model has them. Lines on stdin are answered as they come; a blank line is a
+/// With the base alone as sentence-transformers gives them for its checkpoint: pooled as it asks for (mean of the tokens,
+/// or the first token), then through its Dense and Normalize modules. With a bias file of any task but tag, as that model
+/// pools; the modules are applied unless it pools through a pooler layer. Lines on stdin are answered as they come; a blank line is a
 /// text too, so that the vectors stand where their lines do.
 #[derive(clap::Args)]
 pub struct Args {

@@ -102,7 +102,7 @@ pub fn run(args: Args) -> Result<()> {
     args::check_dir("--out", &args.out)?;
     let Material { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
-    args.settings.check(task.kind())?;
+    args.settings.check(task.kind(), &base)?;
     let mut options = args.settings.options();
     Personal::choose_reading(&base, &task, &train, &mut options, None)?;
     let model = Personal::new(&base, task.clone(), &options)?;

@@ -4,6 +4,7 @@ use super::args::{self, Pool};
 use super::{print, terminal};
 use serde_json::json;
 use std::path::PathBuf;
+use trimtab::model::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::{Error, Options, Personal, Result, Task, bias_import};
@@ -30,9 +31,9 @@ pub struct Args {
     /// How a text becomes one vector
     #[arg(long, value_enum, default_value_t = Pool::Auto, value_name = "auto|cls|mean")]
     pool: Pool,
-    /// Longest text in tokens; longer ones are cut
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    max_len: usize,
+    /// Longest text in tokens; longer ones are cut [default: 128, or the model's positions, if it has fewer]
+    #[arg(long, value_name = "N")]
+    max_len: Option<usize>,
     /// Bias file to write, by custom NAME.bias.safetensors
     #[arg(short, long, value_name = "BIAS")]
     output: PathBuf,
@@ -57,7 +58,7 @@ pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.base)?;
     let options = Options {
         pooling: args.pool.pooling(),
-        max_len: args.max_len,
+        max_len: args::max_len(&base, args.max_len)?.unwrap_or(DEFAULT_MAX_LEN),
         threads: Some(1),
         ..Options::default()
     };

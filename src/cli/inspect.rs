@@ -105,6 +105,11 @@ fn base(path: &Path, verify: bool) -> Result<Value> {
         "kernels": kernel_names(),
         "kernel": kernel,
     });
+    if !base.modules().is_empty() {
+        facts["modules"] = json!(base.modules());
+        facts["embedding_width"] = base.embedding_width().into();
+    }
+    facts["max_seq_length"] = base.max_seq_length().into();
     if base.mlm_head() != MlmHead::None {
         facts["mlm_head"] = base.mlm_head().name().into();
     }

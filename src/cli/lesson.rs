@@ -5,6 +5,7 @@ use super::board::Board;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use trimtab::data::Example;
+use trimtab::model::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
@@ -77,9 +78,10 @@ pub struct Settings {
     /// Texts a step [default: 4 for 100 examples, 8 for 200 to 1,300, 16 for 2,700 or more, and for contrastive and setfit]
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
-    /// Longest text in tokens; longer ones are cut, for qa and mlm into several windows
-    #[arg(long, default_value_t = 128, value_name = "N")]
-    max_len: usize,
+    /// Longest text in tokens; longer ones are cut, for qa and mlm into several windows [default: 128, or the model's
+    /// positions, if it has fewer]
+    #[arg(long, value_name = "N")]
+    max_len: Option<usize>,
     /// Tokens that a window of a text shares with the next, at most half of it; for qa [default: a third of --max-len]
     #[arg(long, value_name = "N")]
     stride: Option<usize>,
@@ -145,8 +147,9 @@ enum Keep {
 }
 
 impl Settings {
-    /// Errors: what the task does not have: a score to keep by, windows.
-    pub fn check(&self, task: Kind) -> Result<()> {
+    /// Errors: what the task does not have: a score to keep by, windows; what the base does not have: positions.
+    pub fn check(&self, task: Kind, base: &Base) -> Result<()> {
+        args::max_len(base, self.max_len)?;
         if self.stride.is_some() && task != Kind::Qa {
             return Err(Error::Config(format!("--stride is for qa, not for {task}")));
         }
@@ -208,7 +211,7 @@ impl Settings {
     pub fn options(&self) -> Options {
         Options {
             pooling: self.pool.pooling(),
-            max_len: self.max_len,
+            max_len: self.max_len.unwrap_or(DEFAULT_MAX_LEN),
             stride: self.stride,
             head_dropout: self.dropout,
             encoder_dropout: self.encoder_dropout.unwrap_or(0.0),

@@ -10,8 +10,10 @@ use trimtab::{Error, Result, quant};
 /// Freeze a Hugging Face model directory or an ONNX file into one int8 base file
 ///
 /// Of BERT, RoBERTa, DistilBERT or ELECTRA.
-/// Of a directory it reads config.json, tokenizer.json, model.safetensors (also sharded, also f16 or bf16) and, where
-/// there is one, 1_Pooling/config.json. The base file holds weights, config and tokenizer.
+/// Of a directory it reads config.json (missing keys have the defaults of transformers), tokenizer.json and
+/// tokenizer_config.json, model.safetensors (also sharded, also f16 or bf16) and, of sentence-transformers, modules.json
+/// with its Pooling (mean or cls), Dense and Normalize, and sentence_bert_config.json. The base file holds weights, config
+/// and tokenizer.
 ///
 /// Of an ONNX file (model.onnx, or a directory that has it but no safetensors) it reads exports by PyTorch and Optimum,
 /// f32 or f16, and their int8 versions by ONNX Runtime's quantize_dynamic, whose weights stay as they are. Sizes are
@@ -47,6 +49,7 @@ pub fn run(args: Args) -> Result<()> {
         (tokenizer, config) => Checkpoint::open_onnx(&args.model, tokenizer.as_deref(), config.as_deref())?,
     };
     check_target(&args.model, &args.output)?;
+    warn(&checkpoint);
     let bar = terminal::bar(0, "quantizing {wide_bar} {bytes}/{total_bytes}");
     let report = quant::quantize(&checkpoint, &args.output, &mut |done, total| {
         bar.set_length(total);
@@ -64,6 +67,13 @@ pub fn run(args: Args) -> Result<()> {
         terminal::size(report.checkpoint_bytes),
         &report.weights_sha256[..16]
     ))
+}
+
+/// Says what a checkpoint's files disagree about.
+pub fn warn(checkpoint: &Checkpoint) {
+    for warning in checkpoint.warnings() {
+        terminal::say(terminal::one_line(&format!("warning: {warning}")));
+    }
 }
 
 /// Refuses to replace a file of the checkpoint itself; a base that was put beside it may be replaced.

@@ -65,7 +65,7 @@ impl Nearest<'_> {
 
 pub fn run(args: Args) -> Result<()> {
     let model = args.embedder.open(&args.run)?;
-    let hidden = model.graph().hidden();
+    let hidden = model.embedding_width();
     let units = |examples: &[Example]| -> Result<Units> {
         let vectors = args::vectors(&model, examples)?;
         Ok(Units::of(vectors.iter().map(Vec::as_slice), hidden))

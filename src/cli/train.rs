@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use trimtab::config::Pooling;
 use trimtab::params::{Term, Terms};
 use trimtab::recipe::{self, Effort, Trained, Trainer};
 use trimtab::task::Kind;
@@ -154,7 +155,7 @@ pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     check_targets(&args)?;
     let Material { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
-    args.settings.check(task.kind())?;
+    args.settings.check(task.kind(), &base)?;
     let is_scored = dev.is_some() || args.hold_out.is_some_and(|share| share > 0.0);
     if !is_scored && args.settings.keeps_by_score() {
         let what = "--keep goes by held-out examples: give --dev FILE, or --hold-out X";
@@ -162,6 +163,12 @@ pub fn run(args: Args) -> Result<()> {
     }
     if args.terms.contains(Term::K) {
         terminal::say("note: b_k cannot learn: softmax ignores a constant per row, so its gradient is zero");
+    }
+    let asked = args.settings.options().pooling;
+    if asked.unwrap_or(base.pooling()) == Pooling::First && !task.kind().reads_tokens() {
+        terminal::say(
+            "note: a text's vector is that of its first token: the checkpoint pools by cls and has no pooler layer",
+        );
     }
     let is_labelled = train.iter().any(|e| e.label != train[0].label);
     if task.kind() == Kind::Contrastive && is_labelled {

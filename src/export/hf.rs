@@ -5,7 +5,7 @@
 //! | task, pooling | class |
 //! |---|---|
 //! | `classify`, `multilabel`, `regress` by `cls` | the family's `…ForSequenceClassification` |
-//! | the same by `mean` | one in the directory's own `modeling_trimtab.py`, for `trust_remote_code=True`: `transformers` has none |
+//! | the same by `mean`, or by the first token without a pooler | one in the directory's own `modeling_trimtab.py`, for `trust_remote_code=True`: `transformers` has none |
 //! | `tag` | `…ForTokenClassification` |
 //! | `qa` | `…ForQuestionAnswering` |
 //! | `contrastive` | `…Model`, with the files by which `sentence-transformers` pools as the base does |
@@ -13,7 +13,7 @@
 use super::directory::Directory;
 use super::weights::{self, Tensor, Values};
 use super::{Merged, Report, json, tokenizer};
-use crate::config::{Family, Gelu, Pooling};
+use crate::config::{Family, Gelu, Module, Pooling};
 use crate::error::Result;
 use crate::import::canonical::Kind as TensorKind;
 use crate::model::Personal;
@@ -47,7 +47,7 @@ pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     dir.small("config.json", &json(&config(&m, &what, pad))?)?;
     dir.small("tokenizer.json", m.base.tokenizer_bytes())?;
     dir.small("tokenizer_config.json", &json(&tokenizer_config)?)?;
-    if m.has_head_by_mean() {
+    if m.has_own_class() {
         dir.small(MODELING, modeling(m.config().family).as_bytes())?;
     }
     if m.task.kind() == Kind::Contrastive {
@@ -74,14 +74,18 @@ fn class(m: &Merged) -> String {
         Kind::Tag => format!("{family}ForTokenClassification"),
         Kind::Qa => format!("{family}ForQuestionAnswering"),
         Kind::Contrastive => format!("{family}Model"),
-        _ if m.has_head_by_mean() => format!("{}ForSequenceClassification", own_class(m)),
+        _ if m.has_own_class() => format!("{}ForSequenceClassification", own_class(m)),
         _ => format!("{family}ForSequenceClassification"),
     }
 }
 
 /// What the classes of an export's own begin with.
 fn own_class(m: &Merged) -> &'static str {
-    if m.pooling == Pooling::Apart { "Apart" } else { "Mean" }
+    match m.pooling {
+        Pooling::Apart => "Apart",
+        Pooling::First => "First",
+        _ => "Mean",
+    }
 }
 
 fn modeling(family: Family) -> String {
@@ -126,7 +130,7 @@ fn config(m: &Merged, class: &str, pad: u64) -> Value {
     if c.family == Family::Electra {
         set("embedding_size", json!(c.embedding_width()));
     }
-    if m.has_head_by_mean() {
+    if m.has_own_class() {
         let own = own_class(m);
         set("model_type", json!(format!("trimtab-{}-{}", own.to_lowercase(), c.family.name())));
         let file = MODELING.trim_end_matches(".py");
@@ -166,10 +170,12 @@ fn sentence_transformers(m: &Merged, dir: &mut Directory) -> Result<()> {
         "pooling_mode_max_tokens": false,
         "pooling_mode_mean_sqrt_len_tokens": false,
     });
-    dir.small(
-        "modules.json",
-        &json(&json!([module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")]))?,
-    )?;
+    let mut modules = vec![module(0, "", "Transformer"), module(1, "1_Pooling", "Pooling")];
+    // `Merged::of` has refused Dense.
+    if m.base.modules().contains(&Module::Normalize) {
+        modules.push(module(2, "2_Normalize", "Normalize"));
+    }
+    dir.small("modules.json", &json(&Value::Array(modules))?)?;
     dir.small(
         "sentence_bert_config.json",
         &json(&json!({ "max_seq_length": m.max_len, "do_lower_case": false }))?,
@@ -184,13 +190,13 @@ fn tensors(m: &Merged) -> Result<Vec<Tensor>> {
     let idle = m.config().family == Family::Bert && m.task.kind() == Kind::Contrastive && m.base.has_pooler();
     for spec in m.specs(m.pooling == Pooling::Cls || idle) {
         let values = match spec.kind {
-            TensorKind::Vector => Values::Floats(m.vector(&spec.name)?),
+            TensorKind::Vector | TensorKind::Dense => Values::Floats(m.vector(&spec.name)?),
             TensorKind::Linear | TensorKind::Matrix => Values::Matrix(m.base.matrix(&spec.name)?),
         };
         tensors.push(Tensor { name: spec.name, shape: spec.shape, values });
     }
     if m.task.outputs() > 0 {
-        let module = if m.has_head_by_mean() { "classifier" } else { m.head_module() };
+        let module = if m.has_own_class() { "classifier" } else { m.head_module() };
         let (outputs, features) = (m.task.outputs(), m.features());
         for (part, shape, values) in
             [("weight", vec![outputs, features], m.head()[0]), ("bias", vec![outputs], m.head()[1])]

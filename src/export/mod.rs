@@ -15,7 +15,7 @@ pub mod peft;
 mod tokenizer;
 mod weights;
 
-use crate::config::{Config, Pooling};
+use crate::config::{Config, Module, Pooling};
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
 use crate::model::Personal;
@@ -43,10 +43,16 @@ struct Merged<'a> {
 }
 
 impl<'a> Merged<'a> {
-    /// Errors: `Error::Config` for a masked-LM's, which is a start for other tasks and answers nothing itself.
+    /// Errors: `Error::Config` for a masked-LM's, which is a start for other tasks and answers nothing itself, and for
+    /// embeddings that come out of a Dense module, which no export has.
     fn of(model: &'a Personal) -> Result<Merged<'a>> {
         if model.task().kind() == Kind::Mlm {
             let what = "an mlm model is a start for others: train a task with --start, and export that";
+            return Err(Error::Config(what.into()));
+        }
+        let is_dense = |module: &Module| matches!(module, Module::Dense { .. });
+        if model.task().kind() == Kind::Contrastive && model.base().modules().iter().any(is_dense) {
+            let what = "the embeddings of this base come out of a Dense module, which exports do not have; use `embed`";
             return Err(Error::Config(what.into()));
         }
         Ok(Merged {
@@ -90,9 +96,10 @@ impl<'a> Merged<'a> {
         [self.layout.head_weight(), self.layout.head_bias()].map(|range| &self.theta[range])
     }
 
-    /// Whether a head reads the mean of the tokens, or compares two of them, for which `transformers` has no class.
-    fn has_head_by_mean(&self) -> bool {
-        matches!(self.pooling, Pooling::Mean | Pooling::Apart) && self.task.outputs() > 0
+    /// Whether a head reads the mean of the tokens, the first one without a pooler, or compares two means, for which
+    /// `transformers` has no class.
+    fn has_own_class(&self) -> bool {
+        matches!(self.pooling, Pooling::Mean | Pooling::First | Pooling::Apart) && self.task.outputs() > 0
     }
 
     /// The head's module in `transformers`.

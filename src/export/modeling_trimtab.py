@@ -1,6 +1,7 @@
-"""Classifiers of texts by the mean of their tokens' vectors, and of pairs by two means, as trimtab trained them.
+"""Classifiers of texts by the mean of their tokens' vectors or by the first one, and of pairs by two means, as trimtab
+trained them.
 
-The classes of transformers for this read the first token alone, so these stand here:
+The classes of transformers read the first token through a pooler layer, so these stand here:
 
     AutoModelForSequenceClassification.from_pretrained(DIRECTORY, trust_remote_code=True)
 
@@ -30,11 +31,24 @@ class MeanForSequenceClassification({Family}PreTrainedModel):
             attention_mask = torch.ones_like(input_ids)
         hidden = self.{family}(input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
         mask = attention_mask.unsqueeze(-1).to(hidden.dtype)  # [batch, tokens, 1]
-        mean = (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
-        return SequenceClassifierOutput(logits=self.classifier(self.features(mean)))
+        return SequenceClassifierOutput(logits=self.classifier(self.features(self.pooled(hidden, mask))))
+
+    def pooled(self, hidden, mask):
+        return (hidden * mask).sum(1) / mask.sum(1).clamp(min=1)
 
     def features(self, mean):
         return mean
+
+
+class FirstConfig({Family}Config):
+    model_type = "trimtab-first-{family}"
+
+
+class FirstForSequenceClassification(MeanForSequenceClassification):
+    config_class = FirstConfig
+
+    def pooled(self, hidden, mask):
+        return hidden[:, 0]
 
 
 class ApartConfig({Family}Config):

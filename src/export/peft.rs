@@ -12,7 +12,7 @@
 use super::directory::Directory;
 use super::weights::{self, Tensor, Values};
 use super::{Merged, Report, json};
-use crate::config::Family;
+use crate::config::{Family, Pooling};
 use crate::error::{Error, Result};
 use crate::model::Personal;
 use crate::params::{Role, Term};
@@ -29,13 +29,19 @@ pub(crate) const ADDED: &str = ".beft_bias";
 
 /// Writes the directory `out`, which must not be there or be empty; with `force` an earlier export there is replaced.
 ///
-/// Errors: `Error::Config` for what stands at `out`, and for a model with a head by the mean; `Error::Io`.
+/// Errors: `Error::Config` for what stands at `out`, and for a model whose head has no pooler below it; `Error::Io`.
 pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
-    if m.has_head_by_mean() {
-        let what = "this model reads the mean of the tokens, for which transformers has no class that an adapter could \
-                    stand on: train with --pool cls, or export hf or onnx";
-        return Err(Error::Config(what.into()));
+    if m.has_own_class() {
+        let reads = match m.pooling {
+            Pooling::First => "the first token without a pooler layer",
+            _ => "the mean of the tokens",
+        };
+        let what = format!(
+            "this model reads {reads}, for which transformers has no class that an adapter could stand on: train with --pool \
+             cls if the base has a pooler, or export hf or onnx"
+        );
+        return Err(Error::Config(what));
     }
     let mut dir = Directory::begin(out, force, &[CONFIG, WEIGHTS])?;
     let (mut tensors, mut targets, mut saved) = (Vec::new(), Vec::new(), Vec::new());

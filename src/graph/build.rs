@@ -35,8 +35,9 @@ impl Graph {
         let config = base.config();
         if pooling == Pooling::Cls && !base.has_pooler() {
             return Err(Error::Config(format!(
-                "{} has no pooler: use mean pooling (--pool mean)",
-                base.path().display()
+                "{} has no pooler: leave out the pooling, which is then {}, or take mean (--pool mean)",
+                base.path().display(),
+                base.pooling().name()
             )));
         }
         let layout = Layout::new(config, pooling, labels);

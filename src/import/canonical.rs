@@ -1,6 +1,6 @@
 //! The tensors of an encoder under their Hugging Face names: what a checkpoint must hold and a base holds.
 
-use crate::config::{Config, Family};
+use crate::config::{Config, Family, Module};
 use crate::params::{MlmNames, Term};
 
 /// What becomes of a tensor.
@@ -12,6 +12,8 @@ pub enum Kind {
     Matrix,
     /// Bias or LayerNorm gain: stays f32.
     Vector,
+    /// Weight `[out, in]` of a Dense module behind the pooling: stays f32.
+    Dense,
 }
 
 /// One tensor an encoder is made of.
@@ -81,6 +83,20 @@ pub fn mlm_head(config: &Config) -> Vec<Spec> {
         spec(format!("{}.bias", names.norm), &[e], Kind::Vector),
         spec(names.bias.into(), &[config.vocab], Kind::Vector),
     ]
+}
+
+/// The tensors of sentence-transformers modules: `modules.{i}.linear.weight` and `.bias` of each Dense, `i` from 0.
+pub fn modules(modules: &[Module]) -> Vec<Spec> {
+    let mut specs = Vec::new();
+    for (i, module) in modules.iter().enumerate() {
+        let Module::Dense { inputs, outputs, bias, .. } = module else { continue };
+        let name = |part: &str| format!("modules.{i}.linear.{part}");
+        specs.push(Spec { name: name("weight"), shape: vec![*outputs, *inputs], kind: Kind::Dense });
+        if *bias {
+            specs.push(Spec { name: name("bias"), shape: vec![*outputs], kind: Kind::Vector });
+        }
+    }
+    specs
 }
 
 /// Name of the `word`, `position` or `token_type` table.

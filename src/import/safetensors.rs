@@ -1,9 +1,9 @@
 //! Weights of a checkpoint: `model.safetensors`, or an index and its shards, read piece by piece.
 
 use super::canonical::{Kind, Spec};
-use super::{check_finite, read_small};
+use super::{check_finite, read_small, wrapped};
 use crate::config::Family;
-use crate::container::{Header, MAX_HEADER};
+use crate::container::{Header, MAX_HEADER, refuse_impostor};
 use crate::error::{Error, Result};
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -53,9 +53,13 @@ pub(super) struct Found {
     dir: PathBuf,
     /// The file that lists the tensors: the one weight file or the index.
     path: PathBuf,
+    /// Stored names by the names that they have without wrappers.
+    names: BTreeMap<String, String>,
     /// Shard of each tensor, where there is an index.
     map: Option<HashMap<String, String>>,
     shards: Vec<Shard>,
+    /// Places in `shards` of the files that are open.
+    opened: HashMap<String, usize>,
 }
 
 impl Found {
@@ -63,67 +67,125 @@ impl Found {
     pub fn open(dir: &Path) -> Result<Found> {
         let single = dir.join("model.safetensors");
         let index = dir.join("model.safetensors.index.json");
-        if single.exists() {
+        let (path, map, shards) = if single.exists() {
             let shards = vec![Shard::open(single.clone())?];
-            return Ok(Found { dir: dir.to_owned(), path: single, map: None, shards });
-        }
-        if index.exists() {
-            let map = Some(read_index(&index, &read_small(&index, MAX_HEADER)?)?);
-            return Ok(Found { dir: dir.to_owned(), path: index, map, shards: Vec::new() });
-        }
-        let torch = dir.join("pytorch_model.bin");
-        if torch.exists() || dir.join("pytorch_model.bin.index.json").exists() {
-            return Err(Error::Unsupported {
-                path: torch,
-                what: "pickled weights are not read, they can run code; convert them to safetensors: in \
-                       Python, `AutoModel.from_pretrained(DIR).save_pretrained(DIR)`"
-                    .into(),
-            });
-        }
-        Err(Error::format(
-            dir,
-            "holds no weights: neither model.safetensors nor model.safetensors.index.json",
-        ))
+            (single, None, shards)
+        } else if index.exists() {
+            let map = read_index(&index, &read_small(&index, MAX_HEADER)?)?;
+            (index, Some(map), Vec::new())
+        } else {
+            return Err(no_weights(dir));
+        };
+        let names = match (&map, shards.first()) {
+            (Some(map), _) => wrapped::names(&path, map.keys())?,
+            (None, Some(shard)) => wrapped::names(&path, shard.header.tensors.keys())?,
+            (None, None) => BTreeMap::new(),
+        };
+        Ok(Found { dir: dir.to_owned(), path, names, map, shards, opened: HashMap::new() })
+    }
+
+    /// The file that lists the tensors.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor's name without wrappers, in name order.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.names.keys().map(String::as_str)
     }
 
     /// The name under which the weights hold a tensor, if they do.
     pub fn stored_name(&self, family: Family, canonical: &str) -> Option<String> {
-        let holds = |name: &String| match &self.map {
-            Some(map) => map.contains_key(name),
-            None => self.shards[0].header.tensors.contains_key(name),
-        };
-        stored_names(family, canonical).into_iter().find(holds)
+        stored_names(family, canonical).iter().find_map(|name| self.names.get(name).cloned())
+    }
+
+    /// Stored name and shape of a tensor, if the weights hold it.
+    pub fn shape(&mut self, family: Family, canonical: &str) -> Result<Option<(String, Vec<usize>)>> {
+        let Some(name) = self.stored_name(family, canonical) else { return Ok(None) };
+        let shard = self.shard(&name)?;
+        let info = self.shards[shard].header.tensors.get(&name);
+        Ok(info.map(|info| (name, info.shape.clone())))
+    }
+
+    /// Opens the file that holds a tensor; its place in `shards`.
+    fn shard(&mut self, stored: &str) -> Result<usize> {
+        let Some(file) = self.map.as_ref().and_then(|map| map.get(stored)).cloned() else { return Ok(0) };
+        if let Some(shard) = self.opened.get(&file) {
+            return Ok(*shard);
+        }
+        self.shards.push(Shard::open(shard_path(&self.dir, &self.path, &file)?)?);
+        self.opened.insert(file, self.shards.len() - 1);
+        Ok(self.shards.len() - 1)
     }
 
     /// Looks every tensor up and checks its type and shape.
     pub fn resolve(mut self, family: Family, specs: &[Spec]) -> Result<Weights> {
-        let mut opened: HashMap<String, usize> = HashMap::new();
         let mut places = BTreeMap::new();
         for spec in specs {
             let Some(name) = self.stored_name(family, &spec.name) else {
+                let present = match wrapped::most_like(&spec.name, self.names.values()) {
+                    Some(name) => format!("; `{name}` is there, for example"),
+                    None => "; the file holds no tensor at all".into(),
+                };
                 let what = format!(
-                    "missing (also without the prefix `{}.`); expected shape {:?}",
+                    "missing (also without the prefix `{}.`){present}; expected shape {:?}",
                     family.name(),
                     spec.shape
                 );
                 return Err(Error::tensor(&self.path, &spec.name, what));
             };
-            let shard = match self.map.as_ref().map(|map| map[&name].clone()) {
-                None => 0,
-                Some(file) => match opened.get(&file) {
-                    Some(shard) => *shard,
-                    None => {
-                        let path = shard_path(&self.dir, &self.path, &file)?;
-                        self.shards.push(Shard::open(path)?);
-                        opened.insert(file, self.shards.len() - 1);
-                        self.shards.len() - 1
-                    }
-                },
-            };
+            let shard = self.shard(&name)?;
             places.insert(spec.name.clone(), self.shards[shard].place(shard, name, spec)?);
         }
         Ok(Weights { shards: self.shards, places })
     }
+}
+
+/// Why a directory has no weights to read.
+fn no_weights(dir: &Path) -> Error {
+    for name in ["pytorch_model.bin", "pytorch_model.bin.index.json"] {
+        let torch = dir.join(name);
+        if !torch.exists() {
+            continue;
+        }
+        if let Err(e) = refuse_impostor(&torch) {
+            return e;
+        }
+        return Error::Unsupported {
+            path: torch,
+            what: "pickled weights are not read, they can run code; convert them to safetensors: in \
+                   Python, `AutoModel.from_pretrained(DIR).save_pretrained(DIR)`"
+                .into(),
+        };
+    }
+    Error::format(dir, "holds no weights: neither model.safetensors nor model.safetensors.index.json")
+}
+
+/// All values of some tensors of one small file, by their names there.
+///
+/// Fails as [`Found::resolve`] and [`Weights::read`] do.
+pub(super) fn read_all(path: &Path, specs: &[Spec]) -> Result<BTreeMap<String, Vec<f32>>> {
+    let shard = Shard::open(path.to_owned())?;
+    let places = specs.iter().map(|spec| {
+        if !shard.header.tensors.contains_key(&spec.name) {
+            let present = wrapped::most_like(&spec.name, shard.header.tensors.keys());
+            let present = present.map_or(String::new(), |name| format!("; `{name}` is there, for example"));
+            return Err(Error::tensor(path, &spec.name, format!("missing{present}")));
+        }
+        Ok((spec.name.clone(), shard.place(0, spec.name.clone(), spec)?))
+    });
+    let places = places.collect::<Result<_>>()?;
+    let weights = Weights { shards: vec![shard], places };
+    let mut all = BTreeMap::new();
+    for spec in specs {
+        let mut values = Vec::new();
+        weights.read(&spec.name, &mut |rows, _| {
+            values.extend_from_slice(rows);
+            Ok(())
+        })?;
+        all.insert(spec.name.clone(), values);
+    }
+    Ok(all)
 }
 
 /// Names a tensor may have: with and without the prefix, LayerNorm's names in TensorFlow's time, the pooler that a
@@ -201,7 +263,7 @@ impl Shard {
             return Err(Error::tensor(&self.path, &name, what));
         }
         let (rows, cols) = match spec.kind {
-            Kind::Linear | Kind::Matrix => (spec.shape[0], spec.shape[1]),
+            Kind::Linear | Kind::Matrix | Kind::Dense => (spec.shape[0], spec.shape[1]),
             Kind::Vector => (1, spec.shape[0]),
         };
         let offset = self.header.data_start + info.data_offsets.0 as u64;

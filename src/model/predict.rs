@@ -2,6 +2,7 @@
 
 use super::Personal;
 use crate::data::{self, Example};
+use crate::embeddings;
 use crate::error::{Error, Result};
 use crate::ops::loss;
 use crate::ops::masked_lm::MaskedLm;
@@ -225,11 +226,18 @@ impl Personal {
         Ok(all.collect())
     }
 
-    /// The pooled vectors of many texts, each `[hidden]`: sentence embeddings. Empty where every token has its own, and of
-    /// pairs, `[2 hidden]`, where the model compares two texts.
+    /// The vectors of many texts, each `[embedding_width]`: sentence embeddings. They are the pooled vectors, behind the
+    /// modules of the base ([`Base::modules`](crate::Base::modules)) unless the model pools in a way that
+    /// sentence-transformers does not have. Empty where every token has its own, and of pairs, `[2 hidden]`, where the model
+    /// compares two texts.
     pub fn embed_all(&self, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
         let texts = self.encode_texts(examples)?;
-        Ok(self.forward(texts.iter().map(|(text, _)| text))?.into_iter().map(|(_, pooled)| pooled).collect())
+        let pooled = self.forward(texts.iter().map(|(text, _)| text))?.into_iter().map(|(_, pooled)| pooled);
+        if !self.uses_modules() || self.base.modules().is_empty() {
+            return Ok(pooled.collect());
+        }
+        let pooled: Vec<Vec<f32>> = pooled.collect();
+        self.pool.install(|| pooled.into_par_iter().map(|v| embeddings::apply(&self.base, v)).collect())
     }
 
     fn forward<'a>(&self, texts: impl Iterator<Item = &'a Encoded>) -> Result<Vec<Output>> {

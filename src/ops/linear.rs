@@ -166,7 +166,7 @@ pub fn backward(num: &Numerics, l: &Linear, d_y: Values, d_x: InputGrad) {
 }
 
 /// `gelu(x)` and `gelu'(x)` in f64.
-pub(super) fn reference_gelu(kind: Gelu, x: f64) -> (f64, f64) {
+pub(crate) fn reference_gelu(kind: Gelu, x: f64) -> (f64, f64) {
     use std::f64::consts::{FRAC_2_SQRT_PI, PI, SQRT_2};
     match kind {
         Gelu::Erf => {

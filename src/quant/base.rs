@@ -2,7 +2,7 @@
 
 use super::format::{Digests, FORMAT, SCALE, SCHEME, TOKENIZER, VERSION, stored_shape};
 use super::{Order, QMatrix};
-use crate::config::{Config, MlmHead, Pooling};
+use crate::config::{Config, MlmHead, Module, Pooling};
 use crate::container::Header;
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Kind};
@@ -26,6 +26,8 @@ struct Inner {
     pooling: Pooling,
     has_pooler: bool,
     mlm_head: MlmHead,
+    modules: Vec<Module>,
+    max_seq_length: Option<usize>,
     name: String,
     fingerprint: String,
     weights_sha256: String,
@@ -72,17 +74,18 @@ impl Base {
         let meta = Meta::read(path, &header)?;
         let mut matrices = HashMap::new();
         let mut known = 0;
-        for spec in canonical::tensors(&meta.config, meta.has_pooler, meta.mlm_head == MlmHead::Tied) {
+        let encoder = canonical::tensors(&meta.config, meta.has_pooler, meta.mlm_head == MlmHead::Tied);
+        for spec in encoder.into_iter().chain(canonical::modules(&meta.modules)) {
             known += 1;
-            if spec.kind == Kind::Vector {
-                finite_vector(path, &header, &map, &spec.name, spec.shape[0])?;
+            if matches!(spec.kind, Kind::Vector | Kind::Dense) {
+                finite_floats(path, &header, &map, &spec.name, &spec.shape)?;
                 continue;
             }
             known += 1;
             let (rows, cols) = (spec.shape[0], spec.shape[1]);
             let data = place(path, &header, &spec.name, Dtype::I8, &stored_shape(&spec))?;
             let scale_name = spec.name.clone() + SCALE;
-            let scales = finite_vector(path, &header, &map, &scale_name, rows)?;
+            let scales = finite_floats(path, &header, &map, &scale_name, &[rows])?;
             if let Some(i) = scales.iter().position(|s| *s <= 0.0) {
                 let what = format!("scale {} at [{i}]; must be above 0", scales[i]);
                 return Err(Error::tensor(path, &scale_name, what));
@@ -105,7 +108,17 @@ impl Base {
             let what = format!("{} tensors; this encoder has {known}", header.tensors.len());
             return Err(Error::format(path, what));
         }
-        let Meta { config, pooling, has_pooler, mlm_head, name, fingerprint, weights_sha256 } = meta;
+        let Meta {
+            config,
+            pooling,
+            has_pooler,
+            mlm_head,
+            modules,
+            max_seq_length,
+            name,
+            fingerprint,
+            weights_sha256,
+        } = meta;
         let path = path.to_owned();
         Ok(Base(Arc::new(Inner {
             path,
@@ -115,6 +128,8 @@ impl Base {
             pooling,
             has_pooler,
             mlm_head,
+            modules,
+            max_seq_length,
             name,
             fingerprint,
             weights_sha256,
@@ -177,6 +192,33 @@ impl Base {
         self.0.mlm_head
     }
 
+    /// What sentence-transformers does with a pooled vector, in order: what [`Personal::embed_all`](crate::Personal::embed_all) gives.
+    pub fn modules(&self) -> &[Module] {
+        &self.0.modules
+    }
+
+    /// Width of a text's embedding.
+    pub fn embedding_width(&self) -> usize {
+        Module::width(&self.0.modules, self.0.config.hidden)
+    }
+
+    /// Longest text in tokens for embeddings: what the checkpoint's files ask for, else the encoder's positions.
+    pub fn max_seq_length(&self) -> usize {
+        self.0.max_seq_length.unwrap_or(self.0.config.seq_max())
+    }
+
+    /// Fails with [`Error::Config`], naming the limit, if texts of `max_len` tokens are longer than the encoder's positions.
+    pub fn check_max_len(&self, max_len: usize) -> Result<()> {
+        let most = self.0.config.seq_max();
+        match max_len > most {
+            true => Err(Error::Config(format!(
+                "max-len {max_len} is more than the {most} positions of {}; use {most} or less",
+                self.0.path.display()
+            ))),
+            false => Ok(()),
+        }
+    }
+
     /// SHA-256 over all tensors, hex, as stored; see the file's format. [`Base::verify`] recomputes it.
     pub fn fingerprint(&self) -> &str {
         &self.0.fingerprint
@@ -202,7 +244,7 @@ impl Base {
         self.0.map.bytes().len() as u64
     }
 
-    /// `tokenizer.json`, byte for byte.
+    /// `tokenizer.json` as the checkpoint gave it ([`Checkpoint::tokenizer_bytes`](crate::import::Checkpoint::tokenizer_bytes)).
     pub fn tokenizer_bytes(&self) -> &[u8] {
         // `open` made sure that it is there.
         self.0.header.tensors.get(TOKENIZER).map_or(&[], |i| &self.0.map.bytes()[range(&self.0.header, i)])
@@ -218,10 +260,15 @@ impl Base {
 
     /// An f32 vector by its full name: a bias, a LayerNorm gain, a matrix's scales. Fails with [`Error::Tensor`].
     pub fn vector(&self, name: &str) -> Result<Vec<f32>> {
+        self.floats(name).map(<[f32]>::to_vec)
+    }
+
+    /// The values of an f32 tensor, in place. Fails with [`Error::Tensor`].
+    pub(crate) fn floats(&self, name: &str) -> Result<&[f32]> {
         let b = &*self.0;
         match b.header.tensors.get(name) {
             Some(info) if info.dtype == Dtype::F32 => {
-                Ok(bytemuck::cast_slice(&b.map.bytes()[range(&b.header, info)]).to_vec())
+                Ok(bytemuck::cast_slice(&b.map.bytes()[range(&b.header, info)]))
             }
             _ => Err(Error::tensor(&b.path, name, "this base has no such vector")),
         }
@@ -250,6 +297,8 @@ struct Meta {
     pooling: Pooling,
     has_pooler: bool,
     mlm_head: MlmHead,
+    modules: Vec<Module>,
+    max_seq_length: Option<usize>,
     name: String,
     fingerprint: String,
     weights_sha256: String,
@@ -288,6 +337,7 @@ impl Meta {
         let pooling = match get("pooling")? {
             "cls" => Pooling::Cls,
             "mean" => Pooling::Mean,
+            "first" => Pooling::First,
             other => return Err(bad("pooling", other)),
         };
         let has_pooler = match get("pooler")? {
@@ -303,6 +353,20 @@ impl Meta {
             Some(name) => {
                 let known = MlmHead::ALL.into_iter().find(|head| head.name() == name);
                 known.ok_or_else(|| bad("mlm_head", name))?
+            }
+        };
+        let modules: Vec<Module> = match header.metadata.get("modules") {
+            None => Vec::new(),
+            Some(text) => serde_json::from_str(text)
+                .map_err(|e| Error::format(path, format!("metadata `modules`: {e}")))?,
+        };
+        Module::check(&modules, config.hidden)
+            .map_err(|what| Error::format(path, format!("metadata `modules`: {what}")))?;
+        let max_seq_length = match header.metadata.get("max_seq_length") {
+            None => None,
+            Some(text) => {
+                let length = text.parse().ok().filter(|n| (1..=config.seq_max()).contains(n));
+                Some(length.ok_or_else(|| bad("max_seq_length", text))?)
             }
         };
         let name = get("name")?;
@@ -321,6 +385,8 @@ impl Meta {
             pooling,
             has_pooler,
             mlm_head,
+            modules,
+            max_seq_length,
             name: name.to_owned(),
             fingerprint: digest("fingerprint")?,
             weights_sha256: digest("weights_sha256")?,
@@ -349,15 +415,15 @@ fn place(path: &Path, header: &Header, name: &str, dtype: Dtype, shape: &[usize]
     }
 }
 
-/// An F32 vector in place, aligned and finite.
-fn finite_vector<'a>(
+/// An F32 tensor in place, aligned and finite.
+fn finite_floats<'a>(
     path: &Path,
     header: &Header,
     map: &'a FileMap,
     name: &str,
-    len: usize,
+    shape: &[usize],
 ) -> Result<&'a [f32]> {
-    let bytes = &map.bytes()[place(path, header, name, Dtype::F32, &[len])?];
+    let bytes = &map.bytes()[place(path, header, name, Dtype::F32, shape)?];
     let values: &[f32] = bytemuck::try_cast_slice(bytes)
         .map_err(|_| Error::tensor(path, name, "does not lie at a multiple of 4 in the file"))?;
     match values.iter().position(|v| !v.is_finite()) {

@@ -8,13 +8,18 @@
 //! | `….weight` of a table or the pooler | I8 | `[out, in]`, row-major, in [-127, 127] |
 //! | `….weight.scale` | F32 | `[out]`, finite and above 0 |
 //! | `….bias`, weight of a LayerNorm | F32 | `[width]`, finite; bias of a masked-LM head's words `[vocab]` |
+//! | `modules.{i}.linear.weight`, `.bias` of a Dense module behind the pooling | F32 | `[out, in]`, `[out]`, finite |
 //! | `tokenizer.json` | U8 | `[bytes]` |
 //!
 //! and in `__metadata__`: `format` = `trimtab-base`, `version` = `2`, `scheme` = `int8-symmetric-per-row`,
-//! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls` or `mean`), `pooler` (`true` or `false`: whether
+//! `config` (JSON of [`Config`](crate::config::Config)), `pooling` (`cls`, `mean`, or `first`: the first token, of a checkpoint without a pooler), `pooler` (`true` or `false`: whether
 //! the pooler's weight and bias are there), `name`, `fingerprint` and `weights_sha256`; where the checkpoint had a masked-LM
 //! head, `mlm_head`: `tied`, and its dense layer, its LayerNorm and the bias of each word are there ([`canonical`](crate::import::canonical)),
 //! its last weight being the word embeddings, or `untied`, and nothing of it is.
+//!
+//! Two more are there where the checkpoint's files ask for them: `modules`, what sentence-transformers does with a pooled
+//! vector (JSON array of [`Module`](crate::config::Module)), and `max_seq_length`, the longest text in tokens for `embed` and
+//! `search`; without it the encoder's positions are the bound.
 //!
 //! Tensors have the names of the family's classes in transformers, with its prefix: `bert.`, `roberta.`, `distilbert.` or
 //! `electra.` ([`canonical`](crate::import::canonical)). A `config` that names no family is BERT's.
@@ -62,7 +67,7 @@ impl Plan {
         let (mut f32s, mut int8s) = (Vec::new(), Vec::new());
         for spec in checkpoint.tensors() {
             match spec.kind {
-                Kind::Vector => f32s.push((spec.name.clone(), Dtype::F32, spec.shape.clone())),
+                Kind::Vector | Kind::Dense => f32s.push((spec.name.clone(), Dtype::F32, spec.shape.clone())),
                 Kind::Linear | Kind::Matrix => {
                     f32s.push((spec.name.clone() + SCALE, Dtype::F32, vec![spec.shape[0]]));
                     int8s.push((spec.name.clone(), Dtype::I8, stored_shape(spec)));
@@ -88,6 +93,14 @@ impl Plan {
         ]);
         if checkpoint.mlm_head() != MlmHead::None {
             metadata.insert("mlm_head", checkpoint.mlm_head().name().to_owned());
+        }
+        if !checkpoint.modules().is_empty() {
+            let modules = serde_json::to_string(checkpoint.modules())
+                .map_err(|e| Error::Internal(format!("modules: {e}")))?;
+            metadata.insert("modules", modules);
+        }
+        if let Some(length) = checkpoint.max_seq_length() {
+            metadata.insert("max_seq_length", length.to_string());
         }
         Ok(Plan {
             by_name: tensors.iter().enumerate().map(|(i, (name, _))| (name.clone(), i)).collect(),
@@ -116,7 +129,7 @@ impl Plan {
 pub(super) fn stored_shape(spec: &Spec) -> Vec<usize> {
     match spec.kind {
         Kind::Linear => tiles::shape(spec.shape[0], spec.shape[1]).to_vec(),
-        Kind::Matrix | Kind::Vector => spec.shape.clone(),
+        Kind::Matrix | Kind::Vector | Kind::Dense => spec.shape.clone(),
     }
 }
 

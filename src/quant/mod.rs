@@ -48,6 +48,9 @@ pub struct QuantizeReport {
     pub fingerprint: String,
     /// See [`Base::weights_sha256`].
     pub weights_sha256: String,
+    /// See [`Checkpoint::warnings`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// Quantizes a checkpoint to a base file at `out`; `progress(done, total)`, in bytes of the checkpoint, may end it.
@@ -90,10 +93,10 @@ pub fn quantize(
             match spec.kind {
                 Kind::Linear => writer.matrix(checkpoint, spec, Order::Tiles, &mut tick)?,
                 Kind::Matrix => writer.matrix(checkpoint, spec, Order::Rows, &mut tick)?,
-                Kind::Vector => writer.vector(checkpoint, &spec.name, &mut tick)?,
+                Kind::Vector | Kind::Dense => writer.vector(checkpoint, &spec.name, &mut tick)?,
             }
             parameters += n;
-            quantized += if spec.kind == Kind::Vector { 0 } else { n };
+            quantized += if matches!(spec.kind, Kind::Vector | Kind::Dense) { 0 } else { n };
         }
         if let Some(bytes) = tokenizer {
             writer.raw(TOKENIZER, bytes)?;
@@ -112,6 +115,7 @@ pub fn quantize(
             relative_error: error.relative(),
             fingerprint,
             weights_sha256,
+            warnings: checkpoint.warnings().to_vec(),
         })
     })
 }

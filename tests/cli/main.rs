@@ -8,6 +8,7 @@ mod mlm;
 mod answers;
 mod bench;
 mod checkpoint;
+mod checkpoints;
 mod data;
 mod disk;
 mod experiment;
@@ -21,6 +22,7 @@ mod memory;
 mod pairs;
 #[cfg(feature = "hub")]
 mod pull;
+mod pytorch;
 mod questions;
 mod reading;
 mod results;

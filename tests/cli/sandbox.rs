@@ -41,6 +41,17 @@ impl Sandbox {
         std::fs::write(self.path(name), bytes).unwrap();
     }
 
+    /// Writes a file and the directories above it.
+    pub fn write_below(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        std::fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        self.write(name, bytes);
+    }
+
+    /// A JSON file.
+    pub fn json_file(&self, name: &str) -> serde_json::Value {
+        serde_json::from_slice(&self.read(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
     pub fn read(&self, name: &str) -> Vec<u8> {
         std::fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
     }

@@ -38,9 +38,23 @@ fn numbers_up_to_the_largest() {
 }
 
 #[test]
-fn large_max_len_is_the_models() {
+fn max_len_beyond_the_positions_is_refused() {
     let s = Sandbox::new();
-    s.ok(&format!("{TRAIN} --epochs 1 --max-len 100000"));
+    let limit = ["the 64 positions of base", "use 64 or less"];
+    for len in ["65", "128", "100000"] {
+        let given = format!("max-len {len} is more than");
+        let words = [&[&given[..]][..], &limit].concat();
+        for line in [
+            format!("{TRAIN} --max-len {len}"),
+            format!("embed --base base --max-len {len} train.tsv"),
+            format!("search --base base --max-len {len} --in train.tsv movie"),
+            format!("import-bias me.bias --base base --labels a,b --output x --max-len {len}"),
+            format!("experiment --base base --data train.tsv --dev dev.tsv --out tables --max-len {len}"),
+        ] {
+            s.refuses(&line, USAGE, &words);
+        }
+    }
+    s.ok(&format!("{TRAIN} --epochs 1"));
     assert_eq!(s.json("inspect me.bias --json")["max_len"], 64, "the tiny model's positions");
 }
 

@@ -23,6 +23,7 @@ mod weights;
 mod wire;
 
 use crate::config::Config;
+use crate::container::refuse_impostor;
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
 use crate::import::hf_config::read_config;
@@ -52,6 +53,7 @@ impl Onnx {
     /// network, naming the first node that does not fit, and with [`Error::Tensor`] on a tensor of another shape.
     pub fn open(path: &Path, config: Option<&Path>) -> Result<Onnx> {
         let unsupported = |what| Error::Unsupported { path: path.to_owned(), what };
+        refuse_impostor(path)?;
         let file = File::open(path).map_err(Error::io(path))?;
         let skeleton = skeleton::Skeleton::read(path, file, skeleton::Purpose::Match)
             .map_err(|e| Error::format(path, e))?;
@@ -63,7 +65,8 @@ impl Onnx {
         let (found, has_pooler, mask) = (encoder.config.clone(), encoder.has_pooler, encoder.mask.clone());
         found.validate(path)?;
         if let Some(path) = config {
-            agree(path, &read_config(path, &read_small(path, MAX_CONFIG)?)?, &found)?;
+            let read = read_config(path, &read_small(path, MAX_CONFIG)?, &|| Some(found.family))?;
+            agree(path, &read.config, &found)?;
         }
         let config = found;
         let specs = canonical::tensors(&config, has_pooler, false);

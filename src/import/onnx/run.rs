@@ -7,6 +7,7 @@
 use super::graph;
 use super::skeleton::{GROWING, Purpose, Skeleton};
 use super::tensor::{Dtype, Files, Stored, floats};
+use crate::container::refuse_impostor;
 use crate::error::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -68,6 +69,7 @@ impl Runnable {
     /// outputs that are not read, and on weights that do not fit in memory.
     pub fn open(path: &Path, seq_max: usize) -> Result<Runnable> {
         let unsupported = |what| Error::Unsupported { path: path.to_owned(), what };
+        refuse_impostor(path)?;
         let file = File::open(path).map_err(Error::io(path))?;
         let skeleton = Skeleton::read(path, file, Purpose::Run).map_err(|e| Error::format(path, e))?;
         let Skeleton { model, stored, files, metadata, .. } = skeleton;

@@ -1,6 +1,7 @@
 //! A TensorProto: what it says of itself and where its data lies, without reading the data.
 
 use super::wire::{Bytes, Fields, Value};
+use crate::container::refuse_impostor;
 use crate::import::safetensors::read_at;
 use crate::protobuf::{Dim, Message, value_info};
 use half::slice::HalfFloatSliceExt;
@@ -99,6 +100,7 @@ impl Files {
         if self.0.len() > 64 {
             return Err("data in more than 64 files".into());
         }
+        refuse_impostor(&path).map_err(|e| format!("data in `{location}`: {e}"))?;
         let file =
             File::open(&path).map_err(|e| format!("data in `{location}`, which cannot be opened: {e}"))?;
         self.0.push((path, file));
