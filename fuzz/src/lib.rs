@@ -56,8 +56,9 @@ pub fn examples(format: Format, input: &[u8]) {
         for want in
             [Wanted::Name, Wanted::Several, Wanted::Number, Wanted::Tags, Wanted::Answers, Wanted::Nothing]
         {
-            let reading = Reading { format: Some(format), ..Reading::default() };
-            if let Ok(Found { examples, .. }) = reading.file(&path, want) {
+            let strict = Reading { format: Some(format), ..Reading::default() };
+            let _ = Reading { skip_bad_lines: true, ..strict.clone() }.file(&path, want);
+            if let Ok(Found { examples, .. }) = strict.file(&path, want) {
                 let labels = data::label_set(&examples);
                 let _ = data::label_ids(&examples, &labels, &path);
                 let _ = data::check_trainable(&examples, &path);

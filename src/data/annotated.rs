@@ -1,4 +1,4 @@
-//! What labelling tools export, as flat objects: Label Studio's JSON and JSON-MIN, doccano's JSON and JSONL.
+//! What labelling tools export, as flat objects: Label Studio's JSON and JSON-MIN, doccano's JSON and JSONL, Prodigy's JSONL.
 
 use super::columns::{Columns, Wanted};
 use super::list;
@@ -13,12 +13,17 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
     if object.get("data").is_some_and(Value::is_object) {
         return task(object, columns, want);
     }
-    // doccano with relations
-    if !object.contains_key("label")
-        && let Some(entities) = object.get("entities").filter(|entities| entities.is_array())
+    // Of Prodigy, whose rejected answers have the label that was rejected.
+    if want != Wanted::Nothing
+        && object.contains_key("_task_hash")
+        && let Some(answer @ ("reject" | "ignore")) = object.get("answer").and_then(Value::as_str)
     {
-        let entities = entities.clone();
-        object.insert("label".into(), entities);
+        return Err(format!("its `answer` is `{answer}`"));
+    }
+    if !["label", "labels"].iter().any(|key| object.contains_key(*key))
+        && let Some(label) = label_of(&object, want)
+    {
+        object.insert("label".into(), label);
     }
     // doccano before version 1.5
     if !object.contains_key("text")
@@ -37,6 +42,24 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
         }
     }
     Ok(object)
+}
+
+/// The label of a text where a tool did not call it that. doccano: `cats` of a text with `entities`, `entities` of one with
+/// relations, and the `annotations` of its first versions. Prodigy: `accept` and `spans`.
+fn label_of(object: &Object, want: Wanted) -> Option<Value> {
+    let list = |key: &str| object.get(key).filter(|value| value.is_array());
+    let [cats, accept, entities, spans, annotations] =
+        ["cats", "accept", "entities", "spans", "annotations"].map(list);
+    match want {
+        Wanted::Tags => entities.or(spans).or(annotations).cloned(),
+        _ => cats.or(accept).cloned().or_else(|| {
+            let name = |annotation: &Value| match annotation.get("label")? {
+                Value::Number(n) => Some(Value::String(n.to_string())),
+                label => Some(label.clone()),
+            };
+            annotations?.as_array()?.iter().map(name).collect::<Option<Vec<Value>>>().map(Value::Array)
+        }),
+    }
 }
 
 /// A task of Label Studio: texts in `data`, answers in `annotations`, each of them from a control of the page.

@@ -63,6 +63,10 @@ impl Json<'_> {
         match json.trim_ascii_start().first() {
             _ if self.want == Wanted::Answers || squad::is_squad(json) => self.read_questions(json),
             Some(b'[') => self.read_array(json),
+            // One object, over several lines.
+            Some(b'{') if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() => {
+                self.read_array(&[b"[", json, b"]"].concat())
+            }
             _ => self.read_lines(json),
         }
     }
@@ -146,6 +150,10 @@ fn string<'o>(object: &'o Map<String, Value>, key: &str) -> Result<&'o str, Stri
     match &object[key] {
         Value::String(s) if s.contains('\0') => Err(format!("there is a NUL in `{key}`")),
         Value::String(s) => Ok(s),
+        Value::Object(_) => Err(format!(
+            "`{key}` should be a string but is an object; pandas writes one object a line with to_json(orient='records', \
+             lines=True)"
+        )),
         other => Err(format!("`{key}` should be a string but is {}", kind(other))),
     }
 }

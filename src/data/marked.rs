@@ -61,9 +61,12 @@ impl Mark {
     fn of(value: &Value) -> Option<Mark> {
         let number =
             |value: Option<&Value>| value.and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
-        let word = |value: Option<&Value>| {
-            let label = value?.as_str()?.trim().replace(char::is_whitespace, "_");
-            (!label.is_empty()).then_some(label)
+        let word = |value: Option<&Value>| match value? {
+            Value::Number(n) => Some(n.to_string()),
+            label => {
+                let label = label.as_str()?.trim().replace(char::is_whitespace, "_");
+                (!label.is_empty()).then_some(label)
+            }
         };
         if let [start, end, label] = value.as_array().map_or(&[][..], Vec::as_slice) {
             let (start, end) = (number(Some(start))?, number(Some(end))?);

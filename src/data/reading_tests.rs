@@ -343,6 +343,12 @@ fn exports_of_label_studio() {
         found(&Reading::default(), "f.json", &several, Wanted::Several).unwrap().examples,
         [example(1, "x,y", "a", None)]
     );
+    // A file for each task.
+    let one = task("a", &choice("mood", "\"sad\"")).replace(",\"", ",\n  \"");
+    assert_eq!(
+        found(&Reading::default(), "f.json", &one, Wanted::Name).unwrap().examples,
+        [example(1, "sad", "a", None)]
+    );
     let min = r#"[{"text":"a","id":1,"mood":"sad","annotator":1,"annotation_id":3,"lead_time":2.5},
                   {"text":"b","id":2,"mood":{"choices":["sad","tired"]},"annotator":1}]"#;
     let columns = Columns { label: Some("mood".into()), ..Columns::default() };
@@ -363,6 +369,16 @@ fn exports_of_doccano() {
     for name in ["f.jsonl", "f.json"] {
         assert_eq!(found(&Reading::default(), name, lines, Wanted::Name).unwrap().examples, want);
     }
+    let old = r#"{"id":1,"text":"a","annotations":[{"id":1,"label":2,"user":1}]}"#;
+    assert_eq!(
+        found(&Reading::default(), "f.jsonl", old, Wanted::Name).unwrap().examples,
+        [example(1, "2", "a", None)]
+    );
+    let intent = r#"{"text":"a b","entities":[[0,1,"LOC"]],"cats":["x"]}"#;
+    let label = |want| {
+        found(&Reading::default(), "f.jsonl", intent, want).unwrap().examples[0].label.clone().unwrap()
+    };
+    assert_eq!((label(Wanted::Name), label(Wanted::Tags)), ("x".into(), "B-LOC O".into()));
     let none = "{\"id\":1,\"text\":\"a\",\"label\":[]}\n";
     assert!(
         found(&Reading::default(), "f.jsonl", none, Wanted::Name)
@@ -375,6 +391,22 @@ fn exports_of_doccano() {
         found(&reading, "f.jsonl", &format!("{none}{lines}"), Wanted::Name).unwrap().examples.len(),
         2
     );
+}
+
+#[test]
+fn exports_of_prodigy() {
+    let lines = r#"{"text":"a","_input_hash":1,"_task_hash":2,"options":[{"id":"x"}],"accept":["x"],"answer":"accept"}
+{"text":"b","_input_hash":1,"_task_hash":2,"label":"x","answer":"reject"}"#;
+    let e = found(&Reading::default(), "f.jsonl", lines, Wanted::Name).unwrap_err().to_string();
+    assert!(e.starts_with("f.jsonl:2: its `answer` is `reject`"), "{e}");
+    let reading = Reading { skip_bad_lines: true, ..Reading::default() };
+    assert_eq!(
+        found(&reading, "f.jsonl", lines, Wanted::Name).unwrap().examples,
+        [example(1, "x", "a", None)]
+    );
+    let spans = r#"{"text":"Jo is","spans":[{"start":0,"end":2,"token_start":0,"token_end":0,"label":"PER"}],"answer":"accept"}"#;
+    let got = found(&Reading::default(), "f.jsonl", spans, Wanted::Tags).unwrap().examples;
+    assert_eq!(got[0].label.as_deref(), Some("B-PER O"));
 }
 
 #[test]
