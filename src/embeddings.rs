@@ -39,6 +39,24 @@ pub fn save(path: &Path, vectors: &[Vec<f32>]) -> Result<()> {
     })
 }
 
+/// Reads what [`save`] wrote.
+///
+/// Errors: `Error::Io`; `Error::Format` for a file that is none of vectors.
+pub fn open(path: &Path) -> Result<Vec<Vec<f32>>> {
+    let fail = |what: String| Error::format(path, what);
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let all = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("no safetensors file: {e}")))?;
+    let tensor = all.tensor(NAME).map_err(|_| fail(format!("there is no tensor `{NAME}`; `embed --out` writes it")))?;
+    match (tensor.dtype(), tensor.shape()) {
+        (Dtype::F32, &[_, hidden]) if hidden > 0 => {
+            let value = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("four bytes"));
+            let rows = tensor.data().chunks_exact(4 * hidden);
+            Ok(rows.map(|row| row.chunks_exact(4).map(value).collect()).collect())
+        }
+        (dtype, shape) => Err(fail(format!("`{NAME}` should be F32 [texts, hidden] but is {dtype:?} {shape:?}"))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -56,6 +74,9 @@ mod tests {
         let t = all.tensor(NAME).unwrap();
         assert_eq!((t.shape(), t.dtype(), all.len()), (&[3, 2][..], Dtype::F32, 1));
         assert_eq!(t.data()[4..8], (-2f32).to_le_bytes());
+        assert_eq!(open(&path).unwrap(), [vec![1.0, -2.0], vec![3.0, 0.5], vec![0.0, 1e-9]]);
+        std::fs::write(&path, b"nothing").unwrap();
+        assert!(matches!(open(&path), Err(Error::Format { .. })));
     }
 
     #[test]

@@ -310,7 +310,20 @@ impl Personal {
         if self.answers_nothing {
             self.settings[UNANSWERABLE] = true.into();
         }
+        self.note_pairs(train);
         result
+    }
+
+    /// Keeps in mind that it learned from pairs, for those who ask it later with single texts.
+    fn note_pairs(&mut self, train: &[Example]) {
+        if self.task.has_probe() && train.iter().any(|e| e.text_b.is_some()) {
+            self.settings["pairs"] = true.into();
+        }
+    }
+
+    /// Whether it learned from pairs of texts; false also for files that do not say.
+    pub fn learned_from_pairs(&self) -> bool {
+        self.settings["pairs"] == true
     }
 
     /// Refuses checkpoints that [`Personal::train`] would refuse, before any work is spent.

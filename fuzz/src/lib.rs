@@ -9,7 +9,7 @@ use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use trimtab::data::{self, Columns, Format, Wanted};
+use trimtab::data::{self, Format, Found, Reading, Wanted};
 use trimtab::{Base, Options};
 
 #[global_allocator]
@@ -56,7 +56,8 @@ pub fn examples(format: Format, input: &[u8]) {
         for want in
             [Wanted::Name, Wanted::Several, Wanted::Number, Wanted::Tags, Wanted::Answers, Wanted::Nothing]
         {
-            if let Ok(examples) = data::read_file(&path, format, &Columns::default(), want) {
+            let reading = Reading { format: Some(format), ..Reading::default() };
+            if let Ok(Found { examples, .. }) = reading.file(&path, want) {
                 let labels = data::label_set(&examples);
                 let _ = data::label_ids(&examples, &labels, &path);
                 let _ = data::check_trainable(&examples, &path);

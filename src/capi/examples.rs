@@ -46,7 +46,8 @@ pub unsafe extern "C" fn trimtab_examples_add(
         // SAFETY: texts or NULL (the header's rule)
         let mut example = unsafe { example(text, text_b) }?;
         // SAFETY: the same
-        example.label = unsafe { text_or_null(label, "label") }?.map(str::to_owned);
+        let label = unsafe { text_or_null(label, "label") }?;
+        example.label = label.map(|label| data::clean_label(label).into_owned());
         let mut all = write(&examples.0);
         example.line = all.len() + 1;
         all.push(example);

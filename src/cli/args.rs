@@ -1,9 +1,10 @@
 //! Arguments that several subcommands share, and their translation to the library's settings.
 
+use super::terminal;
 use clap::{Args, ValueEnum};
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
-use trimtab::data::{self, Columns, Example, Wanted};
+use trimtab::data::{self, Columns, Example, Reading, Wanted};
 use trimtab::quant::Base;
 use trimtab::{Error, Options, Personal, Result, Task};
 
@@ -51,37 +52,108 @@ impl Pool {
     }
 }
 
-/// Where examples come from, in a format told by the file's ending.
+/// How files of examples are read.
 #[derive(Args)]
 pub struct Data {
-    /// Column of the label [default: label]. Of a .conll file the column of the tag, from 1 [default: the last; UPOS in
-    /// CoNLL-U, where names do as well]
+    /// Column of the label; case does not matter [default: label]. Of a .conll file the column of the tag: a number from 1
+    /// [default: the last], or a name in CoNLL-U [default: UPOS]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Column of the text [default: text or text_a]. Of a .conll file the column of the token, from 1 [default: the first;
-    /// FORM in CoNLL-U]
+    /// Column of the text [default: text_a, text or sentence]. Several between commas, such as Subject,Body, are joined.
+    /// Of a .conll file the column of the token [default: the first; FORM in CoNLL-U]
     #[arg(long, value_name = "NAME")]
     text_column: Option<String>,
     /// Column of the second text of a pair [default: text_b, where there is one]
     #[arg(long, value_name = "NAME")]
     text_b_column: Option<String>,
-    /// Format of the data [default: by the file's ending]
-    #[arg(long, value_name = "tsv|csv|jsonl|conll|squad|text|store")]
+    /// Format of the data [default: by the file's ending]. A .tsv has no quoting: a `"` is a character like any other. A .csv
+    /// follows RFC 4180
+    #[arg(long, value_name = "tsv|csv|jsonl|json|conll|squad|text|store")]
     format: Option<data::Format>,
+    /// What stands between the fields of a .csv, such as `;` or tab [default: found out from the header]
+    #[arg(long, value_name = "CHAR")]
+    delimiter: Option<data::Delimiter>,
+    /// Character encoding, such as windows-1252 [default: UTF-8 or UTF-16, found out; Windows-1252 where the file looks like it]
+    #[arg(long, value_name = "NAME")]
+    encoding: Option<data::Encoding>,
+    /// Leave lines out that cannot be used, and count them, instead of refusing the file
+    #[arg(long)]
+    skip_bad_lines: bool,
 }
 
 impl Data {
-    pub fn read(&self, path: &Path, wanted: Wanted) -> Result<Vec<Example>> {
+    /// How a file is read.
+    pub fn reading(&self) -> Reading {
         let columns = Columns {
             label: self.label_column.clone(),
             text_a: self.text_column.clone(),
             text_b: self.text_b_column.clone(),
-            ..Columns::default()
         };
-        match self.format {
-            None => data::read_examples(path, &columns, wanted),
-            Some(format) => data::read_file(path, format, &columns, wanted),
+        Reading {
+            format: self.format,
+            columns,
+            encoding: self.encoding,
+            delimiter: self.delimiter,
+            skip_bad_lines: self.skip_bad_lines,
         }
+    }
+
+    /// All examples of a file, or of stdin where the path is `-`; what is remarkable about it goes to stderr.
+    pub fn read(&self, path: &Path, wanted: Wanted) -> Result<Vec<Example>> {
+        let found = match path == Path::new("-") {
+            true if self.format.is_none() => {
+                return Err(Error::Config(
+                    "say with --format how the examples on standard input are written".into(),
+                ));
+            }
+            true => {
+                let stdin = std::io::BufReader::new(std::io::stdin());
+                self.reading().reader(stdin, Path::new("standard input"), wanted)?
+            }
+            false => self.reading().file(path, wanted)?,
+        };
+        note(&found.remarks);
+        Ok(found.examples)
+    }
+
+    /// Whether a file is read line by line, each of them a text: neither its name nor a flag says otherwise.
+    pub fn is_lines(&self, path: &Path) -> bool {
+        let has_columns =
+            [&self.label_column, &self.text_column, &self.text_b_column].iter().any(|c| c.is_some());
+        match self.format {
+            Some(format) => format == data::Format::Text,
+            None => {
+                !has_columns && data::Format::of(path).map_or(true, |format| format == data::Format::Text)
+            }
+        }
+    }
+
+    /// The lines of a text file as UTF-8.
+    pub fn open_text(&self, path: &Path) -> Result<Box<dyn std::io::BufRead + Send>> {
+        let mut remarks = Vec::new();
+        let text = data::open_text(path, self.encoding, &mut remarks)?;
+        note(&remarks);
+        Ok(text)
+    }
+}
+
+/// What is remarkable about a file, on stderr.
+fn note(remarks: &[String]) {
+    for remark in remarks {
+        let lines: Vec<String> = remark.lines().map(terminal::one_line).collect();
+        terminal::say(format_args!("note: {}", lines.join("\n")));
+    }
+}
+
+/// Says so where a model that learned from pairs is asked about single texts.
+pub fn warn_of_single_texts(model: &Personal, examples: &[Example]) {
+    let single = examples.iter().filter(|e| e.text_b.is_none()).count();
+    if single > 0 && model.learned_from_pairs() {
+        terminal::say(format_args!(
+            "warning: this model learned from pairs of texts, and {single} of {} have no second text; --text-b-column names \
+             its column",
+            examples.len()
+        ));
     }
 }
 
@@ -138,10 +210,10 @@ impl Embedder {
     }
 }
 
-/// The vectors of texts. Errors: one is not of numbers, which a broken bias file gives.
-pub fn vectors(model: &Personal, texts: &[String]) -> Result<Vec<Vec<f32>>> {
-    let example = |text: &String| Example { text_a: text.clone(), ..Example::default() };
-    let vectors = model.embed_all(&texts.iter().map(example).collect::<Vec<_>>())?;
+/// The vectors of texts, of pairs the first. Errors: one is not of numbers, which a broken bias file gives.
+pub fn vectors(model: &Personal, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
+    let single = |e: &Example| Example { text_a: e.text_a.clone(), ..Example::default() };
+    let vectors = model.embed_all(&examples.iter().map(single).collect::<Vec<_>>())?;
     if vectors.iter().flatten().any(|v| !v.is_finite()) {
         return Err(Error::Diverged("a vector is not of numbers: the bias file is broken".into()));
     }

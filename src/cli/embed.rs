@@ -4,6 +4,7 @@ use super::{args, print, stream, terminal};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use trimtab::data::Example;
 use trimtab::{Error, Result, embeddings};
 
 /// Turn texts into vectors (sentence embeddings), a line each
@@ -24,7 +25,9 @@ pub struct Args {
     /// a line on stdout
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// File with a text a line, or - for stdin
+    #[command(flatten)]
+    columns: args::Data,
+    /// File with a text a line, or - for stdin; of .tsv, .csv, .jsonl, .json and .store the text column
     file: PathBuf,
 }
 
@@ -44,7 +47,7 @@ pub fn run(args: Args) -> Result<()> {
     let quiet = args.out.is_none() && std::io::stdout().is_terminal();
     let bar = terminal::bar(0, if quiet { "" } else { "{spinner} {pos} texts, {per_sec}" });
     let (mut all, mut texts_done) = (Vec::new(), 0);
-    let result = stream::lines(&args.file, |texts| {
+    let result = stream::texts(&args.file, &args.columns, |texts| {
         let mut vectors = args::vectors(&model, texts)?;
         if args.normalize {
             vectors.iter_mut().for_each(|v| embeddings::normalize(v));
@@ -55,8 +58,8 @@ pub fn run(args: Args) -> Result<()> {
             all.append(&mut vectors);
             return Ok(());
         }
-        let line = |(text, embedding): (&String, &Vec<f32>)| {
-            serde_json::to_string(&Line { text, embedding }).expect("plain data")
+        let line = |(e, embedding): (&Example, &Vec<f32>)| {
+            serde_json::to_string(&Line { text: &e.text_a, embedding }).expect("plain data")
         };
         print(&texts.iter().zip(&vectors).map(line).collect::<Vec<_>>().join("\n"))
     });

@@ -44,6 +44,7 @@ pub fn run(args: Args) -> Result<()> {
         Task::Tag(_) => task::scheme(&examples),
         _ => None,
     };
+    args::warn_of_single_texts(&model, &examples);
     let trained_on =
         Lines::read(&args.model.bias).map_or(0, |lines| examples.iter().filter(|e| lines.has(e)).count());
     if trained_on > 0 {

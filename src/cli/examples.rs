@@ -35,12 +35,13 @@ pub fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     for e in store.examples()? {
+        let json_label = e.label.clone();
         let label = e.label.unwrap_or_default();
         if !wanted(&label) {
             continue;
         }
         print(&match args.json {
-            true => serde_json::json!({ "number": e.line, "label": label, "text_a": e.text_a, "text_b": e.text_b })
+            true => serde_json::json!({ "number": e.line, "label": json_label, "text_a": e.text_a, "text_b": e.text_b })
                 .to_string(),
             false => {
                 let text = [Some(e.text_a), e.text_b].into_iter().flatten().collect::<Vec<_>>().join("\t");

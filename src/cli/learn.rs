@@ -3,7 +3,7 @@
 use super::{args, print, terminal};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use trimtab::data::{self, Example, Format, Store, Wanted};
+use trimtab::data::{Example, Format, Reading, Store, Wanted};
 use trimtab::{Error, Result};
 
 /// Keep labelled texts in a store, to train on whenever there are enough
@@ -15,8 +15,8 @@ pub struct Args {
     /// The store, by custom NAME.store; made if it is not there
     #[arg(long, value_name = "FILE")]
     store: PathBuf,
-    /// Label of the texts
-    #[arg(long, value_name = "LABEL", required_unless_present_any = ["data", "cap"])]
+    /// Label of the texts; pairs, for contrastive, need none
+    #[arg(long, value_name = "LABEL")]
     label: Option<String>,
     /// Take the examples of a file instead
     #[arg(long, value_name = "FILE", conflicts_with_all = ["label", "texts"])]
@@ -36,10 +36,12 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let examples = match (&args.data, &args.label) {
-        (Some(path), _) => args.columns.read(path, Wanted::Name)?,
+        (Some(path), _) => of_file(path, &args.columns)?,
         (None, Some(label)) if args.texts.is_empty() => of_stdin(label)?,
-        (None, Some(label)) => args.texts.iter().map(|text| example(text, label)).collect(),
-        (None, None) => Vec::new(),
+        (None, None) if args.texts.is_empty() && args.cap.is_none() => {
+            return Err(Error::Config("name the --label of the texts, or a file with --data".into()));
+        }
+        (None, label) => args.texts.iter().map(|text| example(text, label.as_deref())).collect(),
     };
     let mut store = Store::open(&args.store)?;
     let mut dropped = 0;
@@ -50,10 +52,11 @@ pub fn run(args: Args) -> Result<()> {
     learned.dropped += dropped;
     let labels = store.labels()?;
     let total: usize = labels.iter().map(|(_, n)| n).sum();
+    let labels = labels.iter().filter(|(label, _)| !label.is_empty()).count();
     if args.json {
         let mut object = serde_json::to_value(learned).expect("plain data");
         object["examples"] = total.into();
-        object["labels"] = labels.len().into();
+        object["labels"] = labels.into();
         return print(&object.to_string());
     }
     let parts = [
@@ -68,15 +71,25 @@ pub fn run(args: Args) -> Result<()> {
         .map(|(n, what)| format!("{} {what}", terminal::count(n)))
         .collect();
     let (total, file) = (terminal::count(total), args.store.display());
-    print(&format!("{}; {total} examples of {} labels in {file}", parts.join(", "), labels.len()))
+    print(&format!("{}; {total} examples of {labels} labels in {file}", parts.join(", ")))
 }
 
-fn example(text: &str, label: &str) -> Example {
+/// Examples with labels, or pairs without any.
+fn of_file(path: &Path, columns: &args::Data) -> Result<Vec<Example>> {
+    let is_bare = |e: &Example| e.label.is_none() && e.text_b.is_some();
+    // Quietly, since a file with labels is read again.
+    match columns.reading().file(path, Wanted::Nothing) {
+        Ok(found) if path != Path::new("-") && found.examples.iter().all(is_bare) => Ok(found.examples),
+        _ => columns.read(path, Wanted::Name),
+    }
+}
+
+fn example(text: &str, label: Option<&str>) -> Example {
     let (a, b) = match text.split_once('\t') {
         Some((a, b)) => (a, Some(b.to_owned())),
         None => (text, None),
     };
-    Example { text_a: a.to_owned(), text_b: b, label: Some(label.to_owned()), ..Example::default() }
+    Example { text_a: a.to_owned(), text_b: b, label: label.map(str::to_owned), ..Example::default() }
 }
 
 /// A text a line.
@@ -85,6 +98,7 @@ fn of_stdin(label: &str) -> Result<Vec<Example>> {
     let mut bytes = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
-    let texts = data::read_from(&bytes[..], path, Format::Text, &data::Columns::default(), Wanted::Nothing)?;
-    Ok(texts.into_iter().map(|e| Example { line: e.line, ..example(&e.text_a, label) }).collect())
+    let reading = Reading { format: Some(Format::Text), ..Reading::default() };
+    let texts = reading.reader(&bytes[..], path, Wanted::Nothing)?.examples;
+    Ok(texts.into_iter().map(|e| Example { line: e.line, ..example(&e.text_a, Some(label)) }).collect())
 }

@@ -98,7 +98,8 @@ pub fn main() -> ExitCode {
         // whoever reads our output has had enough: not our failure
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(e) => {
-            terminal::say(terminal::one_line(&format!("trimtab: {e}")));
+            let lines: Vec<String> = format!("trimtab: {e}").lines().map(terminal::one_line).collect();
+            terminal::say(lines.join("\n"));
             ExitCode::from(e.exit_code())
         }
     }

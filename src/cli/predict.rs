@@ -2,7 +2,7 @@
 
 use super::{args, print, stream, terminal};
 use std::path::{Path, PathBuf};
-use trimtab::data::{self, Columns, Example, Wanted};
+use trimtab::data::{Example, Wanted};
 #[cfg(feature = "onnx")]
 use trimtab::onnx_model::{OnnxModel, OnnxOptions};
 use trimtab::quant::Base;
@@ -52,7 +52,7 @@ pub struct Args {
     min_precision: Option<f64>,
     #[command(flatten)]
     run: args::Run,
-    /// Print one JSON object a line: `label` or `labels` and the probability of each label, `words`, `tags` and the
+    /// Print one JSON object a line: the `text` (`text_b` of a pair; `question` and `context` for qa), then `label` or `labels` and the probability of each label, `words`, `tags` and the
     /// probability of each tag, `value`, or `answer`, its `score` and where it stands, `start` and `end`, in characters; or
     /// `masks`, for each the likeliest words, each a `word` and its `probability`
     #[arg(long)]
@@ -60,6 +60,8 @@ pub struct Args {
     /// Answer the examples of a file instead: .tsv, .csv, .jsonl, .conll, .txt or SQuAD's .json, whose `id` goes with --json
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    columns: args::Data,
     /// Texts; without any, lines are read from stdin
     text: Vec<String>,
 }
@@ -180,29 +182,31 @@ pub fn run(args: Args) -> Result<()> {
     let model = Model::open(&args)?;
     let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
-        let mut examples = data::read_examples(path, &Columns::default(), Wanted::Nothing)?;
-        if data::Format::of(path)? == data::Format::Text {
+        let mut examples = args.columns.read(path, Wanted::Nothing)?;
+        if args.columns.is_lines(path) {
             for e in &mut examples {
                 e.words = model.example(&e.text_a).words;
             }
         }
+        if let Model::Personal(model) = &model {
+            args::warn_of_single_texts(model, &examples);
+        }
         return examples.chunks(stream::TOGETHER).try_for_each(|some| answer(&model, some, &style));
     }
     if !args.text.is_empty() {
-        return answer_texts(&model, &args.text, &style);
+        let examples: Vec<Example> = args.text.iter().map(|text| of_line(&model, text)).collect();
+        return answer(&model, &examples, &style);
     }
-    stream::lines(Path::new("-"), |texts| answer_texts(&model, texts, &style))
+    stream::stdin_lines(|lines| {
+        let examples: Vec<Example> = lines.iter().map(|e| of_line(&model, &e.text_a)).collect();
+        answer(&model, &examples, &style)
+    })
 }
 
-fn answer_texts(model: &Model, texts: &[String], style: &Style) -> Result<()> {
-    let examples: Vec<Example> = texts
-        .iter()
-        .map(|text| {
-            let (a, b) = text.split_once('\t').map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-            Example { text_b: b.map(str::to_owned), ..model.example(a) }
-        })
-        .collect();
-    answer(model, &examples, style)
+/// A text, or a pair with a tab between.
+fn of_line(model: &Model, line: &str) -> Example {
+    let (a, b) = line.split_once('\t').map_or((line, None), |(a, b)| (a, Some(b)));
+    Example { text_b: b.map(str::to_owned), ..model.example(a) }
 }
 
 fn answer(model: &Model, examples: &[Example], style: &Style) -> Result<()> {
@@ -218,6 +222,11 @@ fn line(task: &Task, e: &Example, p: &Prediction, style: &Style) -> Result<Strin
     }
     if style.json {
         let mut object = p.json(task.labels());
+        let [a, b] = if matches!(task, Task::Qa) { ["question", "context"] } else { ["text", "text_b"] };
+        object[a] = e.text_a.as_str().into();
+        if let Some(text_b) = &e.text_b {
+            object[b] = text_b.as_str().into();
+        }
         if style.least.is_some() {
             object["sure"] = style.is_sure(p).into();
         }

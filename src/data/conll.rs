@@ -5,8 +5,7 @@
 
 use super::lines::Lines;
 use super::problems::Problems;
-use super::read::Columns;
-use super::{Example, Wanted, shorten};
+use super::{Columns, Example, Wanted, shorten};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -31,15 +30,23 @@ pub(super) fn read(
     columns: &Columns,
     problems: &mut Problems,
 ) -> Result<Vec<Example>> {
-    let mut all = Vec::new();
-    let mut reader = Lines::new(reader, path).keep_blank();
-    while let Some((number, text)) = reader.next_line()? {
-        all.push((number, text.to_owned()));
+    let (mut all, mut reader) = (String::new(), Lines::new(reader, path).keep_blank());
+    loop {
+        match problems.take(reader.next_line())? {
+            Some(None) => break,
+            Some(Some((_, text))) => all.push_str(text),
+            None => all.push(BAD),
+        }
+        all.push('\n');
     }
     let layout = Layout::of(&all, columns, path)?;
     let mut sentences = Vec::new();
     let mut sentence = Sentence::default();
-    for (number, text) in &all {
+    for (number, text) in lines(&all).enumerate().map(|(i, text)| (i + 1, text)) {
+        if text.starts_with(BAD) {
+            sentence.is_bad = true;
+            continue;
+        }
         let cells = cells(text);
         if is_blank(&cells) {
             sentences.extend(std::mem::take(&mut sentence).finish(want));
@@ -52,7 +59,7 @@ pub(super) fn read(
             continue;
         }
         if sentence.line == 0 {
-            sentence.line = *number;
+            sentence.line = number;
         }
         match layout.row(&cells, text.contains('\t'), want, sentence.width) {
             Ok((word, tag)) => {
@@ -60,7 +67,7 @@ pub(super) fn read(
                 sentence.tags.extend(tag.map(str::to_owned));
             }
             Err(what) => {
-                problems.add(*number, what);
+                problems.add(number, what);
                 sentence.is_bad = true;
             }
         }
@@ -68,11 +75,19 @@ pub(super) fn read(
         sentence.lines += 1;
         if sentence.lines > WORDS_MAX {
             let what = format!("a sentence of more than {WORDS_MAX} tokens; a blank line ends a sentence");
-            return Err(Error::data(path, Some(*number), what));
+            return Err(Error::data(path, Some(number), what));
         }
     }
     sentences.extend(sentence.finish(want));
     Ok(sentences)
+}
+
+/// Stands for a line that could not be read: no text has it.
+const BAD: char = '\0';
+
+/// The lines of a text whose last one has its end, too.
+fn lines(all: &str) -> impl Iterator<Item = &str> {
+    all.split_terminator('\n')
 }
 
 /// A sentence as far as it was read.
@@ -129,11 +144,8 @@ struct Layout<'a> {
 
 impl<'a> Layout<'a> {
     /// Errors: `Error::Data` for columns that the file cannot have.
-    fn of(all: &'a [(usize, String)], columns: &Columns, path: &Path) -> Result<Layout<'a>> {
-        let rows = || {
-            let text = all.iter().map(|(_, text)| &text[..]);
-            text.filter(|t| !t.starts_with('#') && !t.starts_with("-DOCSTART-"))
-        };
+    fn of(all: &'a str, columns: &Columns, path: &Path) -> Result<Layout<'a>> {
+        let rows = || lines(all).filter(|t| is_row(t));
         let first = rows().map(cells).find(|cells| !is_blank(cells)).unwrap_or_default();
         let mut layout = Layout {
             word: 0,
@@ -144,7 +156,7 @@ impl<'a> Layout<'a> {
             tags: HashSet::new(),
         };
         // CoNLL-U Plus names its columns.
-        let plus = all.iter().map_while(|(_, text)| text.starts_with('#').then_some(&text[..]));
+        let plus = lines(all).take_while(|text| text.starts_with('#'));
         let plus: Option<Vec<&str>> = plus
             .filter_map(|text| text.split_once("global.columns")?.1.trim_start().strip_prefix('='))
             .map(|names| names.split_ascii_whitespace().collect())
@@ -185,7 +197,7 @@ impl<'a> Layout<'a> {
         };
         layout.word = place(&columns.text_a, "--text-column")?.unwrap_or(layout.word);
         layout.tag = place(&columns.label, "--label-column")?.or(layout.tag);
-        if all.iter().any(|(_, text)| text.starts_with('#')) {
+        if lines(all).any(|text| text.starts_with('#')) {
             for text in rows() {
                 let cells = cells(text);
                 layout.widths.insert((text.contains('\t'), cells.len()));
@@ -273,10 +285,15 @@ fn is_no_word(id: &str) -> bool {
     is_id(id) && id.contains(['-', '.'])
 }
 
+/// Whether a line is blank or of a token, as far as its start tells.
+fn is_row(text: &str) -> bool {
+    !text.starts_with(['#', BAD]) && !text.starts_with("-DOCSTART-")
+}
+
 /// Whether the first of three columns or more counts the tokens of each sentence.
-fn is_numbered(all: &[(usize, String)]) -> bool {
+fn is_numbered(all: &str) -> bool {
     let (mut last, mut most) = (None, 0);
-    for (_, text) in all.iter().filter(|(_, t)| !t.starts_with('#') && !t.starts_with("-DOCSTART-")) {
+    for text in lines(all).filter(|t| is_row(t)) {
         let cells = cells(text);
         if is_blank(&cells) {
             last = None;

@@ -1,14 +1,16 @@
-use super::super::problems::Unit;
 use super::*;
 
-/// What was read, and what was left out.
-type Both = (Vec<Example>, Vec<(usize, String)>);
+/// What was read, and what is said of lines that were left out.
+type Both = (Vec<Example>, Option<String>);
+
+fn with_bad(text: &str, want: Wanted, columns: &Columns, skip: bool) -> Result<Both> {
+    let mut problems = Problems::new(Path::new("f"), "line");
+    let got = read(text.as_bytes(), Path::new("f"), want, columns, &mut problems)?;
+    Ok((got, problems.end(skip)?))
+}
 
 fn with(text: &str, want: Wanted, columns: &Columns) -> Result<Both> {
-    let path = Path::new("f");
-    let mut problems = Problems::default();
-    let got = read(text.as_bytes(), path, want, columns, &mut problems)?;
-    Ok((got, problems.resolve(path, Unit::Line, columns.skip_bad_lines)?))
+    with_bad(text, want, columns, false)
 }
 
 fn text(text: &str, want: Wanted) -> Result<Vec<Example>> {
@@ -38,19 +40,22 @@ fn tabs_or_spaces() {
 #[test]
 fn what_is_wrong_names_the_line() {
     for (file, wanted) in [
-        ("a\tO\nb\n", "f:2: no tag behind `b`. "),
-        ("a\tO\nb\t\n", "f:2: no tag behind `b`. "),
-        ("a\tB x\n", "f:1: `B x` is not one tag. "),
-        ("\tO\n", "f:1: `` is not one token. "),
+        ("a\tO\nb\n", "f:2: no tag behind `b` (--skip-bad-lines leaves such lines out)"),
+        ("a\tO\nb\t\n", "f:2: no tag behind `b` (--skip-bad-lines leaves such lines out)"),
+        ("a\tB x\n", "f:1: `B x` is not one tag (--skip-bad-lines leaves such lines out)"),
+        ("\tO\n", "f:1: `` is not one token (--skip-bad-lines leaves such lines out)"),
         (
             "a O\n10 000 O\n",
             "f:2: 3 columns where the sentence begins with 2; a token with a space needs tabs",
         ),
         (
             "a\tO\nb\n\nc\nd\n",
-            "f: 3 lines cannot be used: line 2: no tag behind `b`; line 4: no tag behind `c`; line 5",
+            "f: 3 lines cannot be used; mend them, or leave them out with --skip-bad-lines:\n  line 2: no tag behind `b`\n  line 4: no",
         ),
-        ("1\ta\ta\tX\t_\t_\t_\t_\t_\t_\n2\tb\tb\tX\n", "f:2: 4 columns where the format has 10. "),
+        (
+            "1\ta\ta\tX\t_\t_\t_\t_\t_\t_\n2\tb\tb\tX\n",
+            "f:2: 4 columns where the format has 10 (--skip-bad-lines leaves such lines out)",
+        ),
         (
             "1\ta\ta\tX\t_\t_\t_\t_\t_\t_\nb\tb\tb\tX\t_\t_\t_\t_\t_\t_\n",
             "f:2: `b` is not the number of a token",
@@ -65,10 +70,16 @@ fn what_is_wrong_names_the_line() {
 
 #[test]
 fn sentences_with_bad_lines_can_be_left_out() {
-    let columns = Columns { skip_bad_lines: true, ..Columns::default() };
-    let (got, skipped) = with("a\tO\nb\n\nc\tO\nd\tO\n\n\tO\n", Wanted::Tags, &columns).unwrap();
+    let file = "a\tO\nb\n\nc\tO\nd\tO\n\n\tO\n\n\u{0}\tO\ne\tO\n";
+    let (got, said) = with_bad(file, Wanted::Tags, &Columns::default(), true).unwrap();
     assert_eq!(got, [sentence("c d", Some("O O"), 4)]);
-    assert_eq!(skipped, [(2, "no tag behind `b`".into()), (7, "`` is not one token".into())]);
+    let said = said.unwrap();
+    for part in
+        ["f: 3 lines left out:", "line 2: no tag behind `b`", "line 7: `` is not one token", "line 9: a NUL"]
+    {
+        assert!(said.contains(part), "{said}");
+    }
+    assert!(with(file, Wanted::Tags, &Columns::default()).is_err());
 }
 
 /// Tokens may hold spaces of every kind where tabs part the columns, and are kept one for one.

@@ -99,7 +99,8 @@ impl<'p, R: BufRead> Lines<'p, R> {
 pub fn check_text(bytes: &[u8]) -> Result<&str, (usize, String)> {
     let text = std::str::from_utf8(bytes).map_err(|e| {
         let at = e.valid_up_to();
-        (at, format!("not UTF-8 at byte {at} (0x{:02x})", bytes[at]))
+        let what = "if the file is in another encoding, name it with --encoding";
+        (at, format!("not UTF-8 at byte {at} (0x{:02x}); {what}", bytes[at]))
     })?;
     match text.find('\0') {
         Some(at) => Err((at, format!("a NUL at byte {at}: is this a text file?"))),
@@ -142,9 +143,9 @@ mod tests {
     #[test]
     fn bad_bytes_are_placed() {
         let e = all(b"ok\nab\xff").unwrap_err().to_string();
-        assert_eq!(e, "f:2: not UTF-8 at byte 2 (0xff)");
+        assert!(e.starts_with("f:2: not UTF-8 at byte 2 (0xff); if the file"), "{e}");
         let e = all(b"ab\xe2\x82\n").unwrap_err().to_string();
-        assert_eq!(e, "f:1: not UTF-8 at byte 2 (0xe2)");
+        assert!(e.starts_with("f:1: not UTF-8 at byte 2 (0xe2)"), "{e}");
         let e = all(b"a\0b").unwrap_err().to_string();
         assert!(e.starts_with("f:1: a NUL at byte 1"), "{e}");
     }

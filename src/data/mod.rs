@@ -1,19 +1,33 @@
 //! Labelled texts: what an example is, which labels there are, and whether they can be trained on.
 
+mod annotated;
+mod columns;
 mod conll;
 mod csv_file;
+mod encoding;
+mod format;
+mod json;
+mod label;
 mod lines;
 mod problems;
-mod read;
+mod reading;
+#[cfg(test)]
+mod reading_tests;
 mod squad;
 #[cfg(feature = "store")]
 mod store;
+mod table;
 mod words;
 
+pub use columns::{Columns, Wanted};
+pub use encoding::{Encoding, open_text};
+pub use format::Format;
+pub(crate) use label::clean as clean_label;
 pub use lines::Lines;
-pub use read::{Columns, Format, Found, Wanted, find_file, read_examples, read_file, read_from};
+pub use reading::{Found, Reading, read_examples};
 #[cfg(feature = "store")]
 pub use store::{Forget, Learned, Store};
+pub use table::Delimiter;
 pub use words::split_words;
 
 use crate::error::{Error, Result};

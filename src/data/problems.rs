@@ -1,69 +1,88 @@
-//! What is wrong with the lines of a file: all of it is found before the file is refused, or the lines are left out.
+//! Lines of a file that cannot be used: they are collected, so that a user sees all of them at once.
 
 use super::shorten;
 use crate::error::{Error, Result};
+use crate::text::count;
 use std::path::Path;
 
-/// Problems that a message names.
+/// Problems that are shown.
 const SHOWN: usize = 10;
+/// Longest description that is shown, in characters.
+const LONGEST: usize = 160;
 
-/// Lines (of questions: their numbers) that cannot be used, and why.
-#[derive(Debug, Default)]
-pub(super) struct Problems(Vec<(usize, String)>);
+/// The lines of one file that cannot be used.
+pub(super) struct Problems<'p> {
+    path: &'p Path,
+    /// What a number counts: `line` or `question`.
+    unit: &'static str,
+    shown: Vec<(usize, String)>,
+    n: usize,
+}
 
-impl Problems {
+impl<'p> Problems<'p> {
+    pub fn new(path: &'p Path, unit: &'static str) -> Problems<'p> {
+        Problems { path, unit, shown: Vec::new(), n: 0 }
+    }
+
+    /// The file.
+    pub fn path(&self) -> &'p Path {
+        self.path
+    }
+
+    /// A line that cannot be used, and why.
     pub fn add(&mut self, line: usize, what: impl Into<String>) {
-        self.0.push((line, what.into()));
-    }
-
-    /// What was left out, if `skip` allows that.
-    ///
-    /// Errors: `Error::Data` that names up to ten of `unit`, if there are any and `skip` is not set.
-    pub fn resolve(self, path: &Path, unit: Unit, skip: bool) -> Result<Vec<(usize, String)>> {
-        match &self.0[..] {
-            [] => {}
-            _ if skip => {}
-            [(line, what)] => {
-                let place = (unit == Unit::Line).then_some(*line);
-                return Err(Error::data(path, place, format!("{what}{HINT}")));
-            }
-            all => {
-                let shown: Vec<String> = all[..all.len().min(SHOWN)]
-                    .iter()
-                    .map(|(line, what)| match unit {
-                        Unit::Line => format!("line {line}: {}", shorten(what, 200)),
-                        // A question is named in what is said of it.
-                        Unit::Question => shorten(what, 200),
-                    })
-                    .collect();
-                let more = match all.len().saturating_sub(SHOWN) {
-                    0 => String::new(),
-                    more => format!("; and {more} more"),
-                };
-                let (n, name) = (all.len(), unit.name());
-                let what = format!("{n} {name}s cannot be used: {}{more}{HINT}", shown.join("; "));
-                return Err(Error::data(path, None, what));
-            }
+        self.n += 1;
+        if self.shown.len() < SHOWN {
+            self.shown.push((line, what.into()));
         }
-        Ok(self.0)
     }
-}
 
-/// What to do about it.
-const HINT: &str = ". Correct the file, or leave them out with --skip-bad-lines";
+    /// What was read, unless a line could not be. Errors: those that are not of one line.
+    pub fn take<T>(&mut self, read: Result<T>) -> Result<Option<T>> {
+        match read {
+            Ok(read) => Ok(Some(read)),
+            Err(Error::Data { line: Some(line), what, .. }) => {
+                self.add(line, what);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        }
+    }
 
-/// What is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Unit {
-    Line,
-    Question,
-}
-
-impl Unit {
-    fn name(self) -> &'static str {
-        match self {
-            Unit::Line => "line",
-            Unit::Question => "question",
+    /// A remark about the lines that were left out, if `skip`; none if there were none.
+    ///
+    /// Errors: there are such lines, and they may not be left out.
+    pub fn end(self, skip: bool) -> Result<Option<String>> {
+        let Problems { path, unit, shown, n } = self;
+        if n == 0 {
+            return Ok(None);
+        }
+        if let [(line, what)] = shown.as_slice()
+            && !skip
+        {
+            let what = format!("{what} (--skip-bad-lines leaves such {unit}s out)");
+            // Questions have numbers, not lines.
+            return Err(match unit {
+                "question" => Error::data(path, None, format!("question {line}: {what}")),
+                _ => Error::data(path, Some(*line), what),
+            });
+        }
+        let mut listed: Vec<String> =
+            shown.iter().map(|(line, what)| format!("{unit} {line}: {}", shorten(what, LONGEST))).collect();
+        if n > shown.len() {
+            listed.push(format!("and {} more", count(n - shown.len())));
+        }
+        let listed = listed.join("\n  ");
+        let s = if n == 1 { "" } else { "s" };
+        match skip {
+            true => Ok(Some(format!("{}: {} {unit}{s} left out:\n  {listed}", path.display(), count(n)))),
+            false => {
+                let what = format!(
+                    "{} {unit}s cannot be used; mend them, or leave them out with --skip-bad-lines:\n  {listed}",
+                    count(n)
+                );
+                Err(Error::data(path, None, what))
+            }
         }
     }
 }
@@ -72,28 +91,25 @@ impl Unit {
 mod tests {
     use super::*;
 
+    fn end(n: usize, skip: bool) -> Result<Option<String>> {
+        let mut problems = Problems::new(Path::new("f"), "line");
+        (0..n).for_each(|i| problems.add(i + 2, "bad"));
+        problems.end(skip)
+    }
+
     #[test]
-    fn some_are_named_and_all_are_counted() {
-        let of = |n: usize| {
-            let mut problems = Problems::default();
-            (1..=n).for_each(|i| problems.add(i, format!("bad {i}")));
-            problems
-        };
-        let path = Path::new("f");
-        let error = |n, unit| of(n).resolve(path, unit, false).unwrap_err().to_string();
-        assert!(of(0).resolve(path, Unit::Line, false).unwrap().is_empty());
+    fn all_are_listed_or_counted() {
+        assert_eq!(end(0, false).unwrap(), None);
         assert_eq!(
-            error(1, Unit::Line),
-            "f:1: bad 1. Correct the file, or leave them out with --skip-bad-lines"
+            end(1, false).unwrap_err().to_string(),
+            "f:2: bad (--skip-bad-lines leaves such lines out)"
         );
-        assert!(
-            error(2, Unit::Line).starts_with("f: 2 lines cannot be used: line 1: bad 1; line 2: bad 2. ")
+        let e = end(2, false).unwrap_err().to_string();
+        assert_eq!(
+            e,
+            "f: 2 lines cannot be used; mend them, or leave them out with --skip-bad-lines:\n  line 2: bad\n  line 3: bad"
         );
-        assert!(
-            error(12, Unit::Question).contains("12 questions")
-                && error(12, Unit::Line).contains("; and 2 more")
-        );
-        assert!(!error(12, Unit::Line).contains("bad 11"));
-        assert_eq!(of(12).resolve(path, Unit::Line, true).unwrap()[11], (12, "bad 12".into()));
+        assert!(end(1000, false).unwrap_err().to_string().ends_with("line 11: bad\n  and 990 more"));
+        assert_eq!(end(1, true).unwrap().unwrap(), "f: 1 line left out:\n  line 2: bad");
     }
 }

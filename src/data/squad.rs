@@ -1,8 +1,8 @@
 //! Reads questions about texts: SQuAD 1.1 and 2.0 (one JSON object of articles, paragraphs and their questions), and what
 //! Hugging Face `datasets` makes of them (a question with its context in each object, one a line or in an array).
 
+use super::json::json_error;
 use super::problems::Problems;
-use super::read::json_error;
 use super::{Answer, Asked, Example, Wanted, shorten};
 use crate::error::{Error, Result};
 use serde::Deserialize;
@@ -60,6 +60,33 @@ impl Answers {
     }
 }
 
+/// Whether a JSON file is one of questions rather than of labelled texts.
+pub(super) fn is_squad(json: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Any {
+        #[serde(rename = "data")]
+        _data: Vec<serde::de::IgnoredAny>,
+    }
+    serde_json::from_slice::<Any>(json).is_ok()
+}
+
+/// Whether the first JSON object of these bytes, which may end within it, is a question with its context, as `datasets`
+/// writes them: alone, or the first of an array.
+pub(super) fn asks_questions(start: &[u8]) -> bool {
+    let start = start.trim_ascii_start();
+    let start = start.strip_prefix(b"[").unwrap_or(start);
+    let has = |key: &str| start.windows(key.len() + 2).any(|w| w == format!("\"{key}\"").as_bytes());
+    match serde_json::Deserializer::from_slice(start).into_iter::<Value>().next() {
+        Some(Ok(Value::Object(first))) => {
+            let is_text = |key: &str| ["text", "text_a", "sentence", "tokens", "words"].contains(&key);
+            ["question", "context"].iter().all(|key| first.contains_key(*key))
+                && !first.keys().any(|key| is_text(key))
+        }
+        Some(Err(e)) if e.is_eof() => has("question") && has("context"),
+        _ => false,
+    }
+}
+
 /// Questions as examples: `text_a` is the question, `text_b` its context, `line` the number of the question.
 ///
 /// An answer that does not stand where the file says is taken where it stands, if that is one place. A question is
@@ -103,17 +130,17 @@ pub(super) fn read(
 }
 
 /// What was found so far.
-struct Questions<'a> {
+struct Questions<'a, 'p> {
     path: &'a Path,
     want: Wanted,
-    problems: &'a mut Problems,
+    problems: &'a mut Problems<'p>,
     examples: Vec<Example>,
     /// Questions with and without problems.
     count: usize,
     copies_bytes: usize,
 }
 
-impl Questions<'_> {
+impl Questions<'_, '_> {
     /// All of an object; `context` is that of the paragraph it is in.
     fn add(&mut self, mut node: Node, context: Option<&Context>) -> Result<()> {
         let inner = [node.data.take(), node.paragraphs.take()];
@@ -153,7 +180,7 @@ impl Questions<'_> {
             Some(Value::Number(id)) => id.to_string(),
             _ => number.to_string(),
         };
-        let named = |what: String| format!("question `{}` (number {number}): {what}", shorten(&id, 60));
+        let named = |what: String| format!("id `{}`: {what}", shorten(&id, 60));
         let asked = match node.question {
             Some(question) => answers_of(node.answers, node.is_impossible, context, self.want)
                 .map(|(answers, unanswerable)| (question, answers, unanswerable)),

@@ -1,14 +1,12 @@
-use super::super::problems::Unit;
 use super::*;
 
-/// What was read, and what was left out.
-type Both = (Vec<Example>, Vec<(usize, String)>);
+/// What was read, and what is said of questions that were left out.
+type Both = (Vec<Example>, Option<String>);
 
 fn with(json: &str, want: Wanted, skip: bool) -> Result<Both> {
-    let path = Path::new("f");
-    let mut problems = Problems::default();
-    let got = read(json.as_bytes(), path, want, &mut problems)?;
-    Ok((got, problems.resolve(path, Unit::Question, skip)?))
+    let mut problems = Problems::new(Path::new("f"), "question");
+    let got = read(json.as_bytes(), Path::new("f"), want, &mut problems)?;
+    Ok((got, problems.end(skip)?))
 }
 
 fn text(json: &str, want: Wanted) -> Result<Vec<Example>> {
@@ -55,7 +53,7 @@ fn offsets_are_characters_and_become_bytes() {
     let asked = text(&bare, Wanted::Nothing).unwrap()[0].asked.clone().unwrap();
     assert_eq!((asked.answers, asked.unanswerable), (vec![], false));
     let e = text(&bare, Wanted::Answers).unwrap_err().to_string();
-    assert!(e.starts_with("f: question `1` (number 1): it has no `answers`"), "{e}");
+    assert!(e.starts_with("f: question 1: id `1`: it has no `answers`"), "{e}");
 }
 
 #[test]
@@ -127,14 +125,31 @@ fn questions_with_problems_are_listed_or_left_out() {
            {"id":"4","question":"d","answers":[{"text":"x","answer_start":0}],"is_impossible":false}"#,
     );
     let e = text(&json, Wanted::Answers).unwrap_err().to_string();
-    let wanted = "f: 3 questions cannot be used: question `1` (number 1): the answer `é` does not stand at character 0, and \
-                  stands 2 times in the context; question `3` (number 3): it has no `question`; question `4` (number 4): \
-                  the answer `x` does not stand at character 0, nor anywhere in the context. Correct the file, or leave \
-                  them out with --skip-bad-lines";
+    let wanted = "f: 3 questions cannot be used; mend them, or leave them out with --skip-bad-lines:\n  \
+                  question 1: id `1`: the answer `é` does not stand at character 0, and stands 2 times in the context\n  \
+                  question 3: id `3`: it has no `question`\n  \
+                  question 4: id `4`: the answer `x` does not stand at character 0, nor anywhere in the context";
     assert_eq!(e, wanted);
-    let (got, skipped) = with(&json, Wanted::Answers, true).unwrap();
+    let (got, said) = with(&json, Wanted::Answers, true).unwrap();
     assert_eq!(got.iter().map(|e| e.line).collect::<Vec<_>>(), [2]);
-    assert_eq!(skipped.iter().map(|(number, _)| *number).collect::<Vec<_>>(), [1, 3, 4]);
+    assert!(said.unwrap().starts_with("f: 3 questions left out:\n  question 1: id `1`"));
+}
+
+#[test]
+fn questions_are_told_from_texts() {
+    for (json, asks) in [
+        (r#"{"id":"1","context":"c","question":"q"}"#, true),
+        (r#" [{"context":"c","question":"q","answers":{"text":[]}}]"#, true),
+        (r#"{"context":"c","question":"q","answers":{"te"#, true),
+        (r#"{"context":"c","question":"q","text":"t"}"#, false),
+        (r#"{"question":"q","label":"context"}"#, false),
+        (r#"{"context":"c","#, false),
+        ("", false),
+        ("3", false),
+        ("[[", false),
+    ] {
+        assert_eq!(asks_questions(json.as_bytes()), asks, "{json}");
+    }
 }
 
 #[test]
@@ -144,7 +159,7 @@ fn what_is_wrong_is_told() {
             r#"{{"id":"7","question":"q","answers":[{{"answer_start":{start},"text":"{text}"}}]}}"#
         ))
     };
-    let seven = "f: question `7` (number 1): ";
+    let seven = "f: question 1: id `7`: ";
     for (json, wanted) in [
         (String::new(), "f: the file is empty".to_owned()),
         ("\u{feff} \n".into(), "f: the file is empty".into()),
@@ -160,7 +175,7 @@ fn what_is_wrong_is_told() {
         (r#"{"data":[{"title":"t"}]}"#.into(), "f: not as SQuAD has it: an object without `data`".into()),
         (r#"{"qas":[]}"#.into(), "f: not as SQuAD has it: a paragraph without `context`".into()),
         (r#"{"question":"q"}"#.into(), "f: not as SQuAD has it: a question without `context`".into()),
-        (file(r#"{"id":"1"}"#), "f: question `1` (number 1): it has no `question`".into()),
+        (file(r#"{"id":"1"}"#), "f: question 1: id `1`: it has no `question`".into()),
         (
             answer("6", "é"),
             format!("{seven}the answer `é` does not stand at character 6, and stands 2 times"),
@@ -189,7 +204,7 @@ fn what_is_wrong_is_told() {
     }
     let e = text("{\"context\":\"a\",\"question\":\"b\",\"answers\":[]}\n{\"context\":", Wanted::Answers);
     assert!(e.unwrap_err().to_string().starts_with("f:2: bad JSON"));
-    let mut problems = Problems::default();
+    let mut problems = Problems::new(Path::new("f"), "question");
     let bytes = &b"{\"data\":[{\"paragraphs\":[{\"context\":\"\xff\",\"qas\":[]}]}]}"[..];
     let e = read(bytes, Path::new("f"), Wanted::Answers, &mut problems);
     assert!(e.unwrap_err().to_string().contains("unicode"));

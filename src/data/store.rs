@@ -4,7 +4,7 @@
 //! for a known text corrects it. The file holds the texts as they are; it is made readable for its owner alone, and what
 //! is forgotten is overwritten in it. Nothing of it reaches a bias file but the labels' names.
 
-use super::{Example, Wanted, shorten};
+use super::{Example, Wanted, clean_label, shorten};
 use crate::error::{Error, Result};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -28,6 +28,7 @@ const SCHEMA: &str = "
         id INTEGER PRIMARY KEY AUTOINCREMENT,
         -- SHA-256 of the texts: each is there once
         key BLOB NOT NULL UNIQUE,
+        -- empty for a pair without one
         label TEXT NOT NULL,
         text_a TEXT NOT NULL,
         text_b TEXT
@@ -141,17 +142,20 @@ impl Store {
     /// Adds examples; they are on disk when this returns. If it fails, none of them is.
     ///
     /// Where there are more than the cap then, the oldest of the most frequent label goes, and so on.
-    /// Errors: `Error::Data` for one without a label, or too long; `Error::Io`.
+    /// Errors: `Error::Data` for a single text without a label, or one that is too long; `Error::Io`.
     pub fn learn(&mut self, examples: &[Example]) -> Result<Learned> {
         let path = self.path.clone();
         let fail = |e| failed(&path, e);
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate).map_err(fail)?;
         let mut learned = Learned::default();
         for e in examples {
-            let Some(label) = e.label.as_deref().filter(|label| !label.trim().is_empty()) else {
-                return Err(Error::data(&path, Some(e.line), "there is no label to learn"));
-            };
+            let label = clean_label(e.label.as_deref().unwrap_or_default());
+            let label = label.as_ref();
             let text_b = e.text_b.as_deref();
+            if label.is_empty() && text_b.is_none() {
+                let what = "there is no label to learn; only pairs, for contrastive, need none";
+                return Err(Error::data(&path, Some(e.line), what));
+            }
             if [label, &e.text_a, text_b.unwrap_or_default()].iter().any(|s| s.len() >= LONGEST as usize / 2)
             {
                 return Err(Error::data(&path, Some(e.line), "a text of more than 8 MB"));
@@ -205,7 +209,7 @@ impl Store {
         let example = |row: &rusqlite::Row| {
             Ok(Example {
                 line: usize::try_from(row.get::<_, i64>(0)?).unwrap_or_default(),
-                label: Some(row.get(1)?),
+                label: Some(row.get(1)?).filter(|label: &String| !label.is_empty()),
                 text_a: row.get(2)?,
                 text_b: row.get(3)?,
                 ..Example::default()
@@ -214,7 +218,7 @@ impl Store {
         rows.query_map([], example).and_then(Iterator::collect).map_err(|e| self.failed(e))
     }
 
-    /// Labels, the most frequent first, with the number of their examples.
+    /// Labels, the most frequent first, with the number of their examples; pairs without a label count under the empty one.
     pub fn labels(&self) -> Result<Vec<(String, usize)>> {
         let sql = "SELECT label, count(*) AS n FROM examples GROUP BY label ORDER BY n DESC, label";
         let mut rows = self.db.prepare(sql).map_err(|e| self.failed(e))?;
@@ -333,6 +337,11 @@ mod tests {
         assert_eq!(all[1].text_b.as_deref(), Some("c"));
         assert_eq!(s.labels().unwrap(), [("y".to_owned(), 2), ("x".to_owned(), 1)]);
         assert!(s.learn(&[example("z", "new"), example(" ", "none")]).is_err());
+        assert_eq!(s.learn(&[example("y ", "a")]).unwrap().known, 1, "labels are trimmed");
+        let bare = Example { label: None, text_b: Some("e".into()), ..example("", "d") };
+        assert_eq!(s.learn(&[bare.clone(), bare]).unwrap(), Learned { new: 1, known: 1, ..Learned::default() });
+        assert_eq!(s.examples().unwrap()[3].label, None, "a pair needs no label");
+        assert_eq!(s.forget(Forget::Text("d", Some("e"))).unwrap(), 1);
         assert_eq!(s.examples().unwrap().len(), 3, "all or none");
     }
 

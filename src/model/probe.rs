@@ -81,6 +81,7 @@ impl Personal {
         self.head_alone = Some(self.theta.clone());
         self.trained = Some(TrainConfig { terms: Terms::none(), layers: None, ..config.clone() });
         self.settings = serde_json::json!({ "recipe": "linear probe", "examples": examples.len() });
+        self.note_pairs(examples);
         self.finished_epoch = true;
         let before = dev.map(|dev| self.evaluate(dev)).transpose()?;
         self.metrics =

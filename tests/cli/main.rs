@@ -20,6 +20,7 @@ mod long_texts;
 mod memory;
 mod pairs;
 mod questions;
+mod reading;
 mod results;
 mod retraining;
 mod sameness;

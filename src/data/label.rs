@@ -1,0 +1,84 @@
+//! Labels that differ only in white space or in how Unicode writes them are one label.
+
+use super::{Example, Wanted, list};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+/// A label without white space around it, with single spaces in it, in Unicode's composed form (NFC).
+pub(crate) fn clean(label: &str) -> Cow<'_, str> {
+    let invisible = |c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}');
+    let spaces_are_fine = label.split(' ').all(|part| !part.is_empty() && !part.contains(invisible));
+    if spaces_are_fine && is_nfc(label) {
+        return Cow::Borrowed(label);
+    }
+    let parts: Vec<&str> = label.split(invisible).filter(|part| !part.is_empty()).collect();
+    Cow::Owned(parts.join(" ").nfc().collect())
+}
+
+/// Cleans the labels of examples; a remark for each that was written in several ways.
+pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Vec<String> {
+    let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut clean_one = |label: &str| {
+        let cleaned = clean(label).into_owned();
+        ways.entry(cleaned.clone()).or_default().insert(label.to_owned());
+        cleaned
+    };
+    for label in examples.iter_mut().filter_map(|e| e.label.as_mut()) {
+        match want {
+            Wanted::Name | Wanted::Nothing => *label = clean_one(label),
+            // White space behind a comma is no part of a name.
+            Wanted::Several => {
+                let names: Vec<String> = label.split(',').map(|name| clean_one(name.trim())).collect();
+                *label = names.join(",");
+            }
+            Wanted::Number => *label = clean(label).into_owned(),
+            Wanted::Tags | Wanted::Answers => {}
+        }
+    }
+    let several = ways.into_iter().filter(|(_, ways)| ways.len() > 1);
+    several
+        .map(|(label, ways)| {
+            let ways: Vec<String> = ways.iter().map(|way| way.replace('\u{a0}', "\\u{a0}")).collect();
+            format!("{} are one label, `{label}`: they differ only in white space or Unicode's form", list(&ways, 4))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_and_form() {
+        for (label, wanted) in [
+            ("later", "later"),
+            ("later ", "later"),
+            ("\u{feff}later\u{a0}", "later"),
+            ("very  good", "very good"),
+            ("very\u{a0}good", "very good"),
+            ("cafe\u{301}", "café"),
+            ("", ""),
+            ("a b c", "a b c"),
+        ] {
+            assert_eq!(clean(label), wanted);
+        }
+        assert!(matches!(clean("a b c"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn one_remark_for_each_label() {
+        let of = |label: &str| Example { label: Some(label.into()), ..Example::default() };
+        let mut examples = ["later", "later ", "now", "later ", " now"].map(of);
+        let remarks = clean_all(&mut examples, Wanted::Name);
+        assert_eq!(remarks.len(), 2);
+        assert!(remarks[0].starts_with("`later`, `later ` are one label, `later`"), "{remarks:?}");
+        assert_eq!(examples.map(|e| e.label.unwrap()), ["later", "later", "now", "later", "now"]);
+        let mut several = ["a, b", "a ,b", ""].map(of);
+        assert!(clean_all(&mut several, Wanted::Several).is_empty());
+        assert_eq!(several.map(|e| e.label.unwrap()), ["a,b", "a,b", ""]);
+        let mut tags = ["O  B-x"].map(of);
+        assert!(clean_all(&mut tags, Wanted::Tags).is_empty());
+        assert_eq!(tags[0].label.as_deref(), Some("O  B-x"));
+    }
+}
