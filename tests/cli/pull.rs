@@ -123,7 +123,7 @@ fn a_pull_that_was_killed_is_continued() {
     let last = heads.iter().rfind(|h| h.contains("model.safetensors")).unwrap().to_lowercase();
     assert!(last.contains(&format!("range: bytes={half}-")) && last.contains("if-range: \"e"), "{last}");
     // It is a checkpoint like any other.
-    s.ok(&format!("quantize {} pulled", snapshot.display()));
+    s.ok(&format!("quantize {} --output pulled", snapshot.display()));
 }
 
 #[test]
