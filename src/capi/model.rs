@@ -202,13 +202,14 @@ pub unsafe extern "C" fn trimtab_model_embed(
         if vector.is_null() {
             return Err(Error::Config("vector is NULL".into()));
         }
-        let set = model.now()?;
-        let floats = set.model.embedding_width();
-        if width != floats && !set.model.graph().reads_tokens() {
+        let set = model.now();
+        let floats = set.as_ref().map_or(model.base.embedding_width(), |set| set.model.embedding_width());
+        if width != floats && !set.as_ref().is_ok_and(|set| set.model.graph().reads_tokens()) {
             return Err(Error::Config(format!(
                 "width is {width}; the vectors of this model have {floats} floats"
             )));
         }
+        let set = set?;
         if set.model.graph().reads_tokens() {
             let what = format!("a {} model has vectors of tokens, not of texts", model.kind);
             return Err(Error::Config(what));

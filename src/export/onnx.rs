@@ -2,7 +2,8 @@
 //!
 //! Inputs `input_ids`, `attention_mask` and, for BERT and ELECTRA, `token_type_ids`, each `[batch, sequence]` in int64;
 //! padding goes behind a text. Outputs: `logits` `[batch, labels]`, for `tag` `[batch, sequence, labels]`; for `qa`
-//! `start_logits` and `end_logits` `[batch, sequence]`; for `contrastive` `sentence_embedding` `[batch, hidden]`.
+//! `start_logits` and `end_logits` `[batch, sequence]`; for `contrastive` `sentence_embedding` `[batch, hidden]`,
+//! of length 1 where the base has a Normalize module.
 //!
 //! - f32: the base's weights as `q · scale`, so the answers are those of `--exact`.
 //! - int8: the base's own int8 weights and scales, not rounded again. A Linear is `QuantizeLinear`, `MatMulInteger`,
@@ -18,7 +19,7 @@
 
 use super::onnx_graph::{Attribute, Element, Form, GraphBuilder};
 use super::{Merged, Report};
-use crate::config::{Activation, Gelu, Pooling};
+use crate::config::{Activation, Gelu, Module, Pooling};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::import::canonical;
@@ -440,6 +441,16 @@ impl Wiring<'_> {
         }
     }
 
+    /// Each row divided by its length.
+    fn normalized(&mut self, rows: &str) -> String {
+        let (last, shortest) = (self.g.indices(&[-1]), self.g.scalar(1e-24));
+        let squares = self.g.op("Mul", &[rows, rows], &[]);
+        let square = self.g.op("ReduceSum", &[&squares, &last], &[("keepdims", Attribute::Int(1))]);
+        let square = self.g.op("Max", &[&square, &shortest], &[]);
+        let length = self.g.op("Sqrt", &[&square], &[]);
+        self.g.op("Div", &[rows, &length], &[])
+    }
+
     /// [`crate::ops::compare`] of two rows that follow one another.
     fn compared(&mut self, means: &str) -> String {
         let hidden = self.m.config().hidden as i64;
@@ -484,7 +495,12 @@ impl Wiring<'_> {
         let (outputs, features) = (self.m.task.outputs(), self.m.features());
         let [batch, sequence, pairs] = ["batch", "sequence", "pairs"].map(Dim::Named);
         if outputs == 0 {
-            self.g.node("Identity", &[pooled], &["sentence_embedding"], &[]);
+            // As `embed`; `Merged::of` has refused Dense.
+            let unit = match self.m.base.modules().contains(&Module::Normalize) {
+                true => self.normalized(pooled),
+                false => pooled.to_owned(),
+            };
+            self.g.node("Identity", &[&unit], &["sentence_embedding"], &[]);
             self.g.output("sentence_embedding", Element::F32, &[batch, Dim::Fixed(features)]);
             return Ok("sentence_embedding".into());
         }

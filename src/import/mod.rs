@@ -331,7 +331,7 @@ fn check_sizes(
     warnings: &mut Vec<String>,
 ) -> Result<()> {
     let family = config.family;
-    let said = |key: &str, value: usize| match defaults.iter().any(|d| *d == key) {
+    let said = |key: &'static str, value: usize| match defaults.contains(&key) {
         true => format!("`{key}` is missing, whose default in transformers is {value}"),
         false => format!("`{key}` is {value}"),
     };

@@ -751,3 +751,43 @@ fn bases_say_no_nonsense_of_modules() {
         m.0.refuses("embed --base b lines", USAGE, &["b: ", words]);
     }
 }
+
+/// Exports of embeddings give what `embed` gives; what they cannot is refused.
+#[test]
+fn exports_of_embeddings_know_the_modules() {
+    let m = Model::new();
+    m.pool("pooling_mode_mean_tokens");
+    m.0.write("pairs.tsv", "text_a\ttext_b\nwe\tlove\nthe\tmovie\nmy\tday\n");
+    let train = "train --task contrastive --base b --data pairs.tsv --out x.bias --epochs 1 --batch 3";
+    m.modules(&[("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Normalize", "Normalize")]);
+    m.quantize();
+    m.0.ok(train);
+    m.0.ok("export --base b --bias x.bias --format hf --output hf");
+    let modules = m.0.json_file("hf/modules.json");
+    assert_eq!(modules[2]["type"], "sentence_transformers.models.Normalize");
+    m.0.ok("export --base b --bias x.bias --format onnx --output x.onnx");
+    let holds = |op: &str| m.0.read("x.onnx").windows(op.len()).any(|w| w == op.as_bytes());
+    assert!(holds("ReduceSum") && holds("sentence_embedding"));
+    // The exported directory is a checkpoint like any other, with the same embeddings.
+    let wanted = m.embed("--bias x.bias");
+    m.0.ok("quantize hf --output b2");
+    let done = m.0.ok("embed --base b2 --exact lines").stdout;
+    let all: Vec<Vec<f64>> = done
+        .lines()
+        .map(|l| {
+            serde_json::from_value(serde_json::from_str::<Value>(l).unwrap()["embedding"].clone()).unwrap()
+        })
+        .collect();
+    near(&all, &wanted);
+
+    m.dense("2_Dense", 64, 16, "torch.nn.Tanh");
+    let plain = m.0.read("x.bias");
+    m.modules(&[("", "Transformer"), ("1_Pooling", "Pooling"), ("2_Dense", "Dense")]);
+    m.quantize();
+    m.0.write("biases", plain);
+    m.0.ok("import-bias biases --base b --task contrastive --output y.bias");
+    for format in ["hf", "onnx", "onnx-int8", "peft"] {
+        let line = format!("export --base b --bias y.bias --format {format} --output y");
+        m.0.refuses(&line, USAGE, &["Dense", "exports do not have"]);
+    }
+}
