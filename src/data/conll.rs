@@ -222,7 +222,8 @@ impl<'a> Layout<'a> {
         }
         // A comment could have as many words as there are columns, but its last one is no tag.
         let last = cells[cells.len() - 1];
-        cells.len() > 1 && last != "#" && !self.tags.contains(last)
+        let is_tag = self.tags.contains(last) || (last.get(1..2) == Some("-") && "BIESLUMW".contains(&last[..1]));
+        cells.len() > 1 && !is_tag && !cells[1..].contains(&"#")
     }
 
     /// The token and the tag of a line; `width` is that of the sentence's first line.

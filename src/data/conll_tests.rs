@@ -106,6 +106,8 @@ fn hashes() {
         ("#\tO\n#tag\tB-x\nwow\tO\n", "#·#tag·wow|O B-x O"),
         ("#fun O\nwow O\n", "#fun·wow|O O"),
         ("# #\na DT\n", "#·a|# DT"),
+        ("# # B-NP\na DT O\n", "#·a|B-NP O"),
+        ("# SYM B-NP\na DT O\n", "#·a|B-NP O"),
         ("#sent_id=1\n#text=a b\na\tO\nb\tB-X\n", "a·b|O B-X"),
         ("# sent_id = 2\na\tO\nc\tB-X\n", "a·c|O B-X"),
         ("# text = Jo\nJo NNP B-NP B-PER\nran V B-VP O\n", "Jo·ran|B-PER O"),

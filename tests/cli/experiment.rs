@@ -247,11 +247,6 @@ fn what_cannot_be_is_refused() {
         (&format!("{LINE} --stride 9"), USAGE, &["--stride is for qa"]),
         (&format!("{LINE} --task regress"), USAGE, &["train.tsv:2", "not a number"]),
         (&format!("{LINE} --data numbers.tsv"), USAGE, &["--data"]),
-        (
-            "experiment --base base --data train.tsv --dev numbers.tsv --out x",
-            USAGE,
-            &["numbers.tsv:2", "unknown label"],
-        ),
         ("experiment --base base --data none.tsv --dev dev.tsv --out x", IO, &["none.tsv"]),
         (
             "experiment --base base --data train.tsv --dev dev.tsv --out base",
