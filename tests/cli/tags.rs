@@ -120,7 +120,7 @@ fn tags_line_up_with_tokens() {
         .map(|text| tokens(text).into_iter().filter(|t| !t.is_empty()).collect::<Vec<_>>());
     assert_eq!(told, file);
     // Spaces between columns: the same, without spaces in tokens.
-    s.write("y.conll", "# # B-view\n1.5 CD O\n. . O\n".to_owned());
+    s.write("y.conll", "# # B-view\n1.5 CD O\n. . O\n");
     let told = s.ok("predict --base base --bias x.bias --data y.conll").stdout;
     assert_eq!(
         told.lines().map(|l| l.split('\t').next().unwrap()).collect::<Vec<_>>()[..3],
