@@ -223,7 +223,10 @@ fn an_answer_to_each_question() {
         "{line}"
     );
     let json: serde_json::Value = serde_json::from_str(&ask(&s, "--json", &format!("{QUESTION}\t"))).unwrap();
-    assert_eq!(json, serde_json::json!({ "answer": "", "score": 0.0, "start": 0, "end": 0 }));
+    let empty = serde_json::json!(
+        { "answer": "", "score": 0.0, "start": 0, "end": 0, "question": QUESTION, "context": "" }
+    );
+    assert_eq!(json, empty);
 
     let few = line_of_two_epochs();
     s.ok(&format!("{few} --out one.bias --threads 1"));
