@@ -2,6 +2,7 @@
 
 use crate::container;
 use crate::error::{Error, Result};
+use crate::output;
 use safetensors::Dtype;
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -30,7 +31,7 @@ pub fn save(path: &Path, vectors: &[Vec<f32>]) -> Result<()> {
     let (infos, _) = container::lay_out(&[(NAME.into(), Dtype::F32, vec![vectors.len(), hidden])])
         .ok_or_else(|| Error::Internal("the vectors are too many to address".into()))?;
     let header = container::encode_header(&infos, &BTreeMap::new(), 0)?;
-    container::replace_file(path, |file| {
+    output::write_file(path, |file| {
         let mut file = std::io::BufWriter::new(file);
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(path));
         write(&header)?;
@@ -45,15 +46,20 @@ pub fn save(path: &Path, vectors: &[Vec<f32>]) -> Result<()> {
 pub fn open(path: &Path) -> Result<Vec<Vec<f32>>> {
     let fail = |what: String| Error::format(path, what);
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let all = safetensors::SafeTensors::deserialize(&bytes).map_err(|e| fail(format!("no safetensors file: {e}")))?;
-    let tensor = all.tensor(NAME).map_err(|_| fail(format!("there is no tensor `{NAME}`; `embed --out` writes it")))?;
+    let all = safetensors::SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("no safetensors file: {e}")))?;
+    let tensor = all
+        .tensor(NAME)
+        .map_err(|_| fail(format!("there is no tensor `{NAME}`; `embed --out` writes it")))?;
     match (tensor.dtype(), tensor.shape()) {
         (Dtype::F32, &[_, hidden]) if hidden > 0 => {
             let value = |b: &[u8]| f32::from_le_bytes(b.try_into().expect("four bytes"));
             let rows = tensor.data().chunks_exact(4 * hidden);
             Ok(rows.map(|row| row.chunks_exact(4).map(value).collect()).collect())
         }
-        (dtype, shape) => Err(fail(format!("`{NAME}` should be F32 [texts, hidden] but is {dtype:?} {shape:?}"))),
+        (dtype, shape) => {
+            Err(fail(format!("`{NAME}` should be F32 [texts, hidden] but is {dtype:?} {shape:?}")))
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use super::candidate::{Candidate, Tell};
 use super::lines;
 use super::settings::{Effort, Settings};
 use crate::container;
+use crate::output;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::model::{Options, Personal};
@@ -223,6 +224,6 @@ impl Kept {
         let dir = container::folder_of(&self.path);
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let json = serde_json::to_vec(stored).map_err(|e| Error::Internal(format!("fold: {e}")))?;
-        container::replace_file(&self.path, |file| file.write_all(&json).map_err(Error::io(&self.path)))
+        output::replace_file(&self.path, |file| file.write_all(&json).map_err(Error::io(&self.path)))
     }
 }

@@ -18,6 +18,7 @@ mod hidden_words;
 mod interrupt;
 mod long_texts;
 mod memory;
+mod outputs;
 mod pairs;
 mod results;
 mod retraining;
