@@ -248,7 +248,7 @@ fn a_disk_that_fills_up() {
     let limited = |blocks: u32| s.shell(&format!("trap '' XFSZ; ulimit -f {blocks}; exec \"$@\" {line}"));
     let done = Done::of(limited(1).output().unwrap());
     done.failed(&line, IO, &["cut", "are needed", "File too large"]);
-    assert!(checkpoints(&s).is_empty(), "{:?}", checkpoints(&s));
+    assert!(!s.path("ck").exists());
 
     let Some(shim) = Shim::new(&s) else { return };
     // The first checkpoint is the first two writes to a file; the tenth write and all after it find the disk full.
