@@ -25,6 +25,7 @@
 use crate::config::Pooling;
 use crate::container::{self, Header, floats};
 use crate::error::{Error, Result};
+use crate::output;
 use crate::params::{Layout, Terms};
 use crate::task::{Kind, Task};
 use half::f16;
@@ -94,7 +95,7 @@ impl BiasFile {
         let (infos, _) = container::lay_out(&shapes)
             .ok_or_else(|| Error::Internal("the tensors are too large to address".into()))?;
         let header = container::encode_header(&infos, &self.metadata()?, 0)?;
-        container::replace_file(path, |file| {
+        output::write_file(path, |file| {
             file.write_all(&header).and_then(|()| file.write_all(&data)).map_err(Error::io(path))
         })
     }

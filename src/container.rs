@@ -1,4 +1,4 @@
-//! The safetensors container: a header read with suspicion, a header written, a file replaced whole.
+//! The safetensors container: a header read with suspicion, a header written; and files that are not whole yet.
 //!
 //! A file is `u64` little-endian length of the header, the header (JSON), then the tensors' bytes. Every
 //! file here MUST have tensors that cover the data from first to last byte, without a hole or an overlap, each
@@ -230,7 +230,7 @@ const LEFT_OVER_AFTER: Duration = Duration::from_secs(60);
 
 /// Removes the files that somebody who was killed left half written in `folder`. Who still writes holds a lock, which
 /// ends with him; where files cannot be locked, all stay.
-fn remove_left_overs(folder: &Path) {
+pub(crate) fn remove_left_overs(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let ours = entry.file_name().to_str().is_some_and(is_left_over);
         if !ours || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
@@ -253,7 +253,7 @@ pub(crate) fn folder_of(path: &Path) -> &Path {
 /// file or directory, of this mode where the umask lets it.
 pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(LEFT_OVER.0);
+    builder.prefix(LEFT_OVER.0).suffix(LEFT_OVER.1);
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
     #[cfg(not(unix))]
@@ -261,31 +261,10 @@ pub(crate) fn ordinary(mode: u32) -> tempfile::Builder<'static, 'static> {
     builder
 }
 
-/// Replaces the file at `path` whole, or leaves it as it was: `fill` writes beside it, then sync and rename.
-pub(crate) fn replace_file<T>(path: &Path, fill: impl FnOnce(&mut File) -> Result<T>) -> Result<T> {
-    // A link stays a link: what it points to is replaced. A device or a pipe is not ours to replace.
-    let real = path.canonicalize();
-    let path = real.as_deref().unwrap_or(path);
-    if path.exists() && !path.is_file() {
-        let source = std::io::Error::other("is a directory or a device; name a file");
-        return Err(Error::Io { path: path.to_owned(), source });
-    }
-    let folder = folder_of(path);
-    remove_left_overs(folder);
-    let mut temp = ordinary(0o666).suffix(LEFT_OVER.1).tempfile_in(folder).map_err(Error::io(path))?;
-    let _ = temp.as_file().lock(); // for `remove_left_overs` of others; not every file system can
-    let value = fill(temp.as_file_mut())?; // on any error the drop of `temp` removes it
-    temp.as_file().sync_all().map_err(Error::io(path))?;
-    temp.persist(path).map_err(|e| Error::Io { path: path.to_owned(), source: e.error })?;
-    // So that the rename itself survives a power cut. Not every file system can sync a folder.
-    #[cfg(unix)]
-    let _ = File::open(folder).and_then(|f| f.sync_all());
-    Ok(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::replace_file;
     use std::time::SystemTime;
 
     #[test]

@@ -4,6 +4,7 @@ use crate::config::{DenseActivation, Gelu, Module};
 use crate::container;
 use crate::error::{Error, Result};
 use crate::ops::linear::reference_gelu;
+use crate::output;
 use crate::quant::Base;
 use safetensors::Dtype;
 use std::collections::BTreeMap;
@@ -90,7 +91,7 @@ pub fn save(path: &Path, vectors: &[Vec<f32>]) -> Result<()> {
     let (infos, _) = container::lay_out(&[(NAME.into(), Dtype::F32, vec![vectors.len(), hidden])])
         .ok_or_else(|| Error::Internal("the vectors are too many to address".into()))?;
     let header = container::encode_header(&infos, &BTreeMap::new(), 0)?;
-    container::replace_file(path, |file| {
+    output::write_file(path, |file| {
         let mut file = std::io::BufWriter::new(file);
         let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(Error::io(path));
         write(&header)?;

@@ -41,6 +41,7 @@ pub mod model;
 #[cfg(feature = "onnx")]
 pub mod onnx_model;
 pub mod ops;
+pub mod output;
 pub mod params;
 pub mod plots;
 mod protobuf;

@@ -520,4 +520,15 @@ impl Personal {
         };
         file.save(path, half)
     }
+
+    /// About as many bytes as [`Personal::save`] will write in f32, after it was trained so; never many more.
+    pub(crate) fn file_bytes(&self, config: &TrainConfig) -> Result<u64> {
+        let selection = config.selection(self.graph().layers())?;
+        let layout = self.wired.graph.layout();
+        let tensors = layout.iter().filter(|p| selection.wants_role(p.role) && !p.range.is_empty());
+        // A tensor's type, shape and place take some 60 bytes of the header, and what else it says some 500.
+        let tensors: usize = tensors.map(|p| 4 * p.range.len() + p.name.len() + 60).sum();
+        let labels: usize = self.labels().iter().map(|l| l.len() + 4).sum();
+        Ok((tensors + labels + 500) as u64)
+    }
 }

@@ -6,12 +6,11 @@
 //! It runs in f32 (or in the int8 of the file) through tract, text by text: slower than a base of the same encoder, which
 //! `quantize` makes of the same file.
 
-use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::{Error, Result};
+use crate::export;
 use crate::import::onnx::Runnable;
 use crate::import::{MAX_CONFIG, read_small, read_tokenizer};
-use crate::model::DEFAULT_MAX_LEN;
 use crate::model::Prediction;
 use crate::task::Task;
 use crate::tokenize::TextEncoder;
@@ -19,8 +18,14 @@ use rayon::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
-/// Where to find what belongs to an ONNX file; what is not given is looked for beside it and one folder up.
-#[derive(Clone, Debug)]
+/// What `max_len` may be.
+pub(crate) const LENGTHS: std::ops::RangeInclusive<usize> = 4..=1 << 13;
+/// Of a file that does not say.
+pub(crate) const MAX_LEN: usize = crate::model::DEFAULT_MAX_LEN;
+
+/// Where to find what belongs to an ONNX file. What is not given is looked for beside it, first under the file's own name
+/// (`me.tokenizer.json` of `me.onnx`), and one folder up.
+#[derive(Clone, Debug, Default)]
 pub struct OnnxOptions {
     /// `tokenizer.json`.
     pub tokenizer: Option<PathBuf>,
@@ -28,16 +33,10 @@ pub struct OnnxOptions {
     pub config: Option<PathBuf>,
     /// Names of the outputs, in their order; before those of `config`.
     pub labels: Option<Vec<String>>,
-    /// Longest text in tokens; longer ones are cut.
-    pub max_len: usize,
+    /// Longest text in tokens; longer ones are cut. `None` takes what the file says, if `trimtab export` wrote it, else 128.
+    pub max_len: Option<usize>,
     /// Threads; `None` takes one for each performance core.
     pub threads: Option<usize>,
-}
-
-impl Default for OnnxOptions {
-    fn default() -> Self {
-        OnnxOptions { tokenizer: None, config: None, labels: None, max_len: DEFAULT_MAX_LEN, threads: None }
-    }
 }
 
 /// An ONNX file ready to answer.
@@ -57,8 +56,10 @@ impl OnnxModel {
     /// none; [`Error::Unsupported`] for operators, inputs or outputs that are not read, or weights that do not fit in memory.
     pub fn open(path: &Path, options: &OnnxOptions) -> Result<OnnxModel> {
         let dir = path.parent().unwrap_or(Path::new(""));
-        let beside =
-            |name: &str| [dir.join(name), dir.join("..").join(name)].into_iter().find(|p| p.exists());
+        let beside = |name: &str| {
+            let places = [export::own_name(path, name), dir.join(name), dir.join("..").join(name)];
+            places.into_iter().find(|p| p.exists())
+        };
         let tokenizer = options.tokenizer.clone().or_else(|| beside("tokenizer.json"));
         let tokenizer = tokenizer.unwrap_or_else(|| dir.join("tokenizer.json"));
         let json = read_tokenizer(&tokenizer)?;
@@ -69,27 +70,20 @@ impl OnnxModel {
             }
             None => Value::Null,
         };
-        if !(4..=1 << 13).contains(&options.max_len) {
-            return Err(Error::Config(format!("max-len {}; use 4 to 8192", options.max_len)));
+        if let Some(max_len) = options.max_len.filter(|n| !LENGTHS.contains(n)) {
+            return Err(Error::Config(format!("max-len {max_len}; use 4 to 8192")));
         }
-        let too_long = |most: usize, of: &Path| {
-            let what =
-                format!("max-len {} is more than the {most} positions of {}", options.max_len, of.display());
+        let too_long = |asked: usize, most: usize, of: &Path| {
+            let what = format!("max-len {asked} is more than the {most} positions of {}", of.display());
             Error::Config(format!("{what}; use {most} or less"))
         };
         let positions = positions(&config).unwrap_or(usize::MAX);
-        let max_len = match options.max_len {
-            DEFAULT_MAX_LEN => DEFAULT_MAX_LEN.min(positions),
-            asked if asked > positions => return Err(too_long(positions, path)),
-            asked => asked,
-        };
-        let model = Runnable::open(path, max_len)?;
-        if model.seq_max < max_len && options.max_len != DEFAULT_MAX_LEN {
-            return Err(too_long(model.seq_max, path));
+        if let Some(asked) = options.max_len.filter(|asked| *asked > positions) {
+            return Err(too_long(asked, positions, path));
         }
-        if model.metadata.iter().any(|(key, value)| key == "pooling" && value == Pooling::Apart.name()) {
-            let what = "it compares two rows of a batch, and is run one text at a time here; use its base and bias file";
-            return Err(Error::Unsupported { path: path.to_owned(), what: what.into() });
+        let model = Runnable::open(path, options.max_len, positions)?;
+        if let Some(asked) = options.max_len.filter(|asked| *asked > model.seq_max) {
+            return Err(too_long(asked, model.seq_max, path));
         }
         let task = task(path, &model, options.labels.as_deref(), &config)?;
         let types = if model.has_types() { 2 } else { 0 };

@@ -3,8 +3,8 @@
 //! Plain elements and one style sheet, so that every viewer draws them; colours follow the viewer's light or
 //! dark scheme. Numbers that are not finite are left out: no input makes an invalid file.
 
-use crate::container;
 use crate::error::{Error, Result};
+use crate::output;
 use crate::params::{Role, Term};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -23,7 +23,7 @@ text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-se
 
 /// Writes a plot, or the text beside it, whole, or leaves what stands at `path`.
 pub fn write(path: &Path, text: &str) -> Result<()> {
-    container::replace_file(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path)))
+    output::replace_file(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path)))
 }
 
 /// SVG text in the making.

@@ -124,7 +124,7 @@ fn what_is_no_classifier_is_refused() {
     let folder = Folder::new();
     folder.refused(&fixture("ts-no-pooler.onnx"), 2, &["no output of [batch, labels]"]);
     folder.refused(&folder.put("x.onnx", "{}"), 2, &["x.onnx"]);
-    let short = OnnxOptions { max_len: 2, ..folder.options(3) };
+    let short = OnnxOptions { max_len: Some(2), ..folder.options(3) };
     let error = OnnxModel::open(&fixture("ts-classifier.onnx"), &short).err().unwrap().to_string();
     assert!(error.contains("max-len 2"), "{error}");
 }

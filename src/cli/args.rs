@@ -1,12 +1,14 @@
 //! Arguments that several subcommands share, and their translation to the library's settings.
 
 use super::terminal;
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, ValueEnum};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
 use trimtab::data::{self, Columns, Example, Reading, Wanted};
 use trimtab::quant::Base;
-use trimtab::{Error, Options, Personal, Result, Task};
+use trimtab::{Error, Options, Personal, Result, Task, output};
 
 /// How a model runs.
 #[derive(Args)]
@@ -231,16 +233,24 @@ pub fn vectors(model: &Personal, examples: &[Example]) -> Result<Vec<Vec<f32>>> 
     Ok(vectors)
 }
 
+/// What `--out` and `--output` take for a file: a path, or `-` for standard output.
+pub fn out_file() -> impl TypedValueParser<Value = PathBuf> {
+    PathBufValueParser::new().map(|path| if path == Path::new("-") { "/dev/stdout".into() } else { path })
+}
+
 /// Refuses an output that could not be written, or would replace what it is made from, before the work rather than after.
 pub fn check_out(out: &Path, inputs: &[&Path]) -> Result<()> {
-    let dir = out.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !dir.is_dir() {
-        return Err(Error::Config(format!("{}: there is no directory {}", out.display(), dir.display())));
+    output::check(out).map_err(|e| match e {
+        // A path that was typed wrong.
+        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+            Error::Config(format!("{}: {source}", path.display()))
+        }
+        other => other,
+    })?;
+    if output::is_stdout(out) && std::io::stdout().is_terminal() {
+        let what = format!("{} is a terminal; name a file, or send it to another program", out.display());
+        return Err(Error::Config(what));
     }
-    if out.exists() && !out.is_file() {
-        return Err(Error::Config(format!("{} is a directory or a device; name a file", out.display())));
-    }
-    tempfile::tempfile_in(dir).map_err(|source| Error::Io { path: out.to_owned(), source })?;
     for input in inputs {
         // Two paths to one file are the same once links and dots are resolved; a missing file is another's error.
         if let (Ok(a), Ok(b)) = (out.canonicalize(), input.canonicalize())
@@ -250,6 +260,14 @@ pub fn check_out(out: &Path, inputs: &[&Path]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to write a result and a file to standard output.
+pub fn check_json(out: &Path, json: bool) -> Result<()> {
+    match json && output::is_stdout(out) {
+        true => Err(Error::Config("--json prints to standard output, so the file must go elsewhere".into())),
+        false => Ok(()),
+    }
 }
 
 /// Refuses a directory to write to that is something else.

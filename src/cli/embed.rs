@@ -1,6 +1,6 @@
 //! `trimtab embed`: the vector of each line.
 
-use super::{args, print, stream, terminal};
+use super::{args, print, print_beside, stream, terminal};
 use serde::Serialize;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -23,8 +23,8 @@ pub struct Args {
     #[arg(long)]
     normalize: bool,
     /// Write one matrix [texts, hidden] in f32, the tensor `embeddings` of a safetensors file, rather than a JSON object
-    /// a line on stdout
-    #[arg(long, value_name = "FILE")]
+    /// a line on stdout; - or /dev/stdout writes it to standard output
+    #[arg(long, value_name = "FILE", value_parser = args::out_file())]
     out: Option<PathBuf>,
     #[command(flatten)]
     columns: args::Data,
@@ -73,7 +73,10 @@ pub fn run(args: Args) -> Result<()> {
         None => Ok(()),
         Some(out) => {
             embeddings::save(out, &all)?;
-            print(&format!("{}: {} × {}", out.display(), terminal::count(all.len()), all[0].len()))
+            print_beside(
+                out,
+                &format!("{}: {} × {}", out.display(), terminal::count(all.len()), all[0].len()),
+            )
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `trimtab forget`: examples out of a store, and out of what was learned from them.
 
-use super::{print, terminal, train};
+use super::{args, print, terminal, train};
 use clap::Parser;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -51,6 +51,9 @@ pub fn run(args: Args) -> Result<()> {
     // What is to be replaced is looked at first: afterwards the examples are gone.
     let task =
         args.bias.as_deref().map(|path| BiasFile::open(path).map(|file| file.task.kind())).transpose()?;
+    if let Some(bias) = &args.bias {
+        args::check_out(bias, &[])?;
+    }
     let mut store = Store::open_existing(&args.store)?;
     let mut which: Vec<Forget> = args.number.iter().map(|n| Forget::Number(*n)).collect();
     which.extend(args.label.as_deref().map(Forget::Label));

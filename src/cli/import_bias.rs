@@ -1,13 +1,13 @@
 //! `trimtab import-bias`: biases trained in PyTorch into a bias file.
 
 use super::args::{self, Pool};
-use super::{print, terminal};
+use super::{print, print_beside, terminal};
 use serde_json::json;
 use std::path::PathBuf;
 use trimtab::model::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
-use trimtab::{Error, Options, Personal, Result, Task, bias_import};
+use trimtab::{Error, Options, Personal, Result, Task, bias_import, output};
 
 /// Make a bias file of biases trained in PyTorch
 ///
@@ -34,8 +34,8 @@ pub struct Args {
     /// Longest text in tokens; longer ones are cut [default: 128, or the model's positions, if it has fewer]
     #[arg(long, value_name = "N")]
     max_len: Option<usize>,
-    /// Bias file to write, by custom NAME.bias.safetensors
-    #[arg(short, long, value_name = "BIAS")]
+    /// Bias file to write, by custom NAME.bias.safetensors; - or /dev/stdout writes to standard output
+    #[arg(short, long, value_name = "BIAS", value_parser = args::out_file())]
     output: PathBuf,
     /// Leave out tensors whose names are not known, and say which
     #[arg(long)]
@@ -47,6 +47,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     args::check_out(&args.output, &[&args.base, &args.file])?;
+    args::check_json(&args.output, args.json)?;
     let takes = matches!(args.task, Kind::Classify | Kind::Multilabel | Kind::Tag);
     if takes == args.labels.is_empty() {
         let what = if takes { "needs --labels" } else { "has no labels; leave --labels out" };
@@ -69,8 +70,10 @@ pub fn run(args: Args) -> Result<()> {
         terminal::say(terminal::one_line(&format!("left out: {name}")));
     }
     imported.file.save(&args.output, false)?;
-    // What `predict` would say of it is better heard now.
-    Personal::open(&base, &args.output, &options)?;
+    // What `predict` would say of it is better heard now. What went to a stream cannot be read again.
+    if !output::is_stream(&args.output) {
+        Personal::open(&base, &args.output, &options)?;
+    }
     let tensors = imported.file.tensors.len();
     if args.json {
         let facts = json!({
@@ -79,5 +82,8 @@ pub fn run(args: Args) -> Result<()> {
         });
         return print(&facts.to_string());
     }
-    print(&format!("{}: {tensors} tensors, terms {}", args.output.display(), imported.file.terms))
+    print_beside(
+        &args.output,
+        &format!("{}: {tensors} tensors, terms {}", args.output.display(), imported.file.terms),
+    )
 }

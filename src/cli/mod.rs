@@ -105,6 +105,15 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Tells the result of a command that wrote the file `out`: on stdout, or on stderr if the file went to stdout.
+fn print_beside(out: &std::path::Path, text: &str) -> Result<()> {
+    match trimtab::output::is_stdout(out) {
+        true => terminal::say(text),
+        false => print(text)?,
+    }
+    Ok(())
+}
+
 /// Writes to stdout; an error there is an error of the command, a closed pipe a quiet end.
 fn print(text: &str) -> Result<()> {
     use std::io::Write;

@@ -22,7 +22,7 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 ///
 /// With --min-precision the answer is `not sure` where the model is not confident enough to be right that often.
 ///
-/// With --onnx an ONNX classifier answers that was trained elsewhere, as it is.
+/// With --onnx an ONNX classifier answers as it is: one that was trained elsewhere, or one that `export` wrote.
 #[derive(clap::Args)]
 pub struct Args {
     /// Base file, made by `quantize`
@@ -34,16 +34,17 @@ pub struct Args {
     /// An ONNX classifier instead of base and bias: token ids to one row of logits for each text
     #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "bias", "exact"])]
     onnx: Option<PathBuf>,
-    /// Its tokenizer.json [default: beside the ONNX file or one folder up]
+    /// Its tokenizer.json [default: beside the ONNX file, NAME.tokenizer.json first, or one folder up]
     #[arg(long, value_name = "FILE", requires = "onnx")]
     tokenizer: Option<PathBuf>,
-    /// Its config.json, whose `id2label` names the outputs [default: beside the ONNX file or one folder up, if there]
+    /// Its config.json, whose `id2label` names the outputs [default: beside the ONNX file, NAME.config.json first, or one folder
+    /// up, if there]
     #[arg(long, value_name = "FILE", requires = "onnx")]
     config: Option<PathBuf>,
     /// Names of its outputs, in their order, between commas
     #[arg(long, value_name = "LABELS", requires = "onnx", value_delimiter = ',')]
     labels: Option<Vec<String>>,
-    /// Longest text in tokens for an ONNX classifier; longer ones are cut [default: 128]
+    /// Longest text in tokens for an ONNX classifier; longer ones are cut [default: what `export` wrote into the file, else 128]
     #[arg(long, value_name = "N", requires = "onnx")]
     max_len: Option<usize>,
     /// Answer `not sure` below the confidence from which answers were right with this share in cross-validation, such as 0.95;
@@ -155,7 +156,7 @@ fn open_onnx(file: &Path, args: &Args) -> Result<Model> {
         tokenizer: args.tokenizer.clone(),
         config: args.config.clone(),
         labels: args.labels.clone(),
-        max_len: args.max_len.unwrap_or(OnnxOptions::default().max_len),
+        max_len: args.max_len,
         threads: args.run.options().threads,
     };
     OnnxModel::open(file, &options).map(|model| Model::Onnx(Box::new(model)))

@@ -1,6 +1,6 @@
 //! `trimtab quantize`: a checkpoint into a base file.
 
-use super::{print, terminal};
+use super::{args, print, terminal};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use trimtab::import::Checkpoint;
@@ -31,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Base file to write, by custom NAME.q8.safetensors
-    #[arg(short, long, value_name = "BASE")]
+    #[arg(short, long, value_name = "BASE", value_parser = args::out_file())]
     output: PathBuf,
     /// Print the result as JSON
     #[arg(long)]

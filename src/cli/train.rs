@@ -1,7 +1,7 @@
 //! `trimtab train`: labelled lines into a bias file.
 
 use super::lesson::{Lesson, Material, Settings};
-use super::{args, print, progress, results, terminal};
+use super::{args, print_beside, progress, results, terminal};
 use clap::ValueEnum;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
 use trimtab::train::spans::Scheme;
 use trimtab::train::{Checkpoints, Report};
-use trimtab::{Error, Personal, Result, Task, plots, task};
+use trimtab::{Error, Personal, Result, Task, output, plots, task};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
@@ -32,8 +32,9 @@ pub struct Args {
     /// Share of --data to hold out: every epoch is scored on it, and the best one is kept [default: 0, learn from all lines]
     #[arg(long, value_name = "X", conflicts_with = "dev", value_parser = share)]
     hold_out: Option<f64>,
-    /// Bias file to write, by custom NAME.bias.safetensors; hashes of the lines it was trained on go to OUT.lines
-    #[arg(long, value_name = "BIAS")]
+    /// Bias file to write, by custom NAME.bias.safetensors. Hashes of the lines it was trained on go to OUT.lines. - or
+    /// /dev/stdout writes to standard output, and the result is printed on standard error
+    #[arg(long, value_name = "BIAS", value_parser = args::out_file())]
     out: PathBuf,
     /// How much work to spend on choosing settings and on scoring
     #[arg(long, value_enum, default_value_t = EffortName::Normal)]
@@ -215,7 +216,7 @@ pub fn run(args: Args) -> Result<()> {
     if let Some(dir) = &args.plots {
         write_plots(dir, &trained.model, &trained.report)?;
     }
-    print(&summary(&args, &trained, scheme, seconds)?)?;
+    print_beside(&args.out, &summary(&args, &trained, scheme, seconds)?)?;
     if trained.report.interrupted {
         let what = match trained.report.kept {
             0 => format!("what was learned in {} steps", trained.report.steps),
@@ -235,12 +236,15 @@ pub fn run(args: Args) -> Result<()> {
 fn check_targets(args: &Args) -> Result<()> {
     let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref(), args.start.as_ref()];
     args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
-    args.plots.as_ref().map_or(Ok(()), |dir| args::check_dir("--plots", dir))
+    args::check_json(&args.out, args.json)?;
+    let dirs = [("--plots", &args.plots), ("--checkpoint", &args.checkpoint)];
+    dirs.into_iter().try_for_each(|(flag, dir)| dir.as_ref().map_or(Ok(()), |dir| args::check_dir(flag, dir)))
 }
 
 /// `scheme` is that of the tags, if a tagger was trained.
 fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, seconds: f64) -> Result<String> {
-    let bytes = std::fs::metadata(&args.out).map_or(0, |m| m.len());
+    let file = (!output::is_stream(&args.out)).then(|| std::fs::metadata(&args.out).ok()).flatten();
+    let bytes = file.map(|m| m.len());
     let report = &trained.report;
     if args.json {
         let mut object = serde_json::to_value(report).expect("plain data");
@@ -266,10 +270,10 @@ fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, secon
         }
         (kept, epochs) => format!("epoch {kept} of {epochs}"),
     };
+    let size = bytes.map_or(String::new(), |bytes| format!("{}, ", terminal::size(bytes)));
     Ok(format!(
-        "{}: {}, {kept}{stopped}\n{} biases and {} head values trained in {seconds:.1} s{peak}\n\n{}",
+        "{}: {size}{kept}{stopped}\n{} biases and {} head values trained in {seconds:.1} s{peak}\n\n{}",
         args.out.display(),
-        terminal::size(bytes),
         terminal::count(report.trained_biases),
         terminal::count(report.trained_head),
         results::text(trained, args.mistakes),

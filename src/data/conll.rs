@@ -210,7 +210,8 @@ impl<'a> Layout<'a> {
         }
         // A comment could have as many words as there are columns, but its last one is no tag.
         let last = cells[cells.len() - 1];
-        let is_tag = self.tags.contains(last) || (last.get(1..2) == Some("-") && "BIESLUMW".contains(&last[..1]));
+        let is_tag =
+            self.tags.contains(last) || (last.get(1..2) == Some("-") && "BIESLUMW".contains(&last[..1]));
         cells.len() > 1 && !is_tag && !cells[1..].contains(&"#")
     }
 

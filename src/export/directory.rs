@@ -2,15 +2,18 @@
 
 use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
+use crate::output;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 /// A directory that is not yet at its place.
 pub(super) struct Directory<'a> {
     /// Where it will be, for messages and for the rename.
     target: &'a Path,
+    /// The same without a symbolic link.
+    real: PathBuf,
     temp: TempDir,
     bytes: u64,
 }
@@ -20,8 +23,12 @@ impl<'a> Directory<'a> {
     /// but the files in `known`, an earlier export.
     pub fn begin(target: &'a Path, force: bool, known: &[&str]) -> Result<Directory<'a>> {
         let refuse = |what: &str| Err(Error::Config(format!("{} {what}", target.display())));
-        if fs::symlink_metadata(target).is_ok() {
-            if !target.is_dir() || target.is_symlink() {
+        if output::is_stream(target) {
+            return refuse("is no directory; name one that is not there yet");
+        }
+        let real = output::followed(target).map_err(Error::io(target))?;
+        if fs::symlink_metadata(&real).is_ok() {
+            if !target.is_dir() {
                 return refuse("is no directory; name one that is not there yet");
             }
             for entry in fs::read_dir(target).map_err(Error::io(target))? {
@@ -36,8 +43,17 @@ impl<'a> Directory<'a> {
                 }
             }
         }
-        let temp = ordinary(0o777).suffix(".tmp").tempdir_in(folder_of(target)).map_err(Error::io(target))?;
-        Ok(Directory { target, temp, bytes: 0 })
+        let temp = ordinary(0o777).tempdir_in(folder_of(&real)).map_err(Error::io(target))?;
+        Ok(Directory { target, real, temp, bytes: 0 })
+    }
+
+    /// Fails if there is no room for a file of it of `bytes` bytes.
+    pub fn reserve(&self, name: &str, bytes: u64) -> Result<()> {
+        let room = output::reserve(&self.temp.path().join(name), bytes);
+        room.map(drop).map_err(|e| match e {
+            Error::Io { source, .. } => Error::Io { path: self.target.join(name), source },
+            other => other,
+        })
     }
 
     /// Writes a file of it; `name` may lie in a directory, which is made.
@@ -61,7 +77,7 @@ impl<'a> Directory<'a> {
 
     /// Moves it to its place and tells the bytes of its files.
     pub fn finish(self) -> Result<u64> {
-        let (target, bytes) = (self.target, self.bytes);
+        let (target, bytes) = (self.real.as_path(), self.bytes);
         let io = || Error::io(target);
         let new = self.temp.path();
         if !target.exists() {
@@ -69,6 +85,8 @@ impl<'a> Directory<'a> {
         } else {
             // Two renames: at no time is a part of the old and a part of the new there.
             let old = new.with_extension("old.tmp");
+            let there = fs::metadata(target).map_err(io())?;
+            File::open(new).and_then(|new| output::keep_owner_and_mode(&new, &there)).map_err(io())?;
             fs::rename(target, &old).map_err(io())?;
             if let Err(e) = fs::rename(new, target) {
                 let _ = fs::rename(&old, target);

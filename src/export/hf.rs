@@ -41,10 +41,12 @@ const FILES: [&str; 8] = [
 pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
     let mut dir = Directory::begin(out, force, &FILES)?;
+    let tensors = tensors(&m)?;
+    dir.reserve("model.safetensors", weights::bytes(&tensors)?)?;
     let words = m.task.kind() == Kind::Tag;
     let (tokenizer_config, pad) = tokenizer::config(m.base.tokenizer_bytes(), m.config(), m.max_len, words);
     let what = class(&m);
-    dir.small("config.json", &json(&config(&m, &what, pad))?)?;
+    dir.small("config.json", &json(&config(&m, &what, pad, m.has_own_class()))?)?;
     dir.small("tokenizer.json", m.base.tokenizer_bytes())?;
     dir.small("tokenizer_config.json", &json(&tokenizer_config)?)?;
     if m.has_own_class() {
@@ -53,9 +55,8 @@ pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
     if m.task.kind() == Kind::Contrastive {
         sentence_transformers(&m, &mut dir)?;
     }
-    let tensors = tensors(&m)?;
     dir.file("model.safetensors", |file| weights::write(&tensors, file))?;
-    Ok(Report { what, bytes: dir.finish()? })
+    Ok(Report { what, bytes: dir.finish()?, beside: Vec::new() })
 }
 
 /// What classes of `transformers` begin with.
@@ -69,12 +70,19 @@ fn class_prefix(family: Family) -> &'static str {
 }
 
 fn class(m: &Merged) -> String {
+    match m.has_own_class() {
+        true => format!("{}ForSequenceClassification", own_class(m)),
+        false => nearest_class(m),
+    }
+}
+
+/// The class of `transformers` for the task; its head reads the pooler's vector.
+pub(super) fn nearest_class(m: &Merged) -> String {
     let family = class_prefix(m.config().family);
     match m.task.kind() {
         Kind::Tag => format!("{family}ForTokenClassification"),
         Kind::Qa => format!("{family}ForQuestionAnswering"),
         Kind::Contrastive => format!("{family}Model"),
-        _ if m.has_own_class() => format!("{}ForSequenceClassification", own_class(m)),
         _ => format!("{family}ForSequenceClassification"),
     }
 }
@@ -100,7 +108,8 @@ fn modeling(family: Family) -> String {
         .replace("{arguments}", arguments)
 }
 
-fn config(m: &Merged, class: &str, pad: u64) -> Value {
+/// `config.json`; `own` says that the class is one that the export brings.
+pub(super) fn config(m: &Merged, class: &str, pad: u64, own: bool) -> Value {
     let c = m.config();
     let [hidden, intermediate, layers, heads, activation] = c.family.keys();
     let gelu = if c.gelu == Gelu::Erf { "gelu" } else { "gelu_new" };
@@ -130,7 +139,7 @@ fn config(m: &Merged, class: &str, pad: u64) -> Value {
     if c.family == Family::Electra {
         set("embedding_size", json!(c.embedding_width()));
     }
-    if m.has_own_class() {
+    if own {
         let own = own_class(m);
         set("model_type", json!(format!("trimtab-{}-{}", own.to_lowercase(), c.family.name())));
         let file = MODELING.trim_end_matches(".py");

@@ -5,6 +5,7 @@
 //! - `onnx_patch`: the ONNX file that the base was made from, with other biases (behind the feature `onnx`);
 //! - [`peft`]: an adapter for Hugging Face's `peft`, the biases alone, over the checkpoint that the base was made from.
 
+mod companions;
 mod directory;
 pub mod hf;
 pub mod onnx;
@@ -15,6 +16,9 @@ pub mod peft;
 mod tokenizer;
 mod weights;
 
+#[cfg(feature = "onnx")]
+pub(crate) use companions::own_name;
+
 use crate::config::{Config, Module, Pooling};
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
@@ -22,6 +26,7 @@ use crate::model::Personal;
 use crate::params::{Layout, head_module};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
+use std::path::PathBuf;
 
 /// What an export wrote.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -30,6 +35,8 @@ pub struct Report {
     pub what: String,
     /// Bytes of the file or of all files of the directory.
     pub bytes: u64,
+    /// Of an ONNX file: its tokenizer and its config, in other files.
+    pub beside: Vec<PathBuf>,
 }
 
 /// A model whose biases and head are one with its base.

@@ -18,12 +18,12 @@
 //! In the file's metadata: `task`, `labels` (JSON), `pooling`, `max_len`, `base_name`, `base_fingerprint`.
 
 use super::onnx_graph::{Attribute, Element, Form, GraphBuilder};
-use super::{Merged, Report};
+use super::{Merged, Report, companions};
 use crate::config::{Activation, Gelu, Module, Pooling};
-use crate::container;
 use crate::error::{Error, Result};
 use crate::import::canonical;
 use crate::model::Personal;
+use crate::output;
 use crate::params::Term;
 use crate::protobuf::Dim;
 use crate::quant::QMatrix;
@@ -46,7 +46,8 @@ const HIDDEN: f32 = -1e9;
 /// Columns that are multiplied apart, of what is as wide as the encoder or wider; fewer in a narrow one.
 const LARGE: usize = 16;
 
-/// Writes the file `out`, which is replaced whole where it is there.
+/// Writes the file `out`, which is replaced whole if it is there, and beside it `tokenizer.json` and `config.json`
+/// (`companions`).
 ///
 /// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
 pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
@@ -55,8 +56,10 @@ pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> 
     let outputs = g.model()?;
     let file = g.g.finish("trimtab", &metadata(&m)?);
     check_length(file.bytes)?;
-    container::replace_file(out, |to| file.write(to).map_err(Error::io(out)))?;
-    Ok(Report { what: outputs, bytes: file.bytes })
+    drop(output::reserve(out, file.bytes)?);
+    output::write_file(out, |to| file.write(to).map_err(Error::io(out)))?;
+    let beside = companions::write(&m, out)?;
+    Ok(Report { what: outputs, bytes: file.bytes, beside })
 }
 
 /// What a file says of itself.

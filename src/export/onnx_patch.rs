@@ -6,13 +6,13 @@
 
 use super::onnx::{Weights, Wiring, check_length, metadata};
 use super::onnx_graph::{Built, Element, GraphBuilder, entries};
-use super::{Merged, Report};
+use super::{Merged, Report, companions};
 use crate::config::Pooling;
-use crate::container;
 use crate::error::{Error, Result};
 use crate::import::Piece;
 use crate::import::onnx::{Dtype, Kind, Origin, Part, Vector};
 use crate::model::Personal;
+use crate::output;
 use crate::params::Term;
 use crate::protobuf::Message;
 use crate::quant::{Base, quantize_row};
@@ -28,7 +28,7 @@ const PIECE: usize = 1 << 16;
 /// What the names of what is appended begin with.
 const PREFIX: &str = "trimtab/";
 
-/// Writes the file `out` after the ONNX file `from`, from whose weights the model's base was made.
+/// Writes the file `out` after the ONNX file `from`, from whose weights the model's base was made, and what stands beside it.
 ///
 /// Errors: `Error::Format`, `Error::Unsupported` and `Error::Tensor` where `from` is broken or not understood;
 /// `Error::Config` where it is not what the base was made from, or cannot take the biases, naming the tensor.
@@ -87,8 +87,10 @@ pub fn export(model: &Personal, from: &Path, out: &Path) -> Result<Report> {
     let file = Patched { origin: &origin, model, kept, added: w.g.part(), metadata: entries(&metadata) };
     let bytes = file.bytes();
     check_length(bytes)?;
-    container::replace_file(out, |to| file.write(to, out))?;
-    Ok(Report { what: outputs, bytes })
+    drop(output::reserve(out, bytes)?);
+    output::write_file(out, |to| file.write(to, out))?;
+    let beside = companions::write(&m, out)?;
+    Ok(Report { what: outputs, bytes, beside })
 }
 
 /// What of the file is not the base's, once it is rounded as the base's weights were.

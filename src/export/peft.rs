@@ -105,8 +105,9 @@ pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
         "modules_to_save": saved,
     });
     dir.small(CONFIG, &json(&config)?)?;
+    dir.reserve(WEIGHTS, weights::bytes(&tensors)?)?;
     dir.file(WEIGHTS, |file| weights::write(&tensors, file))?;
-    Ok(Report { what: "BEFT adapter".into(), bytes: dir.finish()? })
+    Ok(Report { what: "BEFT adapter".into(), bytes: dir.finish()?, beside: Vec::new() })
 }
 
 fn tensor(name: String, shape: &[usize], values: Vec<f32>) -> Tensor {

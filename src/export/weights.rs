@@ -41,6 +41,12 @@ pub(super) fn write(tensors: &[Tensor], to: &mut dyn Write) -> std::io::Result<(
     to.flush()
 }
 
+/// Length of the file.
+pub(super) fn bytes(tensors: &[Tensor]) -> Result<u64> {
+    let values: usize = tensors.iter().map(|t| t.shape.iter().product::<usize>()).sum();
+    Ok(header(tensors)?.len() as u64 + 4 * values as u64)
+}
+
 fn header(tensors: &[Tensor]) -> Result<Vec<u8>> {
     let shapes: Vec<_> = tensors.iter().map(|t| (t.name.clone(), Dtype::F32, t.shape.clone())).collect();
     let (infos, _) = container::lay_out(&shapes)

@@ -20,11 +20,11 @@ mod matrix;
 pub use base::{Base, TensorEntry};
 pub use matrix::{Order, QMatrix};
 
-use crate::container::replace_file;
 use crate::error::{Error, Result};
 use crate::import::canonical::{Kind, Spec};
 use crate::import::{Checkpoint, Piece};
 use crate::kernels::tiles::{self, PANEL};
+use crate::output::{replace_file, reserve};
 use format::{Digests, Plan, SCALE, TOKENIZER};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -62,6 +62,8 @@ pub fn quantize(
     progress: &mut dyn FnMut(u64, u64) -> ControlFlow<()>,
 ) -> Result<QuantizeReport> {
     let plan = Plan::new(checkpoint)?;
+    let bytes = plan.header(&Digests::placeholder())?.len() as u64 + plan.data_bytes;
+    drop(reserve(out, bytes)?);
     replace_file(out, |file| {
         let mut writer = Writer {
             out,

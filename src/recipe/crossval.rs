@@ -7,6 +7,7 @@ use crate::container;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::model::{Options, Personal};
+use crate::output;
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::train::metrics::Metrics;
@@ -223,6 +224,6 @@ impl Kept {
         let dir = container::folder_of(&self.path);
         std::fs::create_dir_all(dir).map_err(Error::io(dir))?;
         let json = serde_json::to_vec(stored).map_err(|e| Error::Internal(format!("fold: {e}")))?;
-        container::replace_file(&self.path, |file| file.write_all(&json).map_err(Error::io(&self.path)))
+        output::replace_file(&self.path, |file| file.write_all(&json).map_err(Error::io(&self.path)))
     }
 }

@@ -4,9 +4,9 @@
 //! their hashes, so the hashes stay on the device, in a file that only its owner can read: `me.bias.safetensors.lines`.
 //! It names the SHA-256 of its bias file, so that it is not taken for another file's.
 
-use crate::container;
 use crate::data::Example;
 use crate::error::{Error, Result};
+use crate::output;
 use crate::train::folds::Key;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -83,6 +83,12 @@ impl Lines {
         Lines::of(examples).0.intersection(&self.0).count()
     }
 
+    /// Bytes of the file that they are kept in.
+    pub(super) fn bytes(examples: usize) -> u64 {
+        // Each in hexadecimal, with quotes and a comma.
+        100 + (2 * KEPT as u64 + 3) * examples as u64
+    }
+
     /// Those of the bias file at `bias`. `None` if there are none, or if they belong to another bias file.
     pub fn read(bias: &Path) -> Option<Lines> {
         let path = beside(bias);
@@ -102,14 +108,17 @@ impl Lines {
         stored.lines.iter().map(bytes).collect::<Option<_>>().map(Lines)
     }
 
-    /// Writes them beside the bias file, which is there already.
+    /// Writes them beside the bias file, which is there already. Nothing stands beside a stream.
     pub fn write(&self, bias: &Path) -> Result<()> {
+        if output::is_stream(bias) {
+            return Ok(());
+        }
         let digest = hex(&Sha256::digest(std::fs::read(bias).map_err(Error::io(bias))?));
         let lines = self.0.iter().map(|line| hex(line)).collect();
         let stored = Stored { format: FORMAT.into(), bias: digest, lines };
         let json = serde_json::to_vec(&stored).map_err(|e| Error::Internal(format!("lines: {e}")))?;
         let path = beside(bias);
-        container::replace_file(&path, |file| {
+        output::replace_file(&path, |file| {
             private(file);
             file.write_all(&json).map_err(Error::io(&path))
         })

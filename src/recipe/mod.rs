@@ -28,6 +28,7 @@ pub use settings::{Effort, Settings};
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::model::{Options, Personal, Reading, Ways};
+use crate::output::{self, Room};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::text::count;
@@ -92,6 +93,8 @@ pub struct Trained {
     learned: usize,
     lines: Lines,
     force: bool,
+    /// Kept for the file to be saved.
+    room: Room,
 }
 
 /// How a model was chosen.
@@ -161,7 +164,8 @@ impl<'a> Trainer<'a> {
         Trainer { settings, ..self }
     }
 
-    /// The bias file that [`Trained::save`] would replace. `force` replaces it whatever it is.
+    /// The bias file that [`Trained::save`] would replace. `force` replaces it whatever it is. The run begins only if the file
+    /// can be written, and keeps room for it on the disk.
     pub fn replaces(self, path: Option<&Path>, force: bool) -> Self {
         Trainer { replaces: path.map(Path::to_owned), force, ..self }
     }
@@ -189,9 +193,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// Runs. Errors: examples that do not fit the task; settings out of range; what training says; [`Error::Interrupted`]
-    /// if it was ended before there was a model; a file in the way ([`previous::check_replaceable`]).
+    /// if it was ended before there was a model; a file in the way ([`previous::check_replaceable`]), or one that cannot be
+    /// written ([`output::reserve`]).
     pub fn train(mut self) -> Result<Trained> {
-        if let Some(path) = self.replaces.as_deref().filter(|_| !self.force) {
+        if let Some(path) = &self.replaces {
+            output::check(path)?;
+        }
+        // What was written to a stream is not there any more.
+        let replaces = self.replaces.clone().filter(|path| !output::is_stream(path));
+        if let Some(path) = replaces.as_deref().filter(|_| !self.force) {
             previous::check_replaceable(&self.base, path, self.kind)?;
         }
         let task = self.task()?;
@@ -237,11 +247,21 @@ impl<'a> Trainer<'a> {
         }
         run.introduce(&model, reading);
         run.fit_memory(&model, &mut first, dev.as_deref())?;
+        let room = match &replaces {
+            Some(path) => {
+                let bytes = model.file_bytes(&first.config)? + Lines::bytes(train.len());
+                output::reserve(path, bytes)?
+            }
+            None => Room::default(),
+        };
+        if let Some(checkpoints) = &settings.checkpoints {
+            checkpoints.check_room(model.theta().len())?;
+        }
         if first.method == Method::Steps && settings.effort != Effort::Thorough {
             model.check_checkpoints(&train, dev.as_deref(), &first.config)?;
         }
         let previous =
-            self.replaces.as_deref().and_then(|path| Previous::open(&self.base, path, &task, &first.options));
+            replaces.as_deref().and_then(|path| Previous::open(&self.base, path, &task, &first.options));
         drop(model);
         let mut trained = match &dev {
             Some(dev) => run.with_dev(first, dev, previous.as_ref())?,
@@ -250,6 +270,7 @@ impl<'a> Trainer<'a> {
         let other = |choice| reading.filter(|r| r.choice == choice).map(Reading::is_other);
         (trained.choice.bi_encoder, trained.choice.windows) = (other(Ways::Pairs), other(Ways::LongTexts));
         trained.force = self.force;
+        trained.room = room;
         Ok(trained)
     }
 
@@ -291,6 +312,7 @@ impl Trained {
     /// Errors: [`Error::NotBetter`] if it went beside, naming both; [`Error::Io`].
     pub fn save(&self, path: &Path, half: bool) -> Result<()> {
         let keeps = self.comparison.as_ref().is_some_and(Comparison::keeps_previous) && !self.force;
+        self.room.release();
         let place = if keeps { previous::beside(path) } else { path.to_owned() };
         self.model.save(&place, half)?;
         self.lines.write(&place)?;

@@ -11,6 +11,7 @@ use super::{Choice, OnProgress, Trained, introduction};
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::model::{Personal, Reading, Ways, setfit_phases};
+use crate::output::Room;
 use crate::quant::Base;
 use crate::task::{self, Task};
 use crate::text::count;
@@ -405,6 +406,7 @@ impl Run<'_, '_> {
             learned,
             lines,
             force: false,
+            room: Room::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::container::{self, Header, floats};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ops::Numerics;
+use crate::output;
 use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -69,6 +70,18 @@ impl Checkpoints {
         }
         let _ = fs::remove_dir(&self.dir);
         Ok(())
+    }
+
+    /// Fails if there is no room for those of a run of `params` parameters.
+    pub(crate) fn check_room(&self, params: usize) -> Result<()> {
+        let bytes = (4 * TENSORS.len() * params) as u64;
+        // The folder may not be there yet.
+        let folder = self.dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
+        let rooms = (0..KEPT).map(|i| output::reserve(&folder.join(format!("{PREFIX}{i}{SUFFIX}")), bytes));
+        rooms.collect::<Result<Vec<_>>>().map(drop).map_err(|e| match e {
+            Error::Io { source, .. } => Error::Io { path: self.dir.clone(), source },
+            other => other,
+        })
     }
 
     /// Checkpoints by their steps, oldest first. What a killed run left half written is removed.
@@ -337,7 +350,7 @@ fn write(path: &Path, identity: &Identity, state: &State) -> Result<()> {
         ("sha256", sum),
     ]);
     let header = container::encode_header(&infos, &metadata, 0)?;
-    container::replace_file(path, |file| {
+    output::replace_file(path, |file| {
         let mut all = || {
             file.write_all(&header)?;
             state.tensors.values().try_for_each(|values| file.write_all(bytemuck::cast_slice(values)))

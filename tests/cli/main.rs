@@ -19,6 +19,7 @@ mod hidden_words;
 mod interrupt;
 mod long_texts;
 mod memory;
+mod outputs;
 mod pairs;
 #[cfg(feature = "hub")]
 mod pull;

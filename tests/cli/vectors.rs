@@ -54,7 +54,7 @@ fn pairs_that_belong_together_are_learned() {
     );
     assert!(done.stdout.contains(" 0 head values"), "{}", done.stdout);
     let after = s.json("eval --base base --bias x.bias --data pairs.tsv --json");
-    let untrained = &after["result"]["linear_probe"]["metrics"];
+    let untrained = &after["result"]["probe"]["metrics"];
     assert_eq!(untrained["recall_at_1"], before["recall_at_1"], "the base itself stands beside it: {after}");
     let score = |m: &Value, key: &str| m[key].as_f64().unwrap();
     for key in ["recall_at_1", "mrr"] {

@@ -178,7 +178,7 @@ pub(super) fn same_content(a: &Path, b: &Path) -> std::io::Result<bool> {
 /// Writes a small file whole, or leaves it as it was.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::create_dir_all(folder_of(path)).map_err(unwritable(folder_of(path)))?;
-    crate::container::replace_file(path, |file| {
+    crate::output::replace_file(path, |file| {
         use std::io::Write;
         file.write_all(bytes).map_err(Error::io(path))
     })

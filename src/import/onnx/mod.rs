@@ -15,6 +15,7 @@ mod encoder;
 mod graph;
 mod meaning;
 mod origin;
+mod quantize_linear;
 mod reader;
 mod run;
 mod skeleton;

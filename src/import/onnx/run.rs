@@ -4,11 +4,13 @@
 //! large ones of constants, which tract computes as soon as it sees them; and before anything else is computed, the size of
 //! every tensor is worked out for the longest text.
 
-use super::graph;
 use super::skeleton::{GROWING, Purpose, Skeleton};
 use super::tensor::{Dtype, Files, Stored, floats};
+use super::{graph, quantize_linear};
+use crate::config::Pooling;
 use crate::container::refuse_impostor;
 use crate::error::{Error, Result};
+use crate::onnx_model::{LENGTHS, MAX_LEN};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -60,19 +62,28 @@ pub(crate) struct Runnable {
 }
 
 impl Runnable {
-    /// Opens an ONNX file for texts of up to `seq_max` tokens, or as many as the file fixes.
+    /// Opens an ONNX file for texts of up to `seq_max` tokens, or as many as the file fixes. `None` takes the `max_len` of its
+    /// metadata, else 128. It is never more than `positions`.
     ///
     /// Its inputs are told by name (`input_ids`, `attention_mask`, `token_type_ids`), the first one by its place where none
     /// is called so. Of its outputs `logits` is read, or the first of `[batch, n]`.
     ///
     /// Fails with [`Error::Format`] on a file that is broken or not ONNX, with [`Error::Unsupported`] on operators, inputs or
     /// outputs that are not read, and on weights that do not fit in memory.
-    pub fn open(path: &Path, seq_max: usize) -> Result<Runnable> {
+    pub fn open(path: &Path, seq_max: Option<usize>, positions: usize) -> Result<Runnable> {
         let unsupported = |what| Error::Unsupported { path: path.to_owned(), what };
         refuse_impostor(path)?;
         let file = File::open(path).map_err(Error::io(path))?;
         let skeleton = Skeleton::read(path, file, Purpose::Run).map_err(|e| Error::format(path, e))?;
         let Skeleton { model, stored, files, metadata, .. } = skeleton;
+        if metadata.iter().any(|(key, value)| key == "pooling" && value == Pooling::Apart.name()) {
+            let what = "it compares two rows of a batch, and is run one text at a time here; use its base and bias file";
+            return Err(unsupported(what.into()));
+        }
+        let told = || {
+            metadata.iter().find(|(key, _)| key == "max_len")?.1.parse().ok().filter(|n| LENGTHS.contains(n))
+        };
+        let seq_max = seq_max.or_else(told).unwrap_or(MAX_LEN).min(positions);
         fits(&stored).map_err(&unsupported)?;
         let stored_max = stored.values().map(Stored::len).max().unwrap_or(0);
         let (plan, inputs) = graph::guarded(move || {
@@ -207,7 +218,11 @@ fn build(
     for op in GROWING {
         onnx.op_register.insert(op, bounded);
     }
+    onnx.op_register.insert("QuantizeLinear", quantize_linear::read);
     let mut model: InferenceModel = onnx.model_for_read(&mut { model })?;
+    // Of two sizes that are not known, tract cannot compute the product, which a token's scale in int8 needs. Texts are answered
+    // one at a time, so one of them is known.
+    let one_row = model.nodes().iter().any(|node| node.op.name() == quantize_linear::NAME);
     let (mut inputs, mut outlets) = (Vec::new(), Vec::new());
     for outlet in model.inputs.clone() {
         let name = model.node(outlet.node).name.clone();
@@ -217,7 +232,14 @@ fn build(
                 model.node_mut(outlet.node).op = Box::new(Const::new(tensor)?);
             }
             None => {
-                inputs.push(input(&name, model.outlet_fact(outlet)?, inputs.is_empty())?);
+                let mut found = input(&name, model.outlet_fact(outlet)?, inputs.is_empty())?;
+                if one_row && found.dims[0].is_none() {
+                    found.dims[0] = Some(1);
+                    let mut fact = model.outlet_fact(outlet)?.clone();
+                    fact.shape.set_dim(0, 1.to_dim());
+                    model.set_outlet_fact(outlet, fact)?;
+                }
+                inputs.push(found);
                 outlets.push(outlet);
             }
         }

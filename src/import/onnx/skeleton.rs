@@ -38,11 +38,12 @@ pub(super) enum Purpose {
 }
 
 /// Operators that pass where a model is run, beside the others.
-const RUN_OPERATORS: [&str; 12] = [
+const RUN_OPERATORS: [&str; 13] = [
     "Ceil",
     "Elu",
     "Floor",
     "LeakyRelu",
+    "QuantizeLinear",
     "Range",
     "ReduceMin",
     "ReduceProd",
