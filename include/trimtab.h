@@ -401,7 +401,7 @@ trimtab_status trimtab_model_train(trimtab_model *model,
 // Valid until the prediction is freed; NULL for NULL.
 const char *trimtab_prediction_text(const trimtab_prediction *prediction);
 
-// The answer as the JSON object that `trimtab predict --json` prints.
+// The answer as the JSON object that `trimtab predict --json` prints, without the text.
 //
 // Valid until the prediction is freed; NULL for NULL.
 const char *trimtab_prediction_json(const trimtab_prediction *prediction);
@@ -409,7 +409,8 @@ const char *trimtab_prediction_json(const trimtab_prediction *prediction);
 // The number that a regress model answers; NaN for other tasks and for NULL.
 double trimtab_prediction_value(const trimtab_prediction *prediction);
 
-// How many labels have a probability: all that the model knows, in its order; of a tag model the words of the text.
+// How many labels have a probability: all that the model knows, in its order; of a tag model the words of the text, which is
+// split at white space and punctuation.
 // 0 for other tasks and for NULL.
 size_t trimtab_prediction_count(const trimtab_prediction *prediction);
 

@@ -45,7 +45,7 @@ pub unsafe extern "C" fn trimtab_prediction_text(prediction: *const trimtab_pred
     })
 }
 
-/// The answer as the JSON object that `trimtab predict --json` prints.
+/// The answer as the JSON object that `trimtab predict --json` prints, without the text.
 ///
 /// Valid until the prediction is freed; NULL for NULL.
 #[unsafe(no_mangle)]
@@ -68,7 +68,8 @@ pub unsafe extern "C" fn trimtab_prediction_value(prediction: *const trimtab_pre
     })
 }
 
-/// How many labels have a probability: all that the model knows, in its order; of a tag model the words of the text.
+/// How many labels have a probability: all that the model knows, in its order; of a tag model the words of the text, which is
+/// split at white space and punctuation.
 /// 0 for other tasks and for NULL.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn trimtab_prediction_count(prediction: *const trimtab_prediction) -> usize {

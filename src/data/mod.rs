@@ -276,6 +276,19 @@ mod tests {
     }
 
     #[test]
+    fn a_rare_label_stays_to_learn_from() {
+        let mut labels = vec!["often"; 40];
+        labels.extend(["once", "twice", "twice"]);
+        for seed in 0..100 {
+            for share in [0.02, 0.1, 0.5] {
+                let (learned, scored) = hold_out(examples(&labels), share, seed, false);
+                assert_eq!(label_set(&learned), ["often", "once", "twice"], "seed {seed}, share {share}");
+                assert!(!scored.is_empty());
+            }
+        }
+    }
+
+    #[test]
     fn one_class_no_label_and_no_example_are_not_trainable() {
         let path = Path::new("t.tsv");
         let e = check_trainable(&examples(&["a", "a"]), path).unwrap_err().to_string();
