@@ -71,7 +71,7 @@ public final class Examples: @unchecked Sendable {
 /// The answer to a text.
 public struct Prediction: Sendable {
     public let text: String
-    /// As `trimtab predict --json`.
+    /// As `trimtab predict --json`, without the text.
     public let json: String
     /// Every label with its probability, in the model's order.
     public let labels: [(name: String, probability: Double)]

@@ -135,7 +135,8 @@ fn answers_scores_and_vectors() {
     let model = Model::open(&base, &s.path("me.bias"));
     let text = "sunday was a very good movie";
     let cli = s.command("predict --base base --bias me.bias --json").arg(text).output().unwrap();
-    let cli: Value = serde_json::from_slice(&cli.stdout).unwrap();
+    let mut cli: Value = serde_json::from_slice(&cli.stdout).unwrap();
+    assert_eq!(cli.as_object_mut().unwrap().remove("text"), Some(text.into()));
     let answer = model.predict(text);
     assert_eq!(serde_json::from_str::<Value>(&answer.json()).unwrap(), cli);
     assert_eq!(answer.text(), cli["label"]);

@@ -66,7 +66,7 @@ class Examples : Handle(Native.examplesNew()) {
     override fun free(pointer: Long) = Native.examplesFree(pointer)
 }
 
-/** The answer to a text: as text, as `trimtab predict --json`, and each label's probability. */
+/** The answer to a text: as text, as `trimtab predict --json` without the text, and each label's probability. */
 class Prediction(val text: String, val json: String, val labels: List<String>, val probabilities: DoubleArray)
 
 /** Scores; NaN for those that a task does not have. */
