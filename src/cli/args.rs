@@ -241,8 +241,10 @@ pub fn out_file() -> impl TypedValueParser<Value = PathBuf> {
 /// Refuses an output that could not be written, or would replace what it is made from, before the work rather than after.
 pub fn check_out(out: &Path, inputs: &[&Path]) -> Result<()> {
     output::check(out).map_err(|e| match e {
-        // A path that was typed wrong.
-        Error::Io { path, source } if source.kind() == std::io::ErrorKind::NotFound => {
+        // A path that was typed wrong; what the system itself says has a number.
+        Error::Io { path, source }
+            if source.kind() == std::io::ErrorKind::NotFound && source.raw_os_error().is_none() =>
+        {
             Error::Config(format!("{}: {source}", path.display()))
         }
         other => other,
