@@ -20,6 +20,15 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
     {
         return Err(format!("its `answer` is `{answer}`"));
     }
+    // Prodigy's tokens are objects beside the text.
+    if object.contains_key("text")
+        && object
+            .get("tokens")
+            .and_then(Value::as_array)
+            .is_some_and(|tokens| tokens.iter().any(Value::is_object))
+    {
+        object.remove("tokens");
+    }
     if !["label", "labels"].iter().any(|key| object.contains_key(*key))
         && let Some(label) = label_of(&object, want)
     {

@@ -167,6 +167,13 @@ fn guess_of(file: &mut File, path: &Path) -> Result<Option<Encoding>> {
     if good >= bad || all.contains(&0) {
         return Ok(None);
     }
+    // Marks and dashes that stand at the same place in all of Windows' encodings that English is written in.
+    let is_mark = |b: &u8| {
+        b.is_ascii() || b"\x80\x85\x91\x92\x93\x94\x95\x96\x97\x99\xa0\xa3\xa7\xa9\xae\xb0\xb7".contains(b)
+    };
+    if all.iter().all(is_mark) {
+        return Ok(Some(Encoding(WINDOWS_1252)));
+    }
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     detector.feed(&all, true);
     let guess = detector.guess(None, Utf8Detection::Deny);
@@ -271,6 +278,7 @@ mod tests {
             "label;text\nbon;Voilà – c’est à l’été où « tout » a été déjà vu\n",
             "label,text\nsí,¿Qué señal mañana? ¡Año nuevo!\n",
             "label,text\na,It’s fine – “really”\n",
+            "v1,v2,,,\nham,\"Go until jurong point, crazy.. £5\",,,\n",
             "label,text\nbra,Vi får se på åtta ön där\n",
         ] {
             let (got, remarks) = read(&in_1252(text), None).unwrap();

@@ -23,6 +23,7 @@ mod words;
 pub use columns::{Columns, Wanted};
 pub use encoding::{Encoding, open_text};
 pub use format::Format;
+#[cfg(any(feature = "capi", feature = "store"))]
 pub(crate) use label::clean as clean_label;
 pub use lines::Lines;
 pub use reading::{Found, Reading, read_examples};

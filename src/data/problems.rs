@@ -56,12 +56,16 @@ impl<'p> Problems<'p> {
         if n == 0 {
             return Ok(None);
         }
+        let units = match unit.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{unit}s"),
+        };
         // A question is named in what is said of it, and has no line.
         let is_question = unit == QUESTION;
         if let [(line, what)] = shown.as_slice()
             && !skip
         {
-            let what = format!("{what} (--skip-bad-lines leaves such {unit}s out)");
+            let what = format!("{what} (--skip-bad-lines leaves such {units} out)");
             return Err(Error::data(path, (!is_question).then_some(*line), what));
         }
         let named = |(line, what): &(usize, String)| match is_question {
@@ -73,12 +77,12 @@ impl<'p> Problems<'p> {
             listed.push(format!("and {} more", count(n - shown.len())));
         }
         let listed = listed.join("\n  ");
-        let s = if n == 1 { "" } else { "s" };
+        let counted = if n == 1 { unit } else { &units };
         match skip {
-            true => Ok(Some(format!("{}: {} {unit}{s} left out:\n  {listed}", path.display(), count(n)))),
+            true => Ok(Some(format!("{}: {} {counted} left out:\n  {listed}", path.display(), count(n)))),
             false => {
                 let what = format!(
-                    "{} {unit}s cannot be used; mend them, or leave them out with --skip-bad-lines:\n  {listed}",
+                    "{} {units} cannot be used; mend them, or leave them out with --skip-bad-lines:\n  {listed}",
                     count(n)
                 );
                 Err(Error::data(path, None, what))

@@ -404,7 +404,7 @@ fn exports_of_prodigy() {
         found(&reading, "f.jsonl", lines, Wanted::Name).unwrap().examples,
         [example(1, "x", "a", None)]
     );
-    let spans = r#"{"text":"Jo is","spans":[{"start":0,"end":2,"token_start":0,"token_end":0,"label":"PER"}],"answer":"accept"}"#;
+    let spans = r#"{"text":"Jo is","tokens":[{"text":"Jo","start":0,"end":2,"id":0}],"spans":[{"start":0,"end":2,"token_start":0,"token_end":0,"label":"PER"}],"answer":"accept"}"#;
     let got = found(&Reading::default(), "f.jsonl", spans, Wanted::Tags).unwrap().examples;
     assert_eq!(got[0].label.as_deref(), Some("B-PER O"));
 }
