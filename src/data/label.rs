@@ -16,8 +16,11 @@ pub(crate) fn clean(label: &str) -> Cow<'_, str> {
     Cow::Owned(parts.join(" ").nfc().collect())
 }
 
-/// Cleans the labels of examples; a remark for each that was written in several ways.
-pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Vec<String> {
+/// Merged labels that a remark shows.
+const SHOWN: usize = 5;
+
+/// Cleans the labels of examples; a remark about those that were written in several ways.
+pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Option<String> {
     let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     let mut clean_one = |label: &str| {
         let cleaned = clean(label).into_owned();
@@ -36,16 +39,21 @@ pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Vec<String> {
             Wanted::Tags | Wanted::Answers => {}
         }
     }
-    let several = ways.into_iter().filter(|(_, ways)| ways.len() > 1);
-    several
+    let several: Vec<String> = ways
+        .into_iter()
+        .filter(|(_, ways)| ways.len() > 1)
         .map(|(label, ways)| {
             let ways: Vec<String> = ways.iter().map(|way| way.replace('\u{a0}', "\\u{a0}")).collect();
-            format!(
-                "{} are one label, `{label}`: they differ only in white space or Unicode's form",
-                list(&ways, 4)
-            )
+            format!("{} are one label, `{label}`", list(&ways, 4))
         })
-        .collect()
+        .collect();
+    if several.is_empty() {
+        return None;
+    }
+    let more = several.len().saturating_sub(SHOWN);
+    let more = if more > 0 { format!("; and {more} more") } else { String::new() };
+    let shown = several[..several.len().min(SHOWN)].join("; ");
+    Some(format!("labels that differ only in white space or Unicode's form are merged: {shown}{more}"))
 }
 
 #[cfg(test)]
@@ -70,18 +78,18 @@ mod tests {
     }
 
     #[test]
-    fn one_remark_for_each_label() {
+    fn one_remark_for_all_labels() {
         let of = |label: &str| Example { label: Some(label.into()), ..Example::default() };
         let mut examples = ["later", "later ", "now", "later ", " now"].map(of);
-        let remarks = clean_all(&mut examples, Wanted::Name);
-        assert_eq!(remarks.len(), 2);
-        assert!(remarks[0].starts_with("`later`, `later ` are one label, `later`"), "{remarks:?}");
+        let remark = clean_all(&mut examples, Wanted::Name).unwrap();
+        let words = "merged: `later`, `later ` are one label, `later`; ` now`, `now` are one label, `now`";
+        assert!(remark.ends_with(words), "{remark}");
         assert_eq!(examples.map(|e| e.label.unwrap()), ["later", "later", "now", "later", "now"]);
         let mut several = ["a, b", "a ,b", ""].map(of);
-        assert!(clean_all(&mut several, Wanted::Several).is_empty());
+        assert_eq!(clean_all(&mut several, Wanted::Several), None);
         assert_eq!(several.map(|e| e.label.unwrap()), ["a,b", "a,b", ""]);
         let mut tags = ["O  B-x"].map(of);
-        assert!(clean_all(&mut tags, Wanted::Tags).is_empty());
+        assert_eq!(clean_all(&mut tags, Wanted::Tags), None);
         assert_eq!(tags[0].label.as_deref(), Some("O  B-x"));
     }
 }

@@ -57,7 +57,7 @@ impl Reading {
         #[cfg(feature = "store")]
         if format == Format::Store {
             let mut examples = super::store::read(path, want)?;
-            let remarks = label::clean_all(&mut examples, want);
+            let remarks = label::clean_all(&mut examples, want).into_iter().collect();
             return Ok(Found { examples, remarks });
         }
         let mut remarks = Vec::new();
