@@ -6,6 +6,25 @@ use serde_json::{Map, Value};
 
 type Object = Map<String, Value>;
 
+/// Keys that labelling tools write, and others may.
+const THEIRS: [&str; 10] = [
+    "data",
+    "annotations",
+    "completions",
+    "_task_hash",
+    "answer",
+    "tokens",
+    "cats",
+    "accept",
+    "entities",
+    "spans",
+];
+
+/// Whether an object has none of the keys by which [`flat`] tells what a tool wrote.
+pub(super) fn is_plain(object: &Object) -> bool {
+    !THEIRS.iter().any(|key| object.contains_key(*key))
+}
+
 /// An object with its texts and its labels at the top. What no labelling tool wrote stays as it is.
 ///
 /// Errors: an annotation that gives no one label, in words.
@@ -40,15 +59,6 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
     {
         let text = text.clone();
         object.insert("text".into(), text);
-    }
-    // JSON-MIN writes several choices as {"choices": [...]}.
-    for value in object.values_mut() {
-        if let Value::Object(inner) = value
-            && inner.len() == 1
-            && let Some(choices @ Value::Array(_)) = inner.get_mut("choices")
-        {
-            *value = choices.take();
-        }
     }
     Ok(object)
 }

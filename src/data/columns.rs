@@ -75,18 +75,11 @@ impl Column<'_> {
     ///
     /// Errors: what is wrong, in words.
     pub fn places<S: AsRef<str>>(&self, names: &[S]) -> Result<Vec<usize>, String> {
-        let Some(wanted) = self.wanted else {
-            for usual in self.usual {
-                if let Some(i) = place(names, usual)? {
-                    return Ok(vec![i]);
-                }
-            }
-            return Ok(Vec::new());
-        };
-        if let Some(i) = place(names, wanted)? {
+        if let Some(i) = self.one(names)? {
             return Ok(vec![i]);
         }
-        let parts = || wanted.split(',').map(str::trim).filter(|part| !part.is_empty());
+        let parts =
+            || self.wanted.unwrap_or_default().split(',').map(str::trim).filter(|part| !part.is_empty());
         if parts().count() < 2 {
             return Ok(Vec::new());
         }
@@ -94,19 +87,34 @@ impl Column<'_> {
         for part in parts() {
             match place(names, part)? {
                 Some(i) => places.push(i),
-                None => {
-                    return Err(format!("no column `{part}`; there is {}", list(names, 20)));
-                }
+                None => return Err(format!("no column `{part}`; there is {}", list(names, 20))),
             }
         }
         Ok(places)
     }
 
+    /// The place of the name, or of the first of the usual ones. Errors: it is there twice.
+    pub fn one<S: AsRef<str>>(&self, names: &[S]) -> Result<Option<usize>, String> {
+        match self.wanted {
+            Some(wanted) => place(names, wanted),
+            None => {
+                for usual in self.usual {
+                    if let Some(i) = place(names, usual)? {
+                        return Ok(Some(i));
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
     /// The one place where it is, or none. Errors: also if the user named several.
     pub fn place<S: AsRef<str>>(&self, names: &[S]) -> Result<Option<usize>, String> {
+        if let Some(i) = self.one(names)? {
+            return Ok(Some(i));
+        }
         match self.places(names)?.as_slice() {
             [] => Ok(None),
-            [i] => Ok(Some(*i)),
             _ => Err(format!("{} takes one name", self.flag)),
         }
     }
@@ -127,9 +135,11 @@ impl Column<'_> {
 
 /// The place of a name: as it is written, else without regard to case and to white space around it.
 fn place<S: AsRef<str>>(names: &[S], wanted: &str) -> Result<Option<usize>, String> {
-    let fold = |name: &str| name.trim().to_lowercase();
     let exact = |name: &str| name == wanted;
-    let folded = |name: &str| fold(name) == fold(wanted);
+    let folded = |name: &str| {
+        let (a, b) = (name.trim(), wanted.trim());
+        a.eq_ignore_ascii_case(b) || (!a.is_ascii() && a.to_lowercase() == b.to_lowercase())
+    };
     let tests: [&dyn Fn(&str) -> bool; 2] = [&exact, &folded];
     for test in tests {
         let mut at = names.iter().enumerate().filter(|(_, name)| test(name.as_ref()));

@@ -46,6 +46,11 @@ impl FromStr for Encoding {
     }
 }
 
+/// Whether [`open_text`] would look for the encoding of this file: not of a pipe, which can be read but once.
+pub(super) fn guesses(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.is_file() && file.len() <= GUESSED_BYTES_MAX)
+}
+
 /// Opens a text file as UTF-8, decoding it if it is in another encoding.
 ///
 /// Without `encoding`, a byte order mark tells, or zeros at every second byte (UTF-16). A file that is no UTF-8 at all is read
@@ -58,9 +63,8 @@ pub fn open_text(
     remarks: &mut Vec<String>,
 ) -> Result<Box<dyn BufRead + Send>> {
     let mut file = File::open(path).map_err(Error::io(path))?;
-    let is_file = file.metadata().map_err(Error::io(path))?;
     let mut guess = None;
-    if encoding.is_none() && is_file.is_file() && is_file.len() <= GUESSED_BYTES_MAX {
+    if encoding.is_none() && guesses(path) {
         guess = guess_of(&mut file, path)?;
         file = File::open(path).map_err(Error::io(path))?;
         if guess.is_some() {

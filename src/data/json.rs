@@ -22,6 +22,8 @@ pub(super) struct Json<'a> {
     pub skip_bad_lines: bool,
     /// Where remarks go.
     pub remarks: &'a mut Vec<String>,
+    /// Of the object before.
+    pub names: Names,
 }
 
 impl Json<'_> {
@@ -103,45 +105,91 @@ impl Json<'_> {
         Ok(examples)
     }
 
-    fn example(&self, value: Value, line: usize) -> Result<Example> {
+    fn example(&mut self, value: Value, line: usize) -> Result<Example> {
         let (path, want) = (self.path, self.want);
         let fail = |what: String| Error::data(path, Some(line), what);
-        let Value::Object(object) = value else {
+        let Value::Object(mut object) = value else {
             return Err(fail(format!("expected a JSON object, found {}", kind(&value))));
         };
-        let object = annotated::flat(object, self.columns, want).map_err(fail)?;
-        let keys: Vec<&String> = object.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
-        let missing = |column: &Column| fail(column.missing("no", "object", &keys));
-        let text = |column: &Column| -> Result<Option<String>> {
-            let mut parts = Vec::new();
-            for i in column.places(&keys).map_err(fail)? {
-                parts.push(string(&object, keys[i]).map_err(fail)?);
+        if !self.names.fit(&object) {
+            let is_plain = annotated::is_plain(&object);
+            if !is_plain {
+                object = annotated::flat(object, self.columns, want).map_err(fail)?;
             }
-            Ok((!parts.is_empty()).then(|| parts.join(" ")))
-        };
-        let [text_a, text_b] = [self.columns.text_a(want), self.columns.text_b()];
-        let sentence = match text_a.places(&keys).map_err(fail)?.as_slice() {
-            [i] if matches!(want, Wanted::Tags | Wanted::Nothing) && object[keys[*i]].is_array() => {
-                words(keys[*i], &object[keys[*i]]).map_err(fail)?
-            }
-            _ => Example { text_a: text(&text_a)?.ok_or_else(|| missing(&text_a))?, ..Example::default() },
-        };
-        let second = text(&text_b)?;
-        if second.is_none() && text_b.is_named() {
-            return Err(missing(&text_b));
+            self.names = Names::of(&object, is_plain, self.columns, want).map_err(fail)?;
         }
-        let column = self.columns.label(want);
-        let label = match column.place(&keys).map_err(fail)?.map(|i| (keys[i], &object[keys[i]])) {
+        let names = &self.names;
+        let text = |names: &[String]| -> Result<String> {
+            match names {
+                [one] => string(&object, one).map(str::to_owned).map_err(fail),
+                several => {
+                    let parts: Result<Vec<&str>, String> =
+                        several.iter().map(|n| string(&object, n)).collect();
+                    Ok(parts.map_err(fail)?.join(" "))
+                }
+            }
+        };
+        let sentence = match names.text_a.as_slice() {
+            [one] if matches!(want, Wanted::Tags | Wanted::Nothing) && object[one].is_array() => {
+                words(one, &object[one]).map_err(fail)?
+            }
+            several => Example { text_a: text(several)?, ..Example::default() },
+        };
+        let text_b = (!names.text_b.is_empty()).then(|| text(&names.text_b)).transpose()?;
+        let label = match names.label.as_ref().map(|key| (key, &object[key])) {
             Some((_, value)) if want == Wanted::Tags && marked::is_marks(value) => {
                 let sentence = marked::sentence(&sentence.text_a, value).map_err(fail)?;
                 return Ok(Example { line, ..sentence });
             }
             Some((key, value)) => label(key, value, want).map_err(fail)?,
-            None if want != Wanted::Nothing => return Err(missing(&column)),
             None => None,
         };
         let label = checked(label, path, line, want)?;
-        Ok(Example { text_b: second, label, line, ..sentence })
+        Ok(Example { text_b, label, line, ..sentence })
+    }
+}
+
+/// Which keys of an object hold what. Most objects of a file have the same keys, so that they are looked for once.
+#[derive(Default)]
+pub(super) struct Names {
+    keys: Vec<String>,
+    is_plain: bool,
+    text_a: Vec<String>,
+    text_b: Vec<String>,
+    label: Option<String>,
+}
+
+impl Names {
+    /// Errors: what is missing.
+    fn of(
+        object: &Map<String, Value>,
+        is_plain: bool,
+        columns: &Columns,
+        want: Wanted,
+    ) -> Result<Names, String> {
+        let keys: Vec<&String> = object.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
+        let missing = |column: &Column| column.missing("no", "object", &keys);
+        let [label, text_a, text_b] = [columns.label(want), columns.text_a(want), columns.text_b()];
+        let named =
+            |places: Vec<usize>| -> Vec<String> { places.into_iter().map(|i| keys[i].clone()).collect() };
+        let names = Names {
+            keys: object.keys().cloned().collect(),
+            is_plain,
+            text_a: named(text_a.places(&keys)?),
+            text_b: named(text_b.places(&keys)?),
+            label: label.place(&keys)?.map(|i| keys[i].clone()),
+        };
+        match () {
+            _ if names.text_a.is_empty() => Err(missing(&text_a)),
+            _ if names.text_b.is_empty() && text_b.is_named() => Err(missing(&text_b)),
+            _ if names.label.is_none() && want != Wanted::Nothing => Err(missing(&label)),
+            _ => Ok(names),
+        }
+    }
+
+    /// Whether these are the keys of an object that no tool wrote, with a value each.
+    fn fit(&self, object: &Map<String, Value>) -> bool {
+        self.is_plain && object.keys().eq(&self.keys) && !object.values().any(Value::is_null)
     }
 }
 
@@ -175,6 +223,10 @@ fn label(key: &str, value: &Value, want: Wanted) -> Result<Option<String>, Strin
         Value::Bool(b) => Ok(Some(b.to_string())),
         Value::Number(n) if !n.is_f64() || want == Wanted::Number => Ok(Some(n.to_string())),
         // Labelling tools write a list even where there is one.
+        // Label Studio's JSON-MIN writes several choices so.
+        Value::Object(inner) if inner.len() == 1 && inner.get("choices").is_some_and(Value::is_array) => {
+            self::label(key, &inner["choices"], want)
+        }
         Value::Array(labels) if want == Wanted::Name => match labels.as_slice() {
             [Value::String(one)] => Ok(Some(one.clone())),
             [] => Ok(Some(String::new())),

@@ -2,12 +2,20 @@
 
 use super::{Example, Wanted, list};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
+
+fn invisible(c: char) -> bool {
+    c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}')
+}
+
+/// Whether nothing would be left of a label.
+pub(super) fn is_blank(label: &str) -> bool {
+    label.chars().all(invisible)
+}
 
 /// A label without white space around it, with single spaces in it, in Unicode's composed form (NFC).
 pub(crate) fn clean(label: &str) -> Cow<'_, str> {
-    let invisible = |c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{2060}' | '\u{feff}');
     let spaces_are_fine = label.split(' ').all(|part| !part.is_empty() && !part.contains(invisible));
     if spaces_are_fine && is_nfc(label) {
         return Cow::Borrowed(label);
@@ -21,23 +29,39 @@ const SHOWN: usize = 5;
 
 /// Cleans the labels of examples; a remark about those that were written in several ways.
 pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Option<String> {
-    let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    let mut clean_one = |label: &str| {
-        let cleaned = clean(label).into_owned();
-        ways.entry(cleaned.clone()).or_default().insert(label.to_owned());
-        cleaned
+    // What each way of writing is cleaned to: most lines have a label that was there before.
+    let mut known: HashMap<String, String> = HashMap::new();
+    let mut clean_one = |label: &mut String| match known.get(label.as_str()) {
+        Some(cleaned) => {
+            if cleaned != label {
+                label.clone_from(cleaned);
+            }
+        }
+        None => {
+            let cleaned = clean(label).into_owned();
+            known.insert(std::mem::replace(label, cleaned.clone()), cleaned);
+        }
     };
     for label in examples.iter_mut().filter_map(|e| e.label.as_mut()) {
         match want {
-            Wanted::Name | Wanted::Nothing => *label = clean_one(label),
+            Wanted::Name | Wanted::Nothing => clean_one(label),
             // White space behind a comma is no part of a name.
             Wanted::Several => {
-                let names: Vec<String> = label.split(',').map(|name| clean_one(name.trim())).collect();
+                let mut names: Vec<String> = label.split(',').map(|name| name.trim().to_owned()).collect();
+                names.iter_mut().for_each(&mut clean_one);
                 *label = names.join(",");
             }
-            Wanted::Number => *label = clean(label).into_owned(),
+            Wanted::Number => {
+                if let Cow::Owned(cleaned) = clean(label) {
+                    *label = cleaned;
+                }
+            }
             Wanted::Tags | Wanted::Answers => {}
         }
+    }
+    let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (way, cleaned) in known {
+        ways.entry(cleaned).or_default().insert(way);
     }
     let several: Vec<String> = ways
         .into_iter()

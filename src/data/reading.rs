@@ -1,7 +1,7 @@
 //! Reads examples from files: TSV, CSV, JSON, tagged tokens, questions, plain text, stores.
 
 use super::columns::{Columns, Wanted};
-use super::encoding::{Encoding, decoded, open_text};
+use super::encoding::{Encoding, decoded, guesses, open_text};
 use super::format::Format;
 use super::json::Json;
 use super::lines::Lines;
@@ -9,7 +9,8 @@ use super::problems::{LINE, Problems};
 use super::table::{Delimiter, Table};
 use super::{Example, conll, label, squad};
 use crate::error::{Error, Result};
-use std::io::BufRead;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 const NO_STORE: &str = "a store is a file, and read where trimtab is built with the feature `store`";
@@ -60,6 +61,14 @@ impl Reading {
             let remarks = label::clean_all(&mut examples, want).into_iter().collect();
             return Ok(Found { examples, remarks });
         }
+        // Looking for the encoding takes a reading of its own, and nearly all files are UTF-8.
+        if self.encoding.is_none() && !self.skip_bad_lines {
+            let file = BufReader::with_capacity(1 << 16, File::open(path).map_err(Error::io(path))?);
+            let read = self.examples(decoded(file, path, None)?, path, format, want, Vec::new());
+            if read.is_ok() || !guesses(path) {
+                return read;
+            }
+        }
         let mut remarks = Vec::new();
         let reader = open_text(path, self.encoding, &mut remarks)?;
         self.examples(reader, path, format, want, remarks)
@@ -96,7 +105,8 @@ impl Reading {
             return fail("--task qa reads SQuAD's .json files (or .jsonl, as `datasets` writes them)");
         }
         let (columns, skip_bad_lines) = (&self.columns, self.skip_bad_lines);
-        let mut json = Json { path, columns, want, skip_bad_lines, remarks: &mut remarks };
+        let names = Default::default();
+        let mut json = Json { path, columns, want, skip_bad_lines, remarks: &mut remarks, names };
         let mut examples = match format {
             Format::Store => return fail(NO_STORE),
             _ if is_squad => json.read_questions(reader)?,

@@ -58,7 +58,7 @@ impl Table<'_> {
                 let is_quoted =
                     |field: &str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
                 rows += 1;
-                quoted += usize::from(text.split('\t').any(is_quoted));
+                quoted += usize::from(text.contains('"') && text.split('\t').any(is_quoted));
                 (n, text.split('\t').map(str::to_owned).collect())
             }))
         })?;
@@ -232,7 +232,7 @@ pub(super) fn checked(
 ) -> Result<Option<String>> {
     match label {
         Some(l) if want == Wanted::Several && l.trim().is_empty() => Ok(Some(String::new())),
-        Some(l) if label::clean(&l).is_empty() || l.contains('\0') => match want {
+        Some(l) if label::is_blank(&l) || l.contains('\0') => match want {
             Wanted::Nothing => Ok(None),
             _ => Err(Error::data(path, Some(line), "the label is empty")),
         },
