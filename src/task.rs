@@ -484,7 +484,7 @@ mod tests {
     #[test]
     fn an_unanswerable_question_has_no_span() {
         let asked = |unanswerable| crate::data::Asked { id: "1".into(), answers: vec![], unanswerable };
-        let e = |unanswerable| Example { asked: Some(asked(unanswerable)), ..Example::default() };
+        let e = |unanswerable| Example { asked: Some(Box::new(asked(unanswerable))), ..Example::default() };
         assert_eq!(Task::Qa.targets(&[e(true)], Path::new("f")).unwrap(), [Target::Span(0, 0)]);
         assert!(Task::Qa.targets(&[e(false)], Path::new("f")).is_err());
     }

@@ -49,7 +49,7 @@ pub struct Example {
     /// The label as it stands in the file: a name, several between commas, or a number.
     pub label: Option<String>,
     /// What a file of questions says of this one.
-    pub asked: Option<Asked>,
+    pub asked: Option<Box<Asked>>,
     /// The words of the text, for a tagger; `None` if they are what stands between white space in `text_a`.
     pub words: Option<Vec<String>>,
     /// Line of the file the example starts on, from 1; of a question its number.

@@ -204,7 +204,7 @@ impl Questions<'_, '_> {
         self.examples.push(Example {
             text_a: question,
             text_b: Some(context.text.clone()),
-            asked: Some(Asked { id, answers, unanswerable }),
+            asked: Some(Box::new(Asked { id, answers, unanswerable })),
             line: number,
             ..Example::default()
         });

@@ -39,7 +39,7 @@ fn offsets_are_characters_and_become_bytes() {
     let example = |line, id: &str, question: &str, answers| Example {
         text_a: question.into(),
         text_b: Some("Ö is é, né".into()),
-        asked: Some(Asked { id: id.into(), answers, unanswerable: false }),
+        asked: Some(Box::new(Asked { id: id.into(), answers, unanswerable: false })),
         line,
         ..Example::default()
     };
