@@ -115,7 +115,7 @@ pub(crate) fn impostor(start: &[u8]) -> Option<String> {
     ))
 }
 
-/// Fails with [`Error::Format`] if a pointer or a web page stands at `path` in the place of a file ([`impostor`]).
+/// Errors: [`Error::Format`] if the file at `path` is a Git LFS pointer or a web page ([`impostor`]).
 ///
 /// A file that cannot be read is left to whoever opens it.
 pub(crate) fn refuse_impostor(path: &Path) -> Result<()> {

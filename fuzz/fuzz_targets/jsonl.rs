@@ -1,4 +1,4 @@
-//! Examples of files of JSON objects: one a line, or an array of them.
+//! Reads examples from JSON objects: one object per line, or one array of objects.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

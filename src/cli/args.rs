@@ -118,7 +118,7 @@ impl Data {
         Ok(found.examples)
     }
 
-    /// Whether a file is plain text, a text a line.
+    /// Whether a file is plain text, with one text per line.
     pub fn is_text(&self, path: &Path) -> bool {
         self.format.or_else(|| data::Format::of(path).ok()) == Some(data::Format::Text)
     }

@@ -28,7 +28,7 @@ pub struct Args {
     out: Option<PathBuf>,
     #[command(flatten)]
     columns: args::Data,
-    /// File with a text a line, or - for stdin; of .tsv, .csv, .jsonl, .json and .store the text column
+    /// File with one text per line, or - for stdin. From .tsv, .csv, .jsonl, .json and .store files the text column is read
     file: PathBuf,
 }
 

@@ -18,8 +18,8 @@ pub struct Args {
     run: args::Run,
     #[command(flatten)]
     columns: args::Data,
-    /// File with a text a line, or - for stdin; of .tsv, .csv, .jsonl, .json and .store the text column. Blank texts are left
-    /// out
+    /// File with one text per line, or - for stdin. From .tsv, .csv, .jsonl, .json and .store files the text column is read.
+    /// Blank texts are left out
     #[arg(long = "in", value_name = "FILE", required_unless_present = "vectors")]
     file: Option<PathBuf>,
     /// Vectors that `embed` has written, so that only the query runs: its JSON lines, or its --out with the texts in --in

@@ -60,11 +60,6 @@ impl Format {
             Error::data(path, None, what)
         })
     }
-
-    /// Whether a file of this format holds one text a line and nothing else.
-    pub fn is_text(self) -> bool {
-        self == Format::Text
-    }
 }
 
 /// How to convert a file that is not read.

@@ -7,6 +7,7 @@ mod mlm;
 
 mod answers;
 mod bench;
+mod changed;
 mod checkpoint;
 mod checkpoints;
 mod data;
@@ -30,6 +31,7 @@ mod results;
 mod retraining;
 mod sameness;
 mod sandbox;
+mod sentence_transformers;
 mod settings;
 #[cfg(feature = "store")]
 mod store;
