@@ -37,15 +37,8 @@ fn a_budget_holds_for_windows() {
 fn holds(pool: &str, refused: &[&str]) {
     let s = sandbox();
     let train = format!("{TRAIN} --pool {pool}");
-    let line = format!("{train} --memory 1MiB");
-    let refusal = s.run(&line);
-    refusal.failed(&line, USAGE, refused);
-    let smallest = refusal.stderr.split_once("need --memory ").unwrap().1.split_once("MiB").unwrap().0;
-    let mut smallest: u64 = smallest.parse().unwrap();
-    if emulated() {
-        // What the process has at the start counts, and an emulator's share of that differs from run to run.
-        smallest += 16;
-    }
+    s.refuses(&format!("{train} --memory 1MiB"), USAGE, refused);
+    let smallest = s.smallest_budget(&train);
     let mut peaks = Vec::new();
     let mut files = Vec::new();
     for budget in [Some(smallest), Some(smallest + 4), None] {

@@ -98,6 +98,15 @@ impl Sandbox {
         serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{line}\n{e}\n{}", done.stdout))
     }
 
+    /// The smallest `--memory` in MiB that this training accepts, by its own refusal of 1 MiB.
+    pub fn smallest_budget(&self, train: &str) -> u64 {
+        let refusal = self.run(&format!("{train} --memory 1MiB")).stderr;
+        let mib = refusal.split_once("need --memory ").and_then(|(_, rest)| rest.split_once("MiB"));
+        let mib: u64 = mib.unwrap_or_else(|| panic!("{train}\n{refusal}")).0.parse().unwrap();
+        // What the process has at the start counts, and an emulator's share of that differs from run to run.
+        if emulated() { mib + 16 } else { mib }
+    }
+
     /// A command line that must fail with `code`, say all of `words`, print no result, and leave every file of the
     /// sandbox as it was, with none besides.
     pub fn refuses(&self, line: &str, code: i32, words: &[&str]) {
