@@ -83,8 +83,8 @@ impl Previous {
         self.lines.is_some()
     }
 
-    /// Compares it with new answers to `examples`, on those that it was not trained on and whose labels it knows. `unseen`
-    /// says that examples are taken for unseen if its lines are unknown.
+    /// Compares it with new answers to `examples`, on those that it was not trained on and can read: a model of pairs reads no
+    /// single texts, and a label may be new to it. `unseen` says that examples are taken for unseen if its lines are unknown.
     ///
     /// `None` if there are too few.
     pub fn compare(
@@ -95,9 +95,13 @@ impl Previous {
     ) -> Result<Option<Comparison>> {
         let is_new = |e: &Example| self.lines.as_ref().map_or(unseen, |lines| !lines.has(e));
         let path = Path::new("the examples");
-        let knows = |e: &Example| self.model.task().targets(std::slice::from_ref(e), path).is_ok();
+        let knows = |e: &[Example]| self.model.task().targets(e, path).is_ok();
+        let reads = |e: &Example| {
+            let e = std::slice::from_ref(e);
+            knows(e) && self.model.encode(e).is_ok()
+        };
         let which: Vec<usize> =
-            (0..examples.len()).filter(|&i| is_new(&examples[i]) && knows(&examples[i])).collect();
+            (0..examples.len()).filter(|&i| is_new(&examples[i]) && reads(&examples[i])).collect();
         if which.len() < COMPARED_MIN {
             return Ok(None);
         }
@@ -114,9 +118,10 @@ impl Previous {
     }
 
     /// The same by scores on the whole of `dev`, for tasks whose answers cannot be taken one by one. `None` if some of it
-    /// was learned.
+    /// was learned, or cannot be read.
     pub fn compare_scores(&self, dev: &[Example], new: &Metrics) -> Result<Option<Comparison>> {
-        if self.lines.as_ref().is_some_and(|lines| dev.iter().any(|e| lines.has(e))) {
+        let learned = self.lines.as_ref().is_some_and(|lines| dev.iter().any(|e| lines.has(e)));
+        if learned || self.model.encode(dev).is_err() {
             return Ok(None);
         }
         let previous = self.model.evaluate(dev)?;

@@ -376,7 +376,7 @@ impl Run<'_, '_> {
                 _ if !self.task.has_probe() => {
                     "for this task, files are compared on held-out lines that it has not seen"
                 }
-                true => "there are too few lines here that it was not trained on",
+                true => "there are too few lines here that it can read and was not trained on",
                 false => "it is not known which lines it was trained on",
             };
             self.note(&format!("the bias file that is there is replaced without a comparison: {why}"));

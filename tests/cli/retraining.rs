@@ -105,6 +105,22 @@ fn more_lines_and_the_same_command() {
     }
 }
 
+/// A model of pairs cannot answer single texts, so it is not compared on them.
+#[test]
+fn a_file_that_cannot_read_the_lines_is_replaced() {
+    let s = sandbox();
+    let pairs = lines(0..30).replace("label\ttext", "label\ttext_a\ttext_b").replace(" was a ", "\twas a ");
+    s.write("pairs.tsv", pairs);
+    s.ok("train --base base --data pairs.tsv --out mine.bias --pool apart --epochs 1");
+    for more in ["", "--dev fresh.tsv"] {
+        let done = s.ok(&format!(
+            "train --base base --data first.tsv --out mine.bias --pool windows --epochs 1 {more}"
+        ));
+        assert!(done.stderr.contains("replaced without a comparison"), "{}", done.stderr);
+        s.ok("train --base base --data pairs.tsv --out mine.bias --pool apart --epochs 1");
+    }
+}
+
 #[test]
 fn only_what_a_model_replaces_is_replaced() {
     let s = sandbox();
