@@ -64,7 +64,7 @@ impl<'p, R: BufRead> Lines<'p, R> {
             if chunk.is_empty() {
                 break false;
             }
-            let end = chunk.iter().position(|&b| b == b'\n');
+            let end = memchr::memchr(b'\n', chunk);
             let part = &chunk[..end.unwrap_or(chunk.len())];
             bytes += part.len() as u64;
             // Two bytes more than the limit: `\r`, and one that shows that the line is too long.
@@ -102,7 +102,7 @@ pub fn check_text(bytes: &[u8]) -> Result<&str, (usize, String)> {
         let what = "if the file is in another encoding, name it with --encoding";
         (at, format!("not UTF-8 at byte {at} (0x{:02x}); {what}", bytes[at]))
     })?;
-    match text.find('\0') {
+    match memchr::memchr(0, bytes) {
         Some(at) => Err((at, format!("a NUL at byte {at}: is this a text file?"))),
         None => Ok(text),
     }

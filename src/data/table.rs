@@ -58,7 +58,9 @@ impl Table<'_> {
                 let is_quoted =
                     |field: &str| field.len() > 1 && field.starts_with('"') && field.ends_with('"');
                 rows += 1;
-                quoted += usize::from(text.contains('"') && text.split('\t').any(is_quoted));
+                quoted += usize::from(
+                    memchr::memchr(b'"', text.as_bytes()).is_some() && text.split('\t').any(is_quoted),
+                );
                 (n, text.split('\t').map(str::to_owned).collect())
             }))
         })?;
@@ -155,6 +157,7 @@ impl Table<'_> {
             return Err(fail(text_b.missing("no column for the", "header", &header)));
         }
 
+        let label_is_text = label_at.is_some_and(|i| text_a_at.contains(&i) || text_b_at.contains(&i));
         let mut problems = Problems::new(path, LINE);
         let (mut examples, mut rows) = (Vec::new(), 0);
         loop {
@@ -177,10 +180,11 @@ impl Table<'_> {
                 );
                 continue;
             }
-            // A column may serve twice (`--label-column text`), so only the texts move out, and last.
+            // A column may serve twice (`--label-column text`).
             let label = label_at.map(|i| match decimal_comma && want == Wanted::Number {
                 true => row[i].replace(',', "."),
-                false => row[i].clone(),
+                false if label_is_text => row[i].clone(),
+                false => std::mem::take(&mut row[i]),
             });
             let text_b = (!text_b_at.is_empty()).then(|| joined(&text_b_at, &row));
             let text_a = match text_a_at.as_slice() {
