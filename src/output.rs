@@ -203,6 +203,21 @@ pub fn reserve(path: &Path, bytes: u64) -> Result<Room> {
     }
 }
 
+/// Keeps room for a file of `bytes` bytes in a folder that may not be there yet: then in the nearest one above it.
+///
+/// Errors: as those of [`reserve`], under the name of `folder`.
+pub fn reserve_in(folder: &Path, bytes: u64) -> Result<Room> {
+    let there = folder.ancestors().find(|dir| dir.exists()).unwrap_or(Path::new("."));
+    if !there.is_dir() {
+        let source = io::Error::new(ErrorKind::NotADirectory, format!("{} is no directory", there.display()));
+        return Err(Error::Io { path: folder.to_owned(), source });
+    }
+    reserve(&there.join("file"), bytes).map_err(|e| match e {
+        Error::Io { source, .. } => Error::Io { path: folder.to_owned(), source },
+        other => other,
+    })
+}
+
 /// Has the file system set blocks aside.
 #[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
 fn keep(file: &File, bytes: u64) -> io::Result<()> {

@@ -21,6 +21,9 @@ text{font-family:system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-se
 .grid{stroke:#3d444d}.none{stroke:#3d444d}.line{stroke:#f0913c}.dot{fill:#f0913c}\
 .line.second{stroke:#58a6ff}.dot.second{fill:#58a6ff}}";
 
+/// More than the plots of one run and the tables beside them take, in bytes.
+pub const ROOM: u64 = 256 << 10;
+
 /// Writes a plot, or the text beside it, whole, or leaves what stands at `path`.
 pub fn write(path: &Path, text: &str) -> Result<()> {
     output::replace_file(path, |file| file.write_all(text.as_bytes()).map_err(Error::io(path)))

@@ -7,6 +7,7 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
 use trimtab::data::{self, Columns, Example, Reading, Wanted};
+use trimtab::output::Room;
 use trimtab::quant::Base;
 use trimtab::{Error, Options, Personal, Result, Task, output};
 
@@ -272,11 +273,11 @@ pub fn check_json(out: &Path, json: bool) -> Result<()> {
     }
 }
 
-/// Refuses a directory to write to that is something else.
-pub fn check_dir(flag: &str, dir: &Path) -> Result<()> {
+/// Refuses a directory to write to that is something else, or that has no room for `bytes` bytes, which are kept.
+pub fn check_dir(flag: &str, dir: &Path, bytes: u64) -> Result<Room> {
     match dir.exists() && !dir.is_dir() {
         true => Err(Error::Config(format!("{flag} {}: not a directory", dir.display()))),
-        false => Ok(()),
+        false => output::reserve_in(dir, bytes),
     }
 }
 

@@ -99,7 +99,7 @@ fn sizes(args: &Args, examples: usize) -> Vec<usize> {
 
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
-    args::check_dir("--out", &args.out)?;
+    let room = args::check_dir("--out", &args.out, plots::ROOM)?;
     let Material { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind(), &base)?;
@@ -110,7 +110,7 @@ pub fn run(args: Args) -> Result<()> {
     let config = |examples| args.settings.config(examples, task.labels().len(), course);
     config(train.len()).selection(model.graph().layers())?;
     args::make_dir(&args.out)?;
-    args::check_out(&args.out.join(REPORT), &[])?;
+    [REPORT, SIZES, CHANGE].iter().try_for_each(|name| args::check_out(&args.out.join(name), &[]))?;
 
     terminal::say(recipe::introduction(&model, train.len()));
     let plan = Plan::of(&args, &model, train.len());
@@ -132,6 +132,7 @@ pub fn run(args: Args) -> Result<()> {
             terminal::say(format_args!("run {done}/{runs}: {}", run_line(setup, &run)));
             findings.add(row, run);
         }
+        room.release();
         write(&args.out, &plan, &findings, &markdown(&about, &plan, &findings, done, runs))?;
     }
     let text = markdown(&about, &plan, &findings, done, runs);

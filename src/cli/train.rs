@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use trimtab::config::Pooling;
+use trimtab::output::Room;
 use trimtab::params::{Term, Terms};
 use trimtab::recipe::{self, Effort, Trained, Trainer};
 use trimtab::task::Kind;
@@ -154,7 +155,7 @@ impl From<EffortName> for Effort {
 
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
-    check_targets(&args)?;
+    let plots_room = check_targets(&args)?;
     let Material { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
     args.settings.check(task.kind(), &base)?;
     let is_scored = dev.is_some() || args.hold_out.is_some_and(|share| share > 0.0);
@@ -214,6 +215,7 @@ pub fn run(args: Args) -> Result<()> {
     }
     saved?;
     if let Some(dir) = &args.plots {
+        plots_room.release();
         write_plots(dir, &trained.model, &trained.report)?;
     }
     print_beside(&args.out, &summary(&args, &trained, scheme, seconds)?)?;
@@ -232,13 +234,16 @@ pub fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-/// Fails early if a result could not be written.
-fn check_targets(args: &Args) -> Result<()> {
+/// Fails early if a result could not be written. Gives the room that is kept for plots.
+fn check_targets(args: &Args) -> Result<Room> {
     let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref(), args.start.as_ref()];
     args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     args::check_json(&args.out, args.json)?;
-    let dirs = [("--plots", &args.plots), ("--checkpoint", &args.checkpoint)];
-    dirs.into_iter().try_for_each(|(flag, dir)| dir.as_ref().map_or(Ok(()), |dir| args::check_dir(flag, dir)))
+    let room = |flag, dir: Option<&PathBuf>, bytes| {
+        dir.map_or_else(|| Ok(Room::default()), |dir| args::check_dir(flag, dir, bytes))
+    };
+    room("--checkpoint", args.checkpoint.as_ref(), 0)?; // how much they take is known later
+    room("--plots", args.plots.as_ref(), plots::ROOM)
 }
 
 /// `scheme` is that of the tags, if a tagger was trained.

@@ -16,6 +16,7 @@ use super::MAX_TOKENIZER;
 use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
 use cache::Cache;
+use crate::output::{self, Room};
 use choose::{MODULES, choose};
 use download::{Download, Known, is_sha256};
 use env::Settings;
@@ -93,17 +94,19 @@ impl<'a> Hub<'a> {
         }
         if let Some(into) = into {
             check_empty(into)?;
+        let mut room = Room::default();
         }
         // What a commit holds never changes: if all of it is there, the hub has nothing to add.
+            room = output::reserve_in(into, 0)?;
         let (id, names) = match is_commit(revision).then(|| self.cached(revision)) {
             Some(Ok(found)) => found,
             _ if self.offline => self.cached(revision)?,
-            _ => self.fetch_all(revision, progress)?,
+            _ => self.fetch_all(revision, into.map(|into| (into, &mut room)), progress)?,
         };
         let snapshot = self.cache.snapshot(&id);
         match into {
             None => Ok(snapshot),
-            Some(into) => copy_all(&snapshot, &names, into),
+            Some(into) => copy_all(&snapshot, &names, into, room),
         }
     }
 
@@ -137,13 +140,24 @@ impl<'a> Hub<'a> {
     }
 
     /// Asks the hub for the commit that `revision` is, and fetches what the cache lacks of it.
-    fn fetch_all(&self, revision: &str, progress: &mut Progress) -> Result<(String, Vec<String>)> {
+    ///
+    /// Before that it keeps room for a copy of all files, as far as the hub tells their lengths, in the directory of `copy`.
+    fn fetch_all(
+        &self,
+        revision: &str,
+        copy: Option<(&Path, &mut Room)>,
+        progress: &mut Progress,
+    ) -> Result<(String, Vec<String>)> {
         let commit = self.find(revision).map_err(|failure| self.no_list(revision, failure))?;
         let names: BTreeSet<String> = commit.files.keys().cloned().collect();
         let mut fetch = |name: &str| self.fetch(&commit, name, progress);
         let chosen = choose(self.repo, &names, &mut fetch)?;
         for name in &chosen {
             fetch(name)?;
+        if let Some((into, room)) = copy {
+            let sizes = chosen.iter().filter_map(|name| commit.files.get(name)?.size);
+            *room = output::reserve_in(into, sizes.fold(0, u64::saturating_add))?;
+        }
         }
         // Only now does the cache hold a commit that can be used without the network.
         if !names.contains(MODULES) {
@@ -336,7 +350,8 @@ fn check_empty(into: &Path) -> Result<()> {
 }
 
 /// Copies files out of the cache beside `into`, then moves the whole directory there.
-fn copy_all(snapshot: &Path, names: &[String], into: &Path) -> Result<PathBuf> {
+fn copy_all(snapshot: &Path, names: &[String], into: &Path, room: Room) -> Result<PathBuf> {
+    room.release();
     let beside = folder_of(into);
     std::fs::create_dir_all(beside).map_err(Error::io(beside))?;
     let temp = ordinary(0o777).prefix(".trimtab-pull-").tempdir_in(beside).map_err(Error::io(beside))?;

@@ -75,13 +75,8 @@ impl Checkpoints {
     /// Fails if there is no room for those of a run of `params` parameters.
     pub(crate) fn check_room(&self, params: usize) -> Result<()> {
         let bytes = (4 * TENSORS.len() * params) as u64;
-        // The folder may not be there yet.
-        let folder = self.dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
-        let rooms = (0..KEPT).map(|i| output::reserve(&folder.join(format!("{PREFIX}{i}{SUFFIX}")), bytes));
-        rooms.collect::<Result<Vec<_>>>().map(drop).map_err(|e| match e {
-            Error::Io { source, .. } => Error::Io { path: self.dir.clone(), source },
-            other => other,
-        })
+        let rooms = (0..KEPT).map(|_| output::reserve_in(&self.dir, bytes));
+        rooms.collect::<Result<Vec<_>>>().map(drop)
     }
 
     /// Checkpoints by their steps, oldest first. What a killed run left half written is removed.

@@ -251,9 +251,22 @@ fn a_folder_that_cannot_be_written_to() {
     let s = sandbox();
     chmod(&s.path(""), 0o755);
     fs::create_dir(s.path("closed")).unwrap();
-    for name in ["base", "me.bias", "train.tsv", "texts"] {
+    for name in ["base", "me.bias", "train.tsv", "dev.tsv", "texts"] {
         chmod(&s.path(name), 0o644);
     }
+    chmod(&s.path("closed"), 0o555);
+    for (line, folder) in [
+        (format!("{TRAIN} --out me.bias --force --plots closed/new"), "closed/new"),
+        (format!("{TRAIN} --out me.bias --force --checkpoint closed"), "closed"),
+        ("experiment --base base --data train.tsv --dev dev.tsv --out closed/a/b".into(), "closed/a/b"),
+    ] {
+        // The bias file's own folder is open.
+        chmod(&s.path(""), 0o777);
+        let Some(command) = unprivileged(&s, &line) else { return };
+        s.refuses_with(command, &line, IO, &[folder, "no file can be made", "Permission denied"]);
+        chmod(&s.path(""), 0o755);
+    }
+    chmod(&s.path("closed"), 0o755);
     for (there, words) in [(false, "no file can be made"), (true, "replaced by a new one beside it")] {
         if there {
             s.write("closed/new", "old");
@@ -281,6 +294,11 @@ fn a_full_disk_is_noticed_before_training() {
         (format!("{TRAIN} --out new"), "new"),
         (format!("{TRAIN} --force --out me.bias"), "me.bias"),
         (format!("{TRAIN} --out new --terms none --checkpoint kept"), "kept"),
+        (format!("{TRAIN} --out new --terms none --plots drawn"), "drawn"),
+        (
+            "experiment --base base --data train.tsv --dev dev.tsv --seeds 1 --out new/tables".into(),
+            "new/tables",
+        ),
         (format!("quantize {TINY} --output new"), "new"),
         ("export --base base --bias me.bias --format onnx --output new".into(), "new"),
         ("export --base base --bias me.bias --format hf --output new".into(), "new/model.safetensors"),

@@ -70,7 +70,10 @@ fn answer(mut stream: TcpStream, hold: bool, seen: &Mutex<Vec<String>>) {
 
 /// `pull owner/tiny` from that hub, into a cache in the sandbox, whatever this machine's own settings are.
 fn pull(s: &Sandbox, endpoint: &str) -> Command {
-    let mut command = s.command("pull owner/tiny");
+    on_hub(s.command("pull owner/tiny"), s, endpoint)
+}
+
+fn on_hub(mut command: Command, s: &Sandbox, endpoint: &str) -> Command {
     for key in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
         command.env_remove(key).env_remove(key.to_lowercase());
     }
@@ -124,6 +127,21 @@ fn a_pull_that_was_killed_is_continued() {
     assert!(last.contains(&format!("range: bytes={half}-")) && last.contains("if-range: \"e"), "{last}");
     // It is a checkpoint like any other.
     s.ok(&format!("quantize {} --output pulled", snapshot.display()));
+}
+
+/// What does not fit is not fetched, and the message says where else the cache may be.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_cache_without_room_is_told_before_the_bytes_come() {
+    let s = Sandbox::new();
+    let (endpoint, _) = hub(false);
+    let limited = s.shell("trap '' XFSZ; ulimit -f 60; exec \"$@\" pull owner/tiny");
+    let done = Done::of(on_hub(limited, &s, &endpoint).output().unwrap());
+    done.failed("pull", IO, &["are needed", "are free", "File too large", "set HF_HUB_CACHE"]);
+    let files = s.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "incomplete"));
+    assert!(files.map(|(_, bytes)| bytes.len()).all(|length| length == 0), "nothing was begun");
+    let done = Done::of(pull(&s, &endpoint).output().unwrap());
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
 }
 
 #[test]

@@ -186,17 +186,26 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// An error that says how to have the cache elsewhere, where that would help.
 pub(super) fn unwritable(path: &Path) -> impl FnOnce(std::io::Error) -> Error + '_ {
-    move |e| {
-        let elsewhere = matches!(
-            e.kind(),
-            ErrorKind::PermissionDenied
-                | ErrorKind::ReadOnlyFilesystem
-                | ErrorKind::StorageFull
-                | ErrorKind::NotADirectory
-        );
-        let hint =
-            if elsewhere { "; set HF_HUB_CACHE to a directory with room that you may write to" } else { "" };
-        Error::Io { path: path.to_owned(), source: std::io::Error::new(e.kind(), format!("{e}{hint}")) }
+    move |source| with_hint(Error::Io { path: path.to_owned(), source })
+}
+
+/// The same of an error that has a path.
+pub(super) fn with_hint(error: Error) -> Error {
+    match error {
+        Error::Io { path, source }
+            if matches!(
+                source.kind(),
+                ErrorKind::PermissionDenied
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+                    | ErrorKind::FileTooLarge
+                    | ErrorKind::NotADirectory
+            ) =>
+        {
+            let what = format!("{source}; set HF_HUB_CACHE to a directory with room that you may write to");
+            Error::Io { path, source: std::io::Error::new(source.kind(), what) }
+        }
+        other => other,
     }
 }
 

@@ -5,6 +5,7 @@ use super::failure::{Failure, Tries, check_status};
 use super::http::{Answer, Client};
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use crate::output;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -155,6 +156,11 @@ impl Download<'_> {
         }
         progress(partial.length, size);
         let left = most - partial.length.min(most);
+        if size.is_some() {
+            // Nothing is kept, so that others may finish what they have begun.
+            let room = output::reserve(&partial.path, left);
+            room.map(drop).map_err(|e| Failure::Local(cache::with_hint(e)))?;
+        }
         answer.read(&self.client.limits, left, |bytes| {
             partial.append(bytes)?;
             progress(partial.length, size);

@@ -339,6 +339,35 @@ fn a_cache_that_cannot_be_written_is_named() {
     assert!(error.contains(&*cache.to_string_lossy()) && error.contains("set HF_HUB_CACHE"), "{error}");
 }
 
+/// Where the files are to be copied to is looked at before they are fetched.
+#[test]
+fn a_directory_without_room_is_told_before_the_weights_come() {
+    let sizes = |weights: u64| {
+        let entry = |(name, bytes): &(&str, Vec<u8>)| {
+            let size = if *name == "model.safetensors" { weights } else { bytes.len() as u64 };
+            serde_json::json!({"rfilename": name, "size": size})
+        };
+        let files: Vec<_> = model().iter().map(entry).collect();
+        serde_json::json!({"sha": SHA, "siblings": files}).to_string().into_bytes()
+    };
+    let server = hub(model(), move |r| {
+        r.path.starts_with(API).then(|| Act::Send(response("200 OK", &[], &sizes(1 << 60))))
+    });
+    let temp = tempfile::tempdir().unwrap();
+    let into = temp.path().join("a/tiny");
+    let hub = Hub::new(settings(&server.endpoint, &temp.path().join("cache")), "owner/tiny").unwrap();
+    let pull = |into: &Path| hub.pull("main", Some(into), &mut |_, _, _| {}).unwrap_err().to_string();
+    let error = pull(&into);
+    assert!(error.starts_with(&*into.to_string_lossy()) && error.contains("MB are needed"), "{error}");
+    assert!(server.requests("model.safetensors").is_empty());
+    let before = server.all().len();
+    std::fs::write(temp.path().join("file"), "in the way").unwrap();
+    let error = pull(&temp.path().join("file/tiny"));
+    assert!(error.contains("file/tiny: Not a directory"), "{error}");
+    assert_eq!(server.all().len(), before, "no hub is asked");
+    assert!(!temp.path().join("a").exists());
+}
+
 #[test]
 fn the_environment_is_read_as_in_python() {
     let temp = tempfile::tempdir().unwrap();
