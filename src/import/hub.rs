@@ -11,19 +11,21 @@ mod download;
 mod env;
 mod failure;
 mod http;
+mod sum;
 
 use super::MAX_TOKENIZER;
 use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
-use cache::Cache;
 use crate::output::{self, Room};
+use cache::Cache;
 use choose::{MODULES, choose};
-use download::{Download, Known, is_sha256};
+use download::{Download, Known};
 use env::Settings;
 use failure::{Failure, Tries, check_status};
 use http::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use sum::Sum;
 
 /// Longest listing of a repository read, in bytes: some 100 000 files.
 const MAX_LISTING: u64 = 64 << 20;
@@ -92,12 +94,12 @@ impl<'a> Hub<'a> {
         if !is_revision(revision) {
             return Err(Error::Config(format!("{revision:?} is not a branch, tag or commit")));
         }
+        let mut room = Room::default();
         if let Some(into) = into {
             check_empty(into)?;
-        let mut room = Room::default();
+            room = output::reserve_in(into, 0)?;
         }
         // What a commit holds never changes: if all of it is there, the hub has nothing to add.
-            room = output::reserve_in(into, 0)?;
         let (id, names) = match is_commit(revision).then(|| self.cached(revision)) {
             Some(Ok(found)) => found,
             _ if self.offline => self.cached(revision)?,
@@ -152,12 +154,12 @@ impl<'a> Hub<'a> {
         let names: BTreeSet<String> = commit.files.keys().cloned().collect();
         let mut fetch = |name: &str| self.fetch(&commit, name, progress);
         let chosen = choose(self.repo, &names, &mut fetch)?;
-        for name in &chosen {
-            fetch(name)?;
         if let Some((into, room)) = copy {
             let sizes = chosen.iter().filter_map(|name| commit.files.get(name)?.size);
             *room = output::reserve_in(into, sizes.fold(0, u64::saturating_add))?;
         }
+        for name in &chosen {
+            fetch(name)?;
         }
         // Only now does the cache hold a commit that can be used without the network.
         if !names.contains(MODULES) {
@@ -210,6 +212,10 @@ impl<'a> Hub<'a> {
         struct Sibling {
             rfilename: String,
             size: Option<u64>,
+            /// The API's name of it, and that in listings of a tree.
+            #[serde(rename = "blobId")]
+            blob_id: Option<serde_json::Value>,
+            oid: Option<serde_json::Value>,
             lfs: Option<serde_json::Value>,
         }
         if text.trim_ascii_start().starts_with(b"<") {
@@ -224,11 +230,17 @@ impl<'a> Hub<'a> {
             )));
         }
         let known = |s: Sibling| {
-            let of_lfs = s.lfs.as_ref();
-            let sha256 = of_lfs.and_then(|lfs| lfs.get("sha256").or_else(|| lfs.get("oid"))?.as_str());
-            let sha256 = sha256.filter(|text| is_sha256(text)).map(str::to_ascii_lowercase);
-            let size = of_lfs.and_then(|lfs| lfs.get("size")?.as_u64()).or(s.size);
-            (s.rfilename, Known { size, sha256 })
+            // Of a file in Git LFS, the blob is the pointer to it.
+            let sum = match &s.lfs {
+                None | Some(serde_json::Value::Null) => {
+                    s.blob_id.as_ref().or(s.oid.as_ref()).and_then(|id| Sum::git(id.as_str()?))
+                }
+                Some(lfs) => {
+                    lfs.get("sha256").or_else(|| lfs.get("oid")).and_then(|sum| Sum::sha256(sum.as_str()?))
+                }
+            };
+            let size = s.lfs.as_ref().and_then(|lfs| lfs.get("size")?.as_u64()).or(s.size);
+            (s.rfilename, Known { size, sum })
         };
         Ok(Commit { id: listing.sha, files: listing.siblings.into_iter().map(known).collect() })
     }

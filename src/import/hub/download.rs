@@ -3,12 +3,13 @@
 use super::cache::{self, Cache, Lock};
 use super::failure::{Failure, Tries, check_status};
 use super::http::{Answer, Client};
+use super::sum::{Sum, hex};
 use crate::error::{Error, Result};
-use serde::{Deserialize, Serialize};
 use crate::output;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 /// An attempt that brought this many bytes made progress: a server that breaks off after each few of them must not keep us
@@ -19,8 +20,7 @@ const PROGRESS: u64 = 1 << 20;
 #[derive(Clone, Debug, Default)]
 pub(super) struct Known {
     pub size: Option<u64>,
-    /// In lower-case hex; of files in Git LFS.
-    pub sha256: Option<String>,
+    pub sum: Option<Sum>,
 }
 
 /// A file to fetch.
@@ -91,8 +91,8 @@ impl Download<'_> {
         if let Some(path) = self.cache.file(self.commit, self.name, self.known.size) {
             return Ok(Some(path));
         }
-        let Some(sha256) = &self.known.sha256 else { return Ok(None) };
-        let blob = self.cache.blob(sha256);
+        let Some(sum) = &self.known.sum else { return Ok(None) };
+        let blob = self.cache.blob(sum.digits());
         let there = fs::metadata(&blob).is_ok_and(|m| self.known.size.is_none_or(|size| size == m.len()));
         match there {
             true => self.cache.link(&blob, self.commit, self.name).map(Some).map_err(Failure::Local),
@@ -102,8 +102,8 @@ impl Download<'_> {
 
     /// Names the lock and the partial download: by content where that is known, as Python does.
     fn key(&self) -> String {
-        match &self.known.sha256 {
-            Some(sha256) => sha256.clone(),
+        match &self.known.sum {
+            Some(sum) => sum.digits().to_owned(),
             None => hex(&Sha256::digest(format!("{}\0{}", self.commit, self.name)))[..40].to_owned(),
         }
     }
@@ -115,7 +115,7 @@ impl Download<'_> {
         progress: &mut dyn FnMut(u64, Option<u64>),
     ) -> Result<(), Failure> {
         let size = self.known.size.or(partial.notes.size);
-        let continuable = partial.notes.etag.is_some() || self.sha256(&partial.notes).is_some();
+        let continuable = partial.notes.etag.is_some() || self.sum(&partial.notes).is_some();
         if partial.length > 0 && (!continuable || size.is_some_and(|size| partial.length > size)) {
             partial.restart(Notes::default()).map_err(Failure::Local)?;
         }
@@ -126,7 +126,7 @@ impl Download<'_> {
         if partial.length > 0 {
             headers.push(("range", format!("bytes={}-", partial.length)));
             // With a checksum there is no need of it; the host behind a redirect may have another ETag each time.
-            if let (None, Some(etag)) = (self.sha256(&partial.notes), &partial.notes.etag) {
+            if let (None, Some(etag)) = (self.sum(&partial.notes), &partial.notes.etag) {
                 headers.push(("if-range", etag.clone()));
             }
         }
@@ -173,10 +173,10 @@ impl Download<'_> {
         let etag = answer.header("etag");
         let plain = |etag: &str| etag.trim_start_matches("W/").trim_matches('"').to_owned();
         let named = answer.linked_etag.as_deref().or(etag.as_deref()).map(plain);
-        let linked = answer.linked_etag.as_deref().map(plain).filter(|e| is_sha256(e));
+        let linked = answer.linked_etag.as_deref().and_then(|etag| Sum::sha256(&plain(etag)));
         Notes {
             size: answer.linked_size.or_else(|| answer.number("content-length")),
-            sha256: linked.map(|e| e.to_ascii_lowercase()),
+            sha256: linked.map(|sum| sum.digits().to_owned()),
             blob: named.filter(|name| cache::blob_name(name)),
             etag: etag.filter(|e| !e.starts_with("W/")),
         }
@@ -192,7 +192,7 @@ impl Download<'_> {
         let now = self.notes(answer);
         let other = |a: &Option<String>, b: &Option<String>| a.is_some() && b.is_some() && a != b;
         let changed = other(&now.sha256, &partial.notes.sha256)
-            || (self.sha256(&partial.notes).is_none() && other(&now.etag, &partial.notes.etag));
+            || (self.sum(&partial.notes).is_none() && other(&now.etag, &partial.notes.etag));
         if fits && !changed {
             let size = range.and_then(|r| r.size);
             if partial.length == 0 {
@@ -218,29 +218,32 @@ impl Download<'_> {
             let what = format!("{} of {size} bytes came", partial.length);
             return Err(Failure::Passing(what, None));
         }
-        let Some(wanted) = self.sha256(&partial.notes) else { return Ok(()) };
-        let has = partial.sha256().map_err(Failure::Local)?;
+        let Some(wanted) = self.sum(&partial.notes) else { return Ok(()) };
+        let has = partial.sum(&wanted).map_err(Failure::Local)?;
         if has == wanted {
             return Ok(());
         }
         partial.restart(Notes::default()).map_err(Failure::Local)?;
-        Err(Failure::Passing(format!("its SHA-256 is {has}, but the hub says {wanted}"), None))
+        let (kind, has, wanted) = (wanted.kind(), has.digits(), wanted.digits());
+        Err(Failure::Passing(format!("its {kind} is {has}, but the hub says {wanted}"), None))
     }
 
-    fn sha256(&self, notes: &Notes) -> Option<String> {
-        self.known.sha256.clone().or_else(|| notes.sha256.clone())
+    fn sum(&self, notes: &Notes) -> Option<Sum> {
+        self.known.sum.clone().or_else(|| Sum::sha256(notes.sha256.as_deref()?))
     }
 
     /// Turns the partial download into a blob, and shows it as a file of the commit.
-    fn keep(&self, mut partial: Partial) -> Result<PathBuf> {
+    fn keep(&self, partial: Partial) -> Result<PathBuf> {
         partial.file.sync_all().map_err(cache::unwritable(&partial.path))?;
-        let mut blob = match self.sha256(&partial.notes).or_else(|| partial.notes.blob.clone()) {
+        let by_content = || Ok(self.cache.blob(partial.sum(&Sum::Sha256(String::new()))?.digits()));
+        let named = self.sum(&partial.notes).map(|sum| sum.digits().to_owned());
+        let mut blob = match named.or_else(|| partial.notes.blob.clone()) {
             Some(name) => self.cache.blob(&name),
-            None => self.cache.blob(&partial.sha256()?),
+            None => by_content()?,
         };
         // Two files with one ETag: a server that does not give each content its own.
         if blob.exists() && !cache::same_content(&blob, &partial.path).map_err(Error::io(&blob))? {
-            blob = self.cache.blob(&partial.sha256()?);
+            blob = by_content()?;
         }
         fs::rename(&partial.path, &blob).map_err(cache::unwritable(&blob))?;
         let _ = fs::remove_file(notes_path(&partial.path));
@@ -280,18 +283,9 @@ impl Partial {
         Ok(())
     }
 
-    /// Of what is on disk, in lower-case hex.
-    fn sha256(&mut self) -> Result<String> {
-        let io = |e| Error::Io { path: self.path.clone(), source: e };
-        let mut file = File::open(&self.path).map_err(io)?;
-        let mut hash = Sha256::new();
-        let mut buffer = vec![0; 1 << 20];
-        loop {
-            match file.read(&mut buffer).map_err(io)? {
-                0 => return Ok(hex(&hash.finalize())),
-                n => hash.update(&buffer[..n]),
-            }
-        }
+    /// The checksum of what is on disk, of the kind of `wanted`.
+    fn sum(&self, wanted: &Sum) -> Result<Sum> {
+        File::open(&self.path).and_then(|mut file| wanted.of(&mut file)).map_err(Error::io(&self.path))
     }
 }
 
@@ -314,17 +308,8 @@ impl ContentRange {
     }
 }
 
-/// Whether `text` is a SHA-256 in hex.
-pub(super) fn is_sha256(text: &str) -> bool {
-    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
-}
-
 fn notes_path(partial: &Path) -> PathBuf {
     let mut name = partial.as_os_str().to_owned();
     name.push(".json");
     name.into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

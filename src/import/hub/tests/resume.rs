@@ -241,6 +241,46 @@ fn a_wrong_checksum_is_noticed() {
     }
 }
 
+/// Small files are not in Git LFS: the listing has the ids of their git blobs.
+#[test]
+fn a_small_file_that_is_not_what_the_hub_lists_is_refused() {
+    const CONFIG: &str = "1af53425963f197d2a1f4b4d806fba33508f8660"; // as `git hash-object` says
+    const OTHER: &str = "c9fc5e9434285a4f5796b0fa5ca635f4c1533153";
+    let list = |key: &'static str, id: &str| {
+        let lfs = serde_json::json!({"sha256": sha256(&weights()), "size": 300_000});
+        serde_json::json!({"sha": SHA, "siblings": [
+            {"rfilename": "config.json", "size": 22, key: id},
+            {"rfilename": "tokenizer.json", "blobId": null},
+            // Of the pointer, not of the file.
+            {"rfilename": "model.safetensors", "lfs": lfs, "blobId": CONFIG},
+        ]})
+    };
+    let of = |key: &'static str, id: &str| {
+        let listing = list(key, id).to_string().into_bytes();
+        hub(model(), move |r| r.path.starts_with(API).then(|| Act::Send(response("200 OK", &[], &listing))))
+    };
+    for (key, id) in
+        [("blobId", CONFIG), ("oid", CONFIG), ("blobId", &*CONFIG.to_uppercase()), ("blobId", "none")]
+    {
+        let server = of(key, id);
+        let temp = tempfile::tempdir().unwrap();
+        assert_holds(&pull_to(&server.endpoint, temp.path()).unwrap(), &model());
+        let is_known = id != "none";
+        assert_eq!(blobs(temp.path()).contains(&CONFIG.to_owned()), is_known, "{id}: as Python names it");
+        // Another commit has the same file.
+        std::fs::remove_dir_all(temp.path().join("models--owner--tiny/snapshots")).unwrap();
+        assert_holds(&pull_to(&server.endpoint, temp.path()).unwrap(), &model());
+        assert_eq!(server.requests("/config.json").len(), if is_known { 1 } else { 2 }, "{key} {id}");
+    }
+    let server = of("blobId", OTHER);
+    let error = error_of(&server);
+    let said = format!("its git blob id (SHA-1) is {CONFIG}, but the hub says {OTHER}");
+    for words in ["owner/tiny/config.json", &said, "run the command again"] {
+        assert!(error.contains(words), "{error}");
+    }
+    assert_eq!(server.requests("/config.json").len(), 4, "it is tried as often as another failure");
+}
+
 /// A part that some accident spoilt is found by the checksum, and the file fetched from the start.
 #[test]
 fn a_spoilt_part_is_thrown_away() {
