@@ -1,4 +1,5 @@
-//! An ONNX classifier that is not trained here, and answers as it is: any graph of token ids to `[batch, labels]`.
+//! An ONNX classifier that is not trained here, and answers as it is: any graph of token ids to `[batch, labels]`, or to
+//! `logits` of `[batch, sequence, labels]`, which tag the tokens.
 //!
 //! Where a file says what its outputs are called, it does so beside itself, in transformers' `config.json` (`id2label`,
 //! `problem_type`), or, if `trimtab export` wrote it, in its own metadata. One output is a number, more are labels.
@@ -101,11 +102,21 @@ impl OnnxModel {
         &self.task
     }
 
-    /// The answers to the texts, in their order.
+    /// An example of a text as people write it, to be answered. A tagger splits it into words.
+    pub fn raw(&self, text: &str) -> Example {
+        self.task.raw(text)
+    }
+
+    /// The answers to the texts, in their order. A tagger tags the words of [`Example::word_list`].
     ///
     /// Errors: [`Error::Unsupported`] where running the graph fails; what the tokenizer says.
     pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
         let one = |example: &Example| {
+            if let Task::Tag(labels) = &self.task {
+                let (text, starts) = self.encoder.encode_words(&example.word_list())?;
+                let logits = self.model.run(&text.ids, &text.types, self.pad)?;
+                return Ok(Prediction::of_words(labels, &logits, example, &starts));
+            }
             let text = self.encoder.encode(&example.text_a, example.text_b.as_deref())?;
             let logits = self.model.run(&text.ids, &text.types, self.pad)?;
             Prediction::of_text(&self.task, &logits)
@@ -130,7 +141,8 @@ fn positions(config: &Value) -> Option<usize> {
 /// What the outputs mean.
 fn task(path: &Path, model: &Runnable, labels: Option<&[String]>, config: &Value) -> Result<Task> {
     let metadata = |key: &str| model.metadata.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
-    let outputs = model.outputs;
+    let output = model.output();
+    let outputs = output.labels;
     let named = match labels {
         Some(labels) => Some(labels.to_vec()),
         None => match metadata("labels").and_then(|json| serde_json::from_str::<Vec<String>>(json).ok()) {
@@ -139,12 +151,19 @@ fn task(path: &Path, model: &Runnable, labels: Option<&[String]>, config: &Value
         },
     };
     let problem = config["problem_type"].as_str();
-    if outputs == 1 && labels.is_none() && problem != Some("multi_label_classification") {
+    if outputs == 1 && !output.of_tokens && labels.is_none() && problem != Some("multi_label_classification")
+    {
         return Ok(Task::Regress);
     }
-    if named.is_none() && !model.is_logits {
-        let what = "no config.json tells what its outputs mean, and none is called `logits`; name the labels (--labels), if it \
-                    is a classifier";
+    // The words of a masked LM are of the shape of tags.
+    if named.is_none() && (output.of_tokens || !output.is_logits) {
+        let what = match output.of_tokens {
+            true => "no config.json names the tags of its tokens; name them (--labels), if it is a tagger",
+            false => {
+                "no config.json tells what its outputs mean, and none is called `logits`; name the labels (--labels), if \
+                      it is a classifier"
+            }
+        };
         return Err(Error::format(path, what));
     }
     // As transformers calls them.
@@ -152,6 +171,9 @@ fn task(path: &Path, model: &Runnable, labels: Option<&[String]>, config: &Value
     if names.len() != outputs {
         let what = format!("{} labels are given, but the model has {outputs} outputs", names.len());
         return Err(Error::format(path, what));
+    }
+    if output.of_tokens {
+        return Ok(Task::Tag(names));
     }
     let several = metadata("task") == Some("multilabel") || problem == Some("multi_label_classification");
     Ok(if several { Task::Multilabel(names) } else { Task::Classify(names) })

@@ -177,6 +177,14 @@ impl Task {
         Task::Classify(labels.into_iter().map(Into::into).collect())
     }
 
+    /// An example of a text as people write it, to be answered: for tags its words are found.
+    pub(crate) fn raw(&self, text: &str) -> Example {
+        match self {
+            Task::Tag(_) => Example::raw_sentence(text),
+            _ => Example { text_a: text.to_owned(), ..Example::default() },
+        }
+    }
+
     /// The task of a kind with its labels.
     pub fn new(kind: Kind, labels: Vec<String>) -> Task {
         match kind {

@@ -22,7 +22,8 @@ use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
 ///
 /// With --min-precision the answer is `not sure` where the model is not confident enough to be right that often.
 ///
-/// With --onnx an ONNX classifier answers as it is: one that was trained elsewhere, or one that `export` wrote.
+/// With --onnx an ONNX classifier of texts or tokens answers as it is: one that was trained elsewhere, or one that `export`
+/// wrote of a classify, multilabel, regress or tag model. Exports of others need their base and bias file.
 #[derive(clap::Args)]
 pub struct Args {
     /// Base file, made by `quantize`
@@ -31,7 +32,7 @@ pub struct Args {
     /// Bias file, made by `train`
     #[arg(long, value_name = "FILE", required_unless_present = "onnx")]
     bias: Option<PathBuf>,
-    /// An ONNX classifier instead of base and bias: token ids to one row of logits for each text
+    /// An ONNX classifier instead of base and bias: token ids to one row of logits for each text, or for each token to tag it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["base", "bias", "exact"])]
     onnx: Option<PathBuf>,
     /// Its tokenizer.json [default: beside the ONNX file, NAME.tokenizer.json first, or one folder up]
@@ -137,7 +138,7 @@ impl Model {
         match self {
             Model::Personal(model) => model.raw(text),
             #[cfg(feature = "onnx")]
-            Model::Onnx(_) => Example { text_a: text.to_owned(), ..Example::default() },
+            Model::Onnx(model) => model.raw(text),
         }
     }
 

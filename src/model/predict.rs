@@ -99,6 +99,27 @@ impl Prediction {
         })
     }
 
+    /// The tags of the example's words; `logits: [tokens, labels]`, of which a word's are in the row of its start.
+    pub(crate) fn of_words(
+        labels: &[String],
+        logits: &[f32],
+        example: &Example,
+        starts: &[Option<usize>],
+    ) -> Prediction {
+        let outside = labels.iter().position(|l| l == "O").unwrap_or(0);
+        let tag = |start: &Option<usize>| match start {
+            None => (labels[outside].clone(), 0.0),
+            Some(row) => {
+                let y = &logits[row * labels.len()..][..labels.len()];
+                let best = train::largest(y);
+                (labels[best].clone(), loss::softmax(y)[best])
+            }
+        };
+        let (tags, probabilities) = starts.iter().map(tag).unzip();
+        let words = example.word_list().into_iter().map(str::to_owned).collect();
+        Prediction::Tags { words, tags, probabilities }
+    }
+
     /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where there are neither.
     pub fn probabilities(&self) -> &[f64] {
         match self {
@@ -155,10 +176,7 @@ impl Personal {
 
     /// An example of a text as people write it, to be answered.
     pub fn raw(&self, text: &str) -> Example {
-        match self.task {
-            Task::Tag(_) => Example::raw_sentence(text),
-            _ => Example { text_a: text.to_owned(), ..Example::default() },
-        }
+        self.task.raw(text)
     }
 
     /// The answers to many texts, in their order; unlike single calls it fills the machine. A tagger tags the words of
@@ -254,20 +272,7 @@ impl Personal {
         }
         Ok(match &self.task {
             Task::Classify(_) | Task::Multilabel(_) | Task::Regress => unreachable!("of one text"),
-            Task::Tag(labels) => {
-                let outside = labels.iter().position(|l| l == "O").unwrap_or(0);
-                let tag = |start: &Option<usize>| match start {
-                    None => (labels[outside].clone(), 0.0),
-                    Some(row) => {
-                        let y = &logits[row * labels.len()..][..labels.len()];
-                        let best = train::largest(y);
-                        (labels[best].clone(), loss::softmax(y)[best])
-                    }
-                };
-                let (tags, probabilities) = starts.iter().map(tag).unzip();
-                let words = example.word_list().into_iter().map(str::to_owned).collect();
-                Prediction::Tags { words, tags, probabilities }
-            }
+            Task::Tag(labels) => Prediction::of_words(labels, logits, example, starts),
             Task::Qa | Task::Mlm => unreachable!("questions are answered by windows, masks by another head"),
             Task::Contrastive => {
                 let what = "a contrastive model has no head and predicts nothing; use `embed` or `search`";

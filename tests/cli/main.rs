@@ -20,6 +20,7 @@ mod hidden_words;
 mod interrupt;
 mod long_texts;
 mod memory;
+mod onnx;
 mod outputs;
 mod pairs;
 #[cfg(feature = "hub")]

@@ -27,6 +27,9 @@ const MAX_CONSTANT: i64 = 1 << 12;
 /// Most elements of a tensor while a text is computed; a BERT-large with 512 tokens has 2^22.
 const MAX_ELEMENTS: i64 = 1 << 26;
 
+const NO_OUTPUT: &str = "no output of [batch, labels], and no `logits` of [batch, sequence, labels]: not a classifier of texts \
+                         or tokens. A base of it (`quantize`) can be trained to be one";
+
 /// What an input is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -50,15 +53,23 @@ pub(crate) struct Runnable {
     path: PathBuf,
     plan: Arc<TypedRunnableModel>,
     inputs: Vec<Input>,
-    output: usize,
+    output: Output,
     /// What the file says of itself.
     pub metadata: Vec<(String, String)>,
     /// Longest text in tokens.
     pub seq_max: usize,
-    /// Numbers it answers for a text.
-    pub outputs: usize,
-    /// Whether the output says of itself that it is logits; a pooler's is of the same shape.
+}
+
+/// The output that is read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    place: usize,
+    /// Numbers it has for a text, or for each token.
+    pub labels: usize,
+    /// Whether it is called `logits`; a pooler's is of the same shape.
     pub is_logits: bool,
+    /// Whether it is `[batch, sequence, labels]`.
+    pub of_tokens: bool,
 }
 
 impl Runnable {
@@ -66,7 +77,7 @@ impl Runnable {
     /// metadata, else 128. It is never more than `positions`.
     ///
     /// Its inputs are told by name (`input_ids`, `attention_mask`, `token_type_ids`), the first one by its place where none
-    /// is called so. Of its outputs `logits` is read, or the first of `[batch, n]`.
+    /// is called so. Of its outputs `logits` is read, `[batch, n]` or `[batch, sequence, n]`, or the first of `[batch, n]`.
     ///
     /// Fails with [`Error::Format`] on a file that is broken or not ONNX, with [`Error::Unsupported`] on operators, inputs or
     /// outputs that are not read, and on weights that do not fit in memory.
@@ -80,6 +91,13 @@ impl Runnable {
             let what = "it compares two rows of a batch, and is run one text at a time here; use its base and bias file";
             return Err(unsupported(what.into()));
         }
+        let task = metadata.iter().find(|(key, _)| key == "task").map(|(_, task)| task.as_str());
+        if let Some(task @ ("qa" | "contrastive" | "mlm")) = task {
+            let instead = if task == "contrastive" { "embed` or `search" } else { "predict" };
+            return Err(unsupported(format!(
+                "a {task} model is not run from its export here; use `{instead}` with the base and bias file it was made from"
+            )));
+        }
         let told = || {
             metadata.iter().find(|(key, _)| key == "max_len")?.1.parse().ok().filter(|n| LENGTHS.contains(n))
         };
@@ -92,8 +110,13 @@ impl Runnable {
         })
         .map_err(&unsupported)?;
         let seq_max = inputs.iter().filter_map(|i| i.dims[1]).min().unwrap_or(seq_max);
-        let (output, outputs, is_logits) = output(&plan).map_err(&unsupported)?;
-        Ok(Runnable { path: path.to_owned(), plan, inputs, output, metadata, seq_max, outputs, is_logits })
+        let output = output(&plan).ok_or_else(|| unsupported(NO_OUTPUT.into()))?;
+        Ok(Runnable { path: path.to_owned(), plan, inputs, output, metadata, seq_max })
+    }
+
+    /// What it answers with.
+    pub fn output(&self) -> Output {
+        self.output
     }
 
     /// Whether it asks for token types.
@@ -106,22 +129,25 @@ impl Runnable {
         self.inputs.iter().any(|i| i.dims[1].is_some())
     }
 
-    /// Its answer for one text of at most `seq_max` tokens: `[outputs]`.
+    /// Its answer for one text of at most `seq_max` tokens: `[labels]`, or `[tokens, labels]`.
     ///
     /// Fails with [`Error::Unsupported`] where tract does, on ids that the model does not have for one.
     pub fn run(&self, ids: &[i32], types: &[i32], pad: i32) -> Result<Vec<f32>> {
+        let Output { place, labels, of_tokens, .. } = self.output;
+        let wanted = if of_tokens { ids.len() * labels } else { labels };
         let answer = graph::caught(|| {
             let inputs = self.inputs.iter().map(|i| i.filled(ids, types, pad)).collect::<TractResult<_>>()?;
             let outputs = self.plan.run(inputs)?;
-            let row = outputs[self.output].cast_to::<f32>()?;
+            let row = outputs[place].cast_to::<f32>()?;
             let row = row.to_plain_array_view::<f32>()?;
-            Ok(row.iter().take(self.outputs).copied().collect())
+            // Of several rows the first; what stands for padding is behind the tokens.
+            Ok(row.iter().take(wanted).copied().collect())
         });
         let answer: Vec<f32> = answer.map_err(|what| Error::Unsupported {
             path: self.path.clone(),
             what: format!("running it: {what}"),
         })?;
-        match answer.len() == self.outputs {
+        match answer.len() == wanted {
             true => Ok(answer),
             false => Err(Error::format(&self.path, format!("{} numbers for a text", answer.len()))),
         }
@@ -305,30 +331,23 @@ fn bound_all(model: &TypedModel, seq_max: usize, stored_max: usize) -> TractResu
     Ok(())
 }
 
-/// The output to read, how many numbers it has, and whether it is called `logits`.
-fn output(plan: &TypedRunnableModel) -> Result<(usize, usize, bool), String> {
+/// The output to read.
+fn output(plan: &TypedRunnableModel) -> Option<Output> {
     let model = plan.model();
-    let mut found = None;
-    let outlets = model.output_outlets().map_err(|e| e.to_string())?;
-    for (i, outlet) in outlets.iter().enumerate() {
-        let fact = model.outlet_fact(*outlet).map_err(|e| e.to_string())?;
-        let labels = match fact.shape.dims() {
-            [_, labels] => labels.to_usize().ok().filter(|n| (1..=1 << 16).contains(n)),
-            _ => None,
+    let of = |(place, outlet): (usize, &OutletId)| {
+        let is_logits = model.outlet_label(*outlet) == Some("logits");
+        let dims = model.outlet_fact(*outlet).ok()?.shape.dims();
+        let (labels, of_tokens) = match dims {
+            [_, labels] => (labels, false),
+            // Of an encoder without a head, its hidden states are of this shape too.
+            [_, _, labels] if is_logits => (labels, true),
+            _ => return None,
         };
-        let named = model.outlet_label(*outlet) == Some("logits");
-        if let Some(labels) = labels
-            && (named || found.is_none())
-        {
-            found = Some((i, labels, named));
-            if named {
-                break;
-            }
-        }
-    }
-    found.ok_or_else(|| {
-        "no output of [batch, labels]: not a classifier of texts. A base of it (`quantize`) can be trained to be one".into()
-    })
+        let labels = labels.to_usize().ok().filter(|n| (1..=1 << 16).contains(n))?;
+        Some(Output { place, labels, is_logits, of_tokens })
+    };
+    let all: Vec<Output> = model.output_outlets().ok()?.iter().enumerate().filter_map(of).collect();
+    all.iter().find(|output| output.is_logits).or(all.first()).copied()
 }
 
 /// An operator of [`GROWING`], with a bound.
