@@ -157,6 +157,12 @@ def data():
     put("csv", "quoted", 'text,label,id\n"a, ""b""\nc",x,1\nd,"y,z",2\r\n')
     put("jsonl", "labels", '{"text":"a","label":3}\n\n{"label":["x","y"],"text_a":"b\\u00e9","text_b":"c"}\n{"sentence":"s","label":true}\n')
     put("jsonl", "number", '{"text":"a","label":0.5,"text_b":null}\n')
+    spans = [{"start": 0, "end": 5, "token_start": 0, "token_end": 0, "label": "X"}]
+    tokens = [{"text": "a bat", "start": 0, "end": 5, "id": 0}]
+    prodigy = {"text": "a bat", "_task_hash": 1, "answer": "accept", "accept": ["x"], "options": [{"id": "x"}]}
+    rejected = {"text": "b", "label": "x", "_task_hash": 2, "answer": "reject"}
+    lines = [prodigy, rejected, prodigy | {"spans": spans, "tokens": tokens}]
+    put("jsonl", "prodigy", "".join(json.dumps(line) + "\n" for line in lines))
     put("conll", "tags", "-DOCSTART- -X- O\n\na DT O\nbat NN B-X\n\ncat\tI-X\n# c\n")
     question = {"id": "1", "question": "who?", "answers": [{"text": "b\u00e9 c", "answer_start": 2}]}
     impossible = {"id": "2", "question": "why?", "answers": [], "is_impossible": True}
@@ -164,9 +170,64 @@ def data():
     put("squad", "one", json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": [paragraph]}]}))
 
 
+def directories():
+    """The small files of a sentence-transformers directory and the header of its weights, plain and wrapped."""
+    config, tokenizer, _, weights = (corpus / "checkpoint/f32").read_bytes().split(b"\0", 3)
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    compact = lambda value: json.dumps(value, separators=(",", ":")).encode()
+    module = lambda path, name: {"idx": 0, "name": "0", "path": path, "type": f"sentence_transformers.models.{name}"}
+    modules = [
+        module("", "Transformer"), module("1_Pooling", "Pooling"), module("2_Dense", "Dense"),
+        module("3_Normalize", "Normalize"),
+    ]
+    pooling = {"word_embedding_dimension": 8, "pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True}
+    dense = {
+        "in_features": 8, "out_features": 8, "bias": True,
+        "activation_function": "torch.nn.modules.activation.Tanh",
+    }
+    settings = {"max_seq_length": 12, "do_lower_case": True}
+    prompts = {"prompts": {"query": "q: "}, "default_prompt_name": "query"}
+    said = {
+        "tokenizer_class": "BertTokenizer", "do_lower_case": True, "strip_accents": None,
+        "tokenize_chinese_chars": True, "model_max_length": 16, "cls_token": "[CLS]",
+        "unk_token": {"content": "[UNK]", "lstrip": False},
+    }
+    index = {"metadata": {}, "weight_map": {name: "shard.safetensors" for name in header if name[0] != "_"}}
+    wrapped = {"__metadata__": None} | {f"module._orig_mod.bert.{name}": value for name, value in header.items()}
+    whole = [modules, pooling, dense, {}, settings, prompts, said]
+    put("directory", "whole", b"\0".join([*map(compact, whole), config, tokenizer, b"", compact(header)]))
+    put("directory", "wrapped", b"\0".join([*[b""] * 6, compact(said), b"{}", tokenizer, b"", compact(wrapped)]))
+    put("directory", "index", b"\0".join([*[b""] * 7, config, tokenizer, compact(index), compact(header)]))
+
+
+def listings():
+    names = ["config.json", "tokenizer.json", "modules.json", "model.safetensors", "1_Pooling/config.json"]
+    plain = {"sha": "0" * 40, "siblings": [{"rfilename": name} for name in names]}
+    put("listing", "plain", json.dumps(plain))
+    for entry in plain["siblings"][:3]:
+        entry |= {"size": 9, "blobId": "1" * 40}
+    plain["siblings"][3] |= {"size": 9, "blobId": "2" * 40, "lfs": {"sha256": "3" * 64, "size": 9, "pointerSize": 133}}
+    put("listing", "blobs", json.dumps(plain))
+
+
+def encodings():
+    """The first byte says what the user names: 255 nothing, else an encoding (5 bits) and a delimiter (3 bits)."""
+    table = "label;text\nno;gr\u00fcn\nyes;sch\u00f6ner\n"
+    named = lambda encoding, delimiter=7: bytes([delimiter << 5 | encoding])
+    put("encoding", "utf-16", named(31) + table.encode("utf-16"))
+    put("encoding", "utf-16be", named(31) + table.encode("utf-16-be"))
+    put("encoding", "windows-1252", named(31) + table.encode("cp1252"))
+    put("encoding", "shift-jis", named(5, 0) + "label,text\nno,\u65e5\u672c\nyes,\u30c6\u30ad\n".encode("shift-jis"))
+    put("encoding", "sep", named(31) + b"sep=|\r\nText|Label\r\na|\"b\r\nc\"\r\n")
+    put("encoding", "tabs", named(0, 2) + "\ufefflabel\ttext\na\tb\n".encode())
+
+
 data()
+listings()
+encodings()
 tokenizers()
 models_of_trimtab()
+directories()
 export("eager", model(), 13)
 export("classifier", model(t.BertForSequenceClassification, attn="sdpa", num_labels=2), 17)
 export("dynamo", model(attn="sdpa"), 20, dynamo=True)
