@@ -29,6 +29,11 @@ const SHOWN: usize = 5;
 
 /// Cleans the labels of examples; a remark about those that were written in several ways.
 pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Option<String> {
+    // Nearly all files have no other labels.
+    let is_plain = |e: &Example| e.label.as_ref().is_none_or(|l| l.bytes().all(|b| b.is_ascii_graphic()));
+    if examples.iter().all(is_plain) {
+        return None;
+    }
     // What each way of writing is cleaned to: most lines have a label that was there before.
     let mut known: HashMap<String, String> = HashMap::new();
     let mut clean_one = |label: &mut String| match known.get(label.as_str()) {

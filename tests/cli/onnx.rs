@@ -54,7 +54,8 @@ fn an_export_that_is_not_read_says_what_to_use() {
     let question = json!({"id": "1", "question": "who", "answers": [{"text": "good", "answer_start": 9}]});
     let paragraph = json!({"context": "it was a good movie", "qas": [question]});
     s.write("q.json", json!({"data": [{"paragraphs": [paragraph]}]}).to_string());
-    let pair = |(label, text): &(&str, String)| format!("{label}\t{text}\ta very good movie\n");
+    let first = |text: &str| text.split(' ').next().unwrap().to_owned();
+    let pair = |(label, text): &(&str, String)| format!("{label}\t{text}\ta movie of {}\n", first(text));
     let pairs = examples().iter().map(pair).collect::<String>();
     s.write("pairs.tsv", format!("label\ttext_a\ttext_b\n{pairs}"));
     for (name, flags) in [
