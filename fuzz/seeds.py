@@ -196,7 +196,7 @@ def directories():
     wrapped = {"__metadata__": None} | {f"module._orig_mod.bert.{name}": value for name, value in header.items()}
     whole = [modules, pooling, dense, {}, settings, prompts, said]
     put("directory", "whole", b"\0".join([*map(compact, whole), config, tokenizer, b"", compact(header)]))
-    put("directory", "wrapped", b"\0".join([*[b""] * 6, compact(said), b"{}", tokenizer, b"", compact(wrapped)]))
+    put("directory", "wrapped", b"\0".join([*[b""] * 6, compact(said), config, tokenizer, b"", compact(wrapped)]))
     put("directory", "index", b"\0".join([*[b""] * 7, config, tokenizer, compact(index), compact(header)]))
 
 
