@@ -117,6 +117,9 @@ mod tests {
         let mut several = ["a, b", "a ,b", ""].map(of);
         assert_eq!(clean_all(&mut several, Wanted::Several), None);
         assert_eq!(several.map(|e| e.label.unwrap()), ["a,b", "a,b", ""]);
+        let mut plain = ["a", "b,a", "", "a"].map(of);
+        assert_eq!(clean_all(&mut plain, Wanted::Several), None);
+        assert_eq!(plain.map(|e| e.label.unwrap()), ["a", "b,a", "", "a"]);
         let mut tags = ["O  B-x"].map(of);
         assert_eq!(clean_all(&mut tags, Wanted::Tags), None);
         assert_eq!(tags[0].label.as_deref(), Some("O  B-x"));
