@@ -47,6 +47,7 @@ pub mod plots;
 mod protobuf;
 pub mod quant;
 pub mod recipe;
+pub mod scores;
 pub mod task;
 pub mod text;
 pub mod tokenize;

@@ -3,6 +3,7 @@
 use crate::data::{self, Example, Wanted};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
+use crate::scores::{self, ScoreName};
 use crate::train::answers::OUTPUTS;
 use crate::train::spans::Scheme;
 use serde::Serialize;
@@ -70,16 +71,16 @@ impl Kind {
         }
     }
 
-    /// Names of its scores, the one that tells most first.
-    pub fn scores(self) -> &'static [&'static str] {
+    /// Its scores, the one that tells most first.
+    pub fn scores(self) -> &'static [ScoreName] {
         match self {
-            Kind::Classify => &["accuracy", "f1", "macro_f1", "mcc"],
-            Kind::Multilabel => &["micro_f1", "macro_f1", "accuracy"],
-            Kind::Regress => &["pearson", "spearman"],
-            Kind::Tag => &["span_f1", "accuracy"],
-            Kind::Contrastive => &["recall_at_1", "mrr"],
-            Kind::Qa => &["f1", "exact_match"],
-            Kind::Mlm => &["perplexity", "accuracy"],
+            Kind::Classify => &scores::CLASSIFY,
+            Kind::Multilabel => &scores::MULTILABEL,
+            Kind::Regress => &scores::REGRESS,
+            Kind::Tag => &scores::TAG,
+            Kind::Contrastive => &scores::CONTRASTIVE,
+            Kind::Qa => &scores::QA,
+            Kind::Mlm => &scores::MLM,
         }
     }
 

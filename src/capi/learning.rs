@@ -255,7 +255,7 @@ fn learn(
             Progress::Note(_) | Progress::Warning(_) | Progress::Fold { .. } => {
                 return ControlFlow::Continue(());
             }
-            Progress::Begin { before, epochs } => {
+            Progress::Begin { before, epochs, .. } => {
                 (at.event, at.epochs, at.scores) = (trimtab_event::Begin, epochs, trimtab_scores::of(before));
             }
             Progress::Step { done, total, loss, .. } => {

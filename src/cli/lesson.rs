@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use trimtab::data::Example;
 use trimtab::model::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
+use trimtab::scores::Better;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::{Course, Criterion, Head, TrainConfig};
@@ -153,8 +154,16 @@ impl Settings {
         if self.stride.is_some() && task != Kind::Qa {
             return Err(Error::Config(format!("--stride is for qa, not for {task}")));
         }
-        if let Some(name) = self.criterion().name().filter(|name| !task.scores().contains(name)) {
-            let known = task.scores().join(", ");
+        if let Some(name) = self.criterion().name()
+            && !task.scores().iter().any(|known| known.name == name)
+        {
+            let known: Vec<_> = task
+                .scores()
+                .iter()
+                .filter(|known| known.better != Better::Neither)
+                .map(|known| known.name)
+                .collect();
+            let known = known.join(", ");
             return Err(Error::Config(format!("--keep: {task} has no {name}; it has {known}, loss")));
         }
         Ok(())

@@ -7,7 +7,6 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use trimtab::Result;
-use trimtab::train::metrics::Scores;
 use trimtab::train::{Epoch, Progress};
 
 /// Who is told how a run goes.
@@ -23,11 +22,10 @@ pub fn watched<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) ->
         Progress::Fold { name, fold, folds } => {
             terminal::line(bar, &format!("fold {fold} of {folds}: {name}"));
         }
-        Progress::Begin { before, epochs: n } => {
+        Progress::Begin { before, baseline, epochs: n } => {
             epochs.store(*n, Ordering::Relaxed);
             if let Some(m) = before {
-                let what = if matches!(m.scores, Scores::Mlm { .. }) { "base" } else { "linear probe" };
-                terminal::line(bar, &format!("{what}: dev loss {:.4}, {m}", m.loss));
+                terminal::line(bar, &format!("{baseline}: dev loss {:.4}, {m}", m.loss));
             }
         }
         Progress::Epoch(e) => epoch_line(bar, e, epochs.load(Ordering::Relaxed)),

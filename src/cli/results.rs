@@ -60,7 +60,7 @@ pub fn compared(trained: &Trained) -> String {
 pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
     let mut out = String::new();
     let examples = terminal::count(a.metrics.examples);
-    let (name, percent) = (a.metrics.named()[0].0.replace('_', " "), a.is_in_percent());
+    let (name, percent) = (a.metrics.scores.main_name().name.replace('_', " "), a.is_in_percent());
     let what = match a.source {
         Source::CrossValidation => format!(
             "cross-validation: {examples} training lines, each answered by a model that has not seen it"
@@ -77,7 +77,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
     let range = |i: Option<Interval>| {
         i.map_or(String::new(), |i| format!("  ({} to {})", shown(i.low), shown(i.high)))
     };
-    let main = |m: &Metrics| m.named()[0].1;
+    let main = |m: &Metrics| m.scores.main_value();
     let mut row = |what: &str, value: f64, i: Option<Interval>| {
         let _ = write!(out, "\n  {what:22} {:>8}{}", shown(value), range(i));
     };
@@ -111,7 +111,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
 
 /// What cross-validation said of the model when it was trained; empty if it was not cross-validated.
 pub fn when_trained(model: &Personal, a: &Assessment) -> String {
-    let main = |m: &Metrics| shown(m.named()[0].1, a.is_in_percent());
+    let main = |m: &Metrics| shown(m.scores.main_value(), a.is_in_percent());
     match model.cross_validated() {
         [Some(then), Some(probe)] => format!(
             "\n\nin training, by cross-validation: this model {}, a linear probe {}",

@@ -5,6 +5,7 @@ use crate::graph::Graph;
 use crate::params::Role;
 use crate::plots::{self, SizePoint};
 use crate::quant::Base;
+use crate::scores::Better;
 use crate::task::Kind;
 use crate::text::count;
 use serde_json::{Value, json};
@@ -118,7 +119,7 @@ impl Findings {
     pub fn score_name(&self) -> &'static str {
         // Tables are of fractions.
         let names: Vec<&'static str> =
-            self.kind.scores().iter().copied().filter(|name| *name != "perplexity").collect();
+            self.kind.scores().iter().filter(|s| s.better == Better::Higher).map(|s| s.name).collect();
         let scored = || self.rows.iter().flat_map(|row| &row.runs).filter_map(|run| run.scores.as_ref());
         let tells = |name: &&&'static str| scored().any(|m| m.get(name).is_some_and(|v| v != 0.0));
         names.iter().find(tells).copied().unwrap_or(names[0])

@@ -298,7 +298,7 @@ impl Assessment {
 
     /// Whether the main score is a share, shown in percent.
     pub fn is_in_percent(&self) -> bool {
-        matches!(self.metrics.named()[0].0, "accuracy" | "micro_f1" | "span_f1" | "recall_at_1" | "f1")
+        self.metrics.scores.main_name().in_points
     }
 }
 

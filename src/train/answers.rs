@@ -5,9 +5,10 @@
 
 use super::Labelled;
 use super::evaluate::Output;
-use super::metrics::{Metrics, Scores, Squad2};
+use super::metrics::Metrics;
 use crate::data::Example;
 use crate::ops::loss::{self, Target};
+use crate::scores::{self, Scores};
 use crate::tokenize::Window;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -157,16 +158,19 @@ pub(super) fn scores(outputs: &[Output], data: &[Labelled], loss: f64) -> Metric
         |scores: &[[f64; 2]], which| (!scores.is_empty()).then(|| sum(scores, which) / scores.len() as f64);
     let [exact_match, f1] =
         [0, 1].map(|which| (sum(&with, which) + sum(&without, which)) / questions.max(1) as f64);
-    let squad_2 = is_2.then(|| Squad2 {
-        exact: exact_match,
-        has_ans_exact: mean(&with, 0),
-        has_ans_f1: mean(&with, 1),
-        has_ans_total: with.len(),
-        no_ans_exact: mean(&without, 0),
-        no_ans_f1: mean(&without, 1),
-        no_ans_total: without.len(),
-    });
-    Metrics { examples: questions, scores: Scores::Qa { exact_match, f1, squad_2 }, loss }
+    let of_all = [Some(f1), Some(exact_match)];
+    let of_squad_2 = [
+        Some(exact_match),
+        mean(&with, 0),
+        mean(&with, 1),
+        Some(with.len() as f64),
+        mean(&without, 0),
+        mean(&without, 1),
+        Some(without.len() as f64),
+    ];
+    let also = if is_2 { &of_squad_2[..] } else { &[] };
+    let scores = Scores::new(&scores::QA, of_all.iter().chain(also).copied());
+    Metrics { examples: questions, scores, loss }
 }
 
 /// The best score of an answer against any of several.

@@ -7,12 +7,13 @@ use super::backward::backward_pooled;
 use super::evaluate::largest;
 use super::gradients::Gradients;
 use super::lanes::Cut;
-use super::metrics::{Metrics, Scores};
+use super::metrics::Metrics;
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
 use crate::ops::dropout;
 use crate::ops::loss::{self, Target};
 use crate::ops::masked_lm::MaskedLm;
+use crate::scores::{self, Scores};
 use crate::tokenize::Encoded;
 use std::ops::Range;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
@@ -120,7 +121,7 @@ pub(super) fn evaluate(
     let n = hidden.len().max(1) as f64;
     let right = guessed.iter().flatten().filter(|(right, _)| *right).count() as f64;
     let loss = guessed.iter().flatten().map(|(_, loss)| loss).sum::<f64>() / n;
-    let scores = Scores::Mlm { accuracy: right / n, perplexity: libm::exp(loss) };
+    let scores = Scores::all(&scores::MLM, [libm::exp(loss), right / n]);
     Ok(Metrics { examples: data.len(), scores, loss })
 }
 

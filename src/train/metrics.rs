@@ -2,6 +2,7 @@
 
 use super::spans;
 use crate::ops::loss::Target;
+use crate::scores::{Better, CLASSIFY, MULTILABEL, REGRESS, ScoreName, Scores, TAG};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -10,196 +11,35 @@ use std::fmt;
 pub struct Metrics {
     /// Number of examples.
     pub examples: usize,
+    /// Mean loss, see [`crate::ops::loss`].
+    pub loss: f64,
     /// The task's scores.
     #[serde(flatten)]
     pub scores: Scores,
-    /// Mean loss, see [`crate::ops::loss`].
-    pub loss: f64,
-}
-
-/// The scores of a task; shares and correlations, from 0 or -1 to 1.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Scores {
-    /// One label a text.
-    Classify {
-        /// Share of right answers.
-        accuracy: f64,
-        /// F1 of the second label where there are two labels (`average="binary"`), else `macro_f1`.
-        f1: f64,
-        /// Mean F1 over the labels that are in the truth or among the predictions (`average="macro"`).
-        macro_f1: f64,
-        /// Matthews correlation, from -1 to 1; with more than two labels Gorodkin's R_K (2004).
-        mcc: f64,
-    },
-    /// Any number of labels a text.
-    Multilabel {
-        /// F1 over all pairs of a text and a label (`average="micro"`).
-        micro_f1: f64,
-        /// Mean F1 over the labels that are in the truth or among the predictions.
-        macro_f1: f64,
-        /// Share of texts of which every label is right.
-        accuracy: f64,
-    },
-    /// A number a text.
-    Regress {
-        /// Pearson's correlation.
-        pearson: f64,
-        /// Spearman's rank correlation.
-        spearman: f64,
-    },
-    /// A tag a token.
-    Tag {
-        /// F1 of whole spans over all texts, as `seqeval` counts them by default ([`super::spans`]); 0 where tags have no
-        /// prefixes.
-        span_f1: f64,
-        /// Share of tokens with the right tag.
-        accuracy: f64,
-    },
-    /// Pairs of texts: to each first text all second ones are ranked.
-    Contrastive {
-        /// Share of first texts to which their own second one is the nearest of all.
-        recall_at_1: f64,
-        /// Mean over the first texts of `1 / rank` of their own second one.
-        mrr: f64,
-    },
-    /// Hidden words.
-    Mlm {
-        /// Share of them that are guessed.
-        accuracy: f64,
-        /// `e^loss`: among as many words, each as likely as the others, the guess would be as hard.
-        perplexity: f64,
-    },
-    /// An answer a question; see [`super::answers`].
-    Qa {
-        /// Share of answers that are right but for articles, punctuation, spaces and case.
-        exact_match: f64,
-        /// Mean F1 of the words shared with the answer that is nearest.
-        f1: f64,
-        /// Of SQuAD 2.0, by its script's names; `None` where every question has an answer, and the model gives one to each.
-        #[serde(flatten)]
-        squad_2: Option<Squad2>,
-    },
-}
-
-/// Scores of the questions that have an answer, and of those that have none, each a share as the script's percentages.
-/// `NaN` is never one: a score of no question is `None`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Squad2 {
-    /// The same as `exact_match`.
-    pub exact: f64,
-    /// Exact match of the questions that have an answer.
-    #[serde(rename = "HasAns_exact", default, skip_serializing_if = "Option::is_none")]
-    pub has_ans_exact: Option<f64>,
-    /// F1 of these.
-    #[serde(rename = "HasAns_f1", default, skip_serializing_if = "Option::is_none")]
-    pub has_ans_f1: Option<f64>,
-    /// Number of these.
-    #[serde(rename = "HasAns_total", default)]
-    pub has_ans_total: usize,
-    /// Exact match of the questions that have none: the share that is answered with nothing.
-    #[serde(rename = "NoAns_exact", default, skip_serializing_if = "Option::is_none")]
-    pub no_ans_exact: Option<f64>,
-    /// F1 of these, which is the same.
-    #[serde(rename = "NoAns_f1", default, skip_serializing_if = "Option::is_none")]
-    pub no_ans_f1: Option<f64>,
-    /// Number of these.
-    #[serde(rename = "NoAns_total", default)]
-    pub no_ans_total: usize,
-}
-
-impl Squad2 {
-    fn named(&self) -> impl Iterator<Item = (&'static str, f64)> {
-        [
-            ("exact", Some(self.exact)),
-            ("HasAns_exact", self.has_ans_exact),
-            ("HasAns_f1", self.has_ans_f1),
-            ("NoAns_exact", self.no_ans_exact),
-            ("NoAns_f1", self.no_ans_f1),
-        ]
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, value?)))
-    }
 }
 
 impl Metrics {
     /// The scores by name, the one that tells most first.
     pub fn named(&self) -> Vec<(&'static str, f64)> {
-        match self.scores {
-            Scores::Classify { accuracy, f1, macro_f1, mcc } => {
-                vec![("accuracy", accuracy), ("f1", f1), ("macro_f1", macro_f1), ("mcc", mcc)]
-            }
-            Scores::Multilabel { micro_f1, macro_f1, accuracy } => {
-                vec![("micro_f1", micro_f1), ("macro_f1", macro_f1), ("accuracy", accuracy)]
-            }
-            Scores::Regress { pearson, spearman } => vec![("pearson", pearson), ("spearman", spearman)],
-            Scores::Contrastive { recall_at_1, mrr } => vec![("recall_at_1", recall_at_1), ("mrr", mrr)],
-            Scores::Mlm { accuracy, perplexity } => vec![("perplexity", perplexity), ("accuracy", accuracy)],
-            Scores::Qa { exact_match, f1, squad_2 } => {
-                let mut all = vec![("f1", f1), ("exact_match", exact_match)];
-                all.extend(squad_2.iter().flat_map(Squad2::named));
-                all
-            }
-            Scores::Tag { span_f1, accuracy } => vec![("span_f1", span_f1), ("accuracy", accuracy)],
-        }
+        let told = |(name, _): &(&ScoreName, f64)| name.better != Better::Neither;
+        self.scores.iter().filter(told).map(|(name, value)| (name.name, value)).collect()
     }
 
-    /// The score that tells most: accuracy, micro F1, Pearson's correlation, F1 of words, or F1 of spans; while there
-    /// are none of these, how far tags' accuracy is from 1, below 0. Of hidden words `1 / perplexity`, which tells more than how many were
-    /// guessed: most improve without becoming the likeliest of all.
+    /// What models are compared by, the higher the better ([`Scores::main`]).
     pub fn main(&self) -> f64 {
-        match self.scores {
-            Scores::Tag { span_f1: 0.0, accuracy } => accuracy - 1.0,
-            Scores::Mlm { perplexity, .. } => 1.0 / perplexity,
-            _ => self.named()[0].1,
-        }
+        self.scores.main()
     }
 
     /// A score by its name in `--json`.
     pub fn get(&self, name: &str) -> Option<f64> {
-        self.named().into_iter().find(|(n, _)| *n == name).map(|(_, v)| v)
+        self.scores.get(name)
     }
 }
 
 impl fmt::Display for Metrics {
     /// `accuracy 97.1 %, macro F1 0.970`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.scores {
-            Scores::Classify { accuracy, macro_f1, .. } => {
-                write!(f, "accuracy {:.1} %, macro F1 {macro_f1:.3}", 100.0 * accuracy)
-            }
-            Scores::Multilabel { micro_f1, macro_f1, accuracy } => {
-                let exact = 100.0 * accuracy;
-                write!(f, "micro F1 {micro_f1:.3}, macro F1 {macro_f1:.3}, all labels right {exact:.1} %")
-            }
-            Scores::Tag { span_f1, accuracy } => {
-                write!(f, "accuracy {:.1} %", 100.0 * accuracy)?;
-                // None were found, or the tags are not of spans.
-                if span_f1 > 0.0 { write!(f, ", span F1 {span_f1:.3}") } else { Ok(()) }
-            }
-            Scores::Contrastive { recall_at_1, mrr } => {
-                write!(f, "recall@1 {:.1} %, MRR {mrr:.3}", 100.0 * recall_at_1)
-            }
-            Scores::Mlm { accuracy, perplexity } => {
-                write!(f, "accuracy {:.1} %, perplexity {perplexity:.2}", 100.0 * accuracy)
-            }
-            Scores::Qa { exact_match, f1, squad_2 } => {
-                write!(f, "exact match {:.1} %, F1 {f1:.3}", 100.0 * exact_match)?;
-                let Some(squad_2) = squad_2 else { return Ok(()) };
-                if let (Some(exact), Some(f1)) = (squad_2.has_ans_exact, squad_2.has_ans_f1) {
-                    let n = squad_2.has_ans_total;
-                    write!(f, "; {n} with an answer: exact match {:.1} %, F1 {f1:.3}", 100.0 * exact)?;
-                }
-                if let Some(exact) = squad_2.no_ans_exact {
-                    let n = squad_2.no_ans_total;
-                    write!(f, "; {n} unanswerable: {:.1} % right", 100.0 * exact)?;
-                }
-                Ok(())
-            }
-            Scores::Regress { pearson, spearman } => {
-                write!(f, "Pearson {pearson:.3}, Spearman {spearman:.3}")
-            }
-        }
+        self.scores.fmt(f)
     }
 }
 
@@ -260,11 +100,14 @@ pub fn multilabel(pairs: &[(bool, bool)], labels: usize, loss: f64) -> Metrics {
     let exact = texts.filter(|text| text.iter().all(|(t, p)| t == p)).count();
     Metrics {
         examples,
-        scores: Scores::Multilabel {
-            micro_f1: f1(&mut pairs.iter().copied()).0,
-            macro_f1: ratio(present.iter().sum(), present.len() as f64),
-            accuracy: ratio(exact as f64, examples as f64),
-        },
+        scores: Scores::all(
+            &MULTILABEL,
+            [
+                f1(&mut pairs.iter().copied()).0,
+                ratio(present.iter().sum(), present.len() as f64),
+                ratio(exact as f64, examples as f64),
+            ],
+        ),
         loss,
     }
 }
@@ -275,7 +118,7 @@ pub fn regression(pairs: &[(f64, f64)], loss: f64) -> Metrics {
     let spearman = pearson(&ranks(&truth), &ranks(&predicted));
     Metrics {
         examples: pairs.len(),
-        scores: Scores::Regress { pearson: pearson(&truth, &predicted), spearman },
+        scores: Scores::all(&REGRESS, [pearson(&truth, &predicted), spearman]),
         loss,
     }
 }
@@ -287,8 +130,7 @@ pub fn tagging(texts: &[Vec<(usize, usize)>], names: &[String], loss: f64) -> Me
         tokens += text.len() as f64;
         right += text.iter().filter(|(t, p)| t == p).count() as f64;
     }
-    let span_f1 = spans::f1(texts, names);
-    let scores = Scores::Tag { span_f1, accuracy: ratio(right, tokens) };
+    let scores = Scores::all(&TAG, [spans::f1(texts, names), ratio(right, tokens)]);
     Metrics { examples: texts.len(), scores, loss }
 }
 
@@ -343,12 +185,9 @@ pub fn classification(truth: &[usize], predicted: &[usize], labels: usize, loss:
     let covariance = total_right * n - dot(&true_n, &predicted_n);
     let spread = (n * n - dot(&predicted_n, &predicted_n)) * (n * n - dot(&true_n, &true_n));
 
-    let scores = Scores::Classify {
-        accuracy: ratio(total_right, n),
-        f1: if labels == 2 { f1_of(1) } else { macro_f1 },
-        macro_f1,
-        mcc: ratio(covariance, spread.max(0.0).sqrt()),
-    };
+    let f1 = if labels == 2 { f1_of(1) } else { macro_f1 };
+    let mcc = ratio(covariance, spread.max(0.0).sqrt());
+    let scores = Scores::all(&CLASSIFY, [ratio(total_right, n), f1, macro_f1, mcc]);
     Metrics { examples, scores, loss }
 }
 

@@ -289,8 +289,10 @@ pub enum Progress<'a> {
     },
     /// The first step of the final run is next.
     Begin {
-        /// Scores of the linear probe on held-out examples, if there are any.
+        /// Scores on held-out examples before the first step, if there are any.
         before: Option<&'a Metrics>,
+        /// What these are of: `linear probe`, or `base`.
+        baseline: &'static str,
         /// Epochs of the run.
         epochs: usize,
     },

@@ -10,13 +10,14 @@ use super::backward::backward_pooled;
 use super::evaluate::{Above, forward_cut};
 use super::gradients::Gradients;
 use super::lanes::Cut;
-use super::metrics::{Metrics, Scores};
+use super::metrics::Metrics;
 use super::prefix::Known;
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
 use crate::ops::dropout;
 use crate::ops::loss::{self, Target};
 use crate::ops::similarity::{self, Units};
+use crate::scores::{self, Scores};
 use crate::tokenize::Encoded;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -157,9 +158,9 @@ pub(super) fn evaluate(
         .collect();
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / data.len().max(1) as f64;
     let mut first_ranks = ranked.iter().map(|(rank, _)| f64::from(u8::from(*rank == 1)));
-    let scores = Scores::Contrastive {
-        recall_at_1: mean(&mut first_ranks),
-        mrr: mean(&mut ranked.iter().map(|(rank, _)| 1.0 / *rank as f64)),
-    };
+    let scores = Scores::all(
+        &scores::CONTRASTIVE,
+        [mean(&mut first_ranks), mean(&mut ranked.iter().map(|(rank, _)| 1.0 / *rank as f64))],
+    );
     Ok(Metrics { examples: data.len(), scores, loss: mean(&mut ranked.iter().map(|(_, loss)| *loss)) })
 }

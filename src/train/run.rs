@@ -64,6 +64,7 @@ pub fn train(
         best: None,
         head_alone: None,
         interrupted: false,
+        baseline: if graph.mlm_head().is_some() { "base" } else { "linear probe" },
     };
     match found {
         Some(state) => run.restore(state),
@@ -95,6 +96,8 @@ struct Run<'a> {
     best: Option<Vec<f32>>,
     head_alone: Option<Vec<f32>>,
     interrupted: bool,
+    /// What the scores before the first step are of.
+    baseline: &'static str,
 }
 
 impl Run<'_> {
@@ -154,7 +157,7 @@ impl Run<'_> {
     /// All epochs that are left. Errors: [`Error::Diverged`].
     fn go(&mut self, on_progress: &mut dyn FnMut(Progress) -> ControlFlow<()>) -> Result<()> {
         let (before, epochs) = (self.at.before.as_ref(), self.config.epochs);
-        if on_progress(Progress::Begin { before, epochs }).is_break() {
+        if on_progress(Progress::Begin { before, baseline: self.baseline, epochs }).is_break() {
             self.interrupted = true;
         }
         while !self.interrupted && self.at.epoch < self.config.epochs && self.waited().is_none() {
