@@ -10,6 +10,7 @@ mod support;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use support::proc;
 use trimtab::TrainConfig;
+use trimtab::sys::resident;
 use trimtab::train::Labelled;
 use trimtab::train::step::Stepper;
 
@@ -29,13 +30,13 @@ fn train_step(c: &mut Criterion) {
                 let (trainer, theta) = made.get_or_insert_with(|| {
                     let mut theta = graph.initial_theta(&base).expect("the base has every bias");
                     let mut trainer = Stepper::new(&graph, &TrainConfig::default(), None).expect("a plan");
-                    let fresh = proc::reset_peak();
+                    let fresh = resident::reset_peak();
                     for _ in 0..3 {
                         let step =
                             pool.install(|| trainer.step(&mut theta, &data, None, 1e-4)).expect("a step");
                         assert!(step.is_finite(), "a step that diverged does less work");
                     }
-                    if let Some(peak) = proc::status_mb("VmHWM").filter(|_| fresh) {
+                    if let Some(peak) = proc::mb(resident::peak()).filter(|_| fresh) {
                         eprintln!("{name}/{}: peak RSS {peak} MB", set.name());
                     }
                     (trainer, theta)

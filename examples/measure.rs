@@ -34,6 +34,7 @@ use std::time::Instant;
 use trimtab::graph::{DropoutRates, Graph};
 use trimtab::ops::Numerics;
 use trimtab::ops::loss::Target;
+use trimtab::sys::resident;
 use trimtab::tokenize::Encoded;
 use trimtab::train::step::Stepper;
 use trimtab::train::{self, Cut, Labelled, memory};
@@ -61,8 +62,8 @@ struct Args {
 }
 
 fn main() {
-    let import_rss_mb = proc::status_mb("VmRSS");
-    kernels::heap::keep_freed_memory(); // as the `trimtab` command does
+    let import_rss_mb = proc::mb(resident::now());
+    trimtab::sys::heap::keep_freed_memory(); // as the `trimtab` command does
     match arguments().and_then(|args| measure(&args, import_rss_mb)) {
         Ok(row) => println!("{row}"),
         Err(e) => {
@@ -148,7 +149,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         let mut trainer = Stepper::new(&graph, &config, None)?;
         let (biases, head) = trainer.trained();
         row["trainable_params"] = (biases + head).into();
-        row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));
+        row["loaded_rss_mb"] = json!(proc::mb(resident::now()));
         let batch: Vec<&Labelled> = texts.iter().collect();
         let mut losses = Vec::new();
         let timed = pool.install(|| {
@@ -164,7 +165,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         (row["loss_first"], row["loss_last"]) = (losses[0].into(), losses[losses.len() - 1].into());
         timed
     } else {
-        row["loaded_rss_mb"] = json!(proc::status_mb("VmRSS"));
+        row["loaded_rss_mb"] = json!(proc::mb(resident::now()));
         let batch: Vec<&Encoded> = texts.iter().map(|d| &d.text).collect();
         pool.install(|| {
             timed(args, || {
@@ -230,8 +231,8 @@ fn timed(args: &Args, mut step: impl FnMut() -> Result<(), Failure> + Send) -> R
         step()?;
     }
     // Linux forgets the peak so far on a reset, so it is read before.
-    let peak_before = proc::status_mb("VmHWM");
-    let fresh = proc::reset_peak();
+    let peak_before = proc::mb(resident::peak());
+    let fresh = resident::reset_peak();
     let (busy, start) = (proc::busy_s(), Instant::now());
     let mut ms = Vec::new();
     let more = |done: usize| match args.reps {
@@ -245,7 +246,7 @@ fn timed(args: &Args, mut step: impl FnMut() -> Result<(), Failure> + Send) -> R
     }
     let wall = start.elapsed().as_secs_f64();
     let used = busy.zip(proc::busy_s()).map(|(a, b)| (b.0 - a.0, b.1 - a.1));
-    let peak_after = proc::status_mb("VmHWM");
+    let peak_after = proc::mb(resident::peak());
     Ok(Timed {
         ms,
         peak_rss_mb: peak_before.zip(peak_after).map(|(a, b)| a.max(b)),

@@ -27,7 +27,6 @@ pub mod bias_import;
 pub mod capi;
 pub mod config;
 mod container;
-pub mod cores;
 pub mod data;
 pub mod embeddings;
 pub mod error;
@@ -48,6 +47,9 @@ mod protobuf;
 pub mod quant;
 pub mod recipe;
 pub mod scores;
+pub mod spans;
+#[doc(hidden)]
+pub mod sys;
 pub mod task;
 pub mod text;
 pub mod tokenize;

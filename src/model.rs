@@ -15,7 +15,7 @@ pub(crate) use reading::{SAMPLE, TRUNCATED, sample};
 pub(crate) use setfit::setfit_phases;
 
 use crate::bias_file::BiasFile;
-use crate::config::{Module, Pooling};
+use crate::config::{DEFAULT_MAX_LEN, Module, Pooling};
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::graph::{DropoutRates, Graph};
@@ -38,8 +38,6 @@ use unit::Unit;
 
 /// The setting in a bias file that says that unanswerable questions were learned.
 const UNANSWERABLE: &str = "unanswerable";
-/// Tokens that a text is cut to if nobody says, where the base has as many positions.
-pub const DEFAULT_MAX_LEN: usize = 128;
 
 /// How a model is set up, apart from its training.
 #[derive(Clone, Debug)]
@@ -51,7 +49,7 @@ pub struct Options {
     pub max_len: usize,
     /// Tokens that two windows of a question's context share; `None` takes a third of `max_len`. For [`Task::Qa`].
     pub stride: Option<usize>,
-    /// Threads; `None` takes one for each performance core ([`crate::cores::performance`]). Results do not depend on it.
+    /// Threads; `None` takes one for each performance core ([`crate::sys::cores::performance`]). Results do not depend on it.
     pub threads: Option<usize>,
     /// f32 activations instead of int8: slow, the yardstick.
     pub exact: bool,
@@ -144,7 +142,7 @@ impl Personal {
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
         let wired = Wired::get(base, &task, numerics, pooling, rates)?;
         let texts = Texts::get(base, max_len)?;
-        let pool = shared::threads(options.threads.unwrap_or_else(crate::cores::performance))?;
+        let pool = shared::threads(options.threads.unwrap_or_else(crate::sys::cores::performance))?;
         Ok(Personal {
             base: base.clone(),
             texts,

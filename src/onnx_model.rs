@@ -7,6 +7,7 @@
 //! It runs in f32 (or in the int8 of the file) through tract, text by text: slower than a base of the same encoder, which
 //! `quantize` makes of the same file.
 
+use crate::config::EXPORT_LENGTHS;
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::export;
@@ -18,11 +19,6 @@ use crate::tokenize::TextEncoder;
 use rayon::prelude::*;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// What `max_len` may be.
-pub(crate) const LENGTHS: std::ops::RangeInclusive<usize> = 4..=1 << 13;
-/// Of a file that does not say.
-pub(crate) const MAX_LEN: usize = crate::model::DEFAULT_MAX_LEN;
 
 /// Where to find what belongs to an ONNX file. What is not given is looked for beside it, first under the file's own name
 /// (`me.tokenizer.json` of `me.onnx`), and one folder up.
@@ -71,7 +67,7 @@ impl OnnxModel {
             }
             None => Value::Null,
         };
-        if let Some(max_len) = options.max_len.filter(|n| !LENGTHS.contains(n)) {
+        if let Some(max_len) = options.max_len.filter(|n| !EXPORT_LENGTHS.contains(n)) {
             return Err(Error::Config(format!("max-len {max_len}; use 4 to 8192")));
         }
         let too_long = |asked: usize, most: usize, of: &Path| {
@@ -90,7 +86,7 @@ impl OnnxModel {
         let types = if model.has_types() { 2 } else { 0 };
         // What ids the model has is for it to say.
         let encoder = TextEncoder::from_bytes(&json, &tokenizer, model.seq_max, i32::MAX as usize, types)?;
-        let threads = options.threads.unwrap_or_else(crate::cores::performance);
+        let threads = options.threads.unwrap_or_else(crate::sys::cores::performance);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
         let pool = pool.map_err(|e| Error::Config(format!("cannot start {threads} threads: {e}")))?;
         let pad = if model.pads() { pad(&json, &config) } else { 0 };

@@ -99,7 +99,7 @@ pub static MULTILABEL: [ScoreName; 3] = [
 pub static REGRESS: [ScoreName; 2] =
     [ScoreName::correlation("pearson", "Pearson"), ScoreName::correlation("spearman", "Spearman")];
 
-/// A tag a token. `span_f1` is over the whole spans of all texts, as `seqeval` counts them by default ([`crate::train::spans`]). It is 0
+/// A tag a token. `span_f1` is over the whole spans of all texts, as `seqeval` counts them by default ([`crate::spans`]). It is 0
 /// where tags have no prefixes. `accuracy` is the share of tokens with the right tag.
 pub static TAG: [ScoreName; 2] = [
     ScoreName { while_zero: Some("accuracy"), ..ScoreName::of_one("span_f1", "span F1") },

@@ -4,13 +4,15 @@ use crate::data::{self, Example, Wanted};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::scores::{self, ScoreName};
-use crate::train::answers::OUTPUTS;
-use crate::train::spans::Scheme;
+use crate::spans::Scheme;
 use serde::Serialize;
 use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
+
+/// Outputs of a token of a question's text: that the answer begins there, that it ends there.
+pub(crate) const SPAN_OUTPUTS: usize = 2;
 
 /// A kind of question, by the name that `--task` takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +228,7 @@ impl Task {
             Task::Classify(labels) | Task::Multilabel(labels) | Task::Tag(labels) => labels.len(),
             Task::Regress => 1,
             Task::Contrastive | Task::Mlm => 0,
-            Task::Qa => OUTPUTS,
+            Task::Qa => SPAN_OUTPUTS,
         }
     }
 

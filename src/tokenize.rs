@@ -5,7 +5,6 @@ mod fit;
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::guard;
-use crate::ops::masking::Words;
 pub(crate) use fit::check_fit;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -386,10 +385,10 @@ impl TextEncoder {
         std::iter::once(part).chain(more).map(|part| self.checked(&self.joined(part, None)?)).collect()
     }
 
-    /// The mask token as it is written, and the words that can be hidden behind it: all but special tokens.
+    /// The mask token as it is written and its number, and the words that can be hidden behind it: all but special tokens.
     ///
     /// Errors: `Error::Format` for a tokenizer without a mask token, or without words.
-    pub fn words(&self) -> Result<(String, Words)> {
+    pub fn words(&self) -> Result<(String, i32, Vec<i32>)> {
         let special = self.tokenizer.special_tokens();
         let mask = special.iter().find(|(_, token)| matches!(&token[..], "[MASK]" | "<mask>"));
         let what = "its tokenizer has no mask token ([MASK] or <mask>), so no word can be hidden";
@@ -402,7 +401,7 @@ impl TextEncoder {
                 "its tokenizer's special tokens leave no word, or lie outside the model's table",
             ));
         }
-        Ok((name, Words::new(mask as i32, ordinary)))
+        Ok((name, mask as i32, ordinary))
     }
 
     /// A token as text. Errors: `Error::Format` where the tokenizer cannot say.

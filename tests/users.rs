@@ -134,8 +134,5 @@ fn a_thousand_sets_on_one_base() {
 
 /// Bytes of this process in memory; 0 where the system does not tell.
 fn resident() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm")
-        .ok()
-        .and_then(|s| s.split(' ').nth(1)?.parse::<usize>().ok());
-    pages.unwrap_or(0) * 4096
+    trimtab::sys::resident::now().unwrap_or(0) as usize
 }

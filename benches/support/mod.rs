@@ -30,7 +30,7 @@ pub const SHAPES: [(usize, usize); 3] = [(1, 16), (16, 32), (8, 128)];
 pub fn base() -> Base {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let base = Tiny::of_sizes(0, MINILM).base(dir.path());
-    trimtab::kernels::heap::keep_freed_memory();
+    trimtab::sys::heap::keep_freed_memory();
     base
 }
 

@@ -3,17 +3,9 @@
 
 use std::fs;
 
-/// Megabytes (2^20 bytes) of a key of `/proc/self/status`: `VmRSS` now, `VmHWM` at its highest.
-pub fn status_mb(key: &str) -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((kib / 102.4).round() / 10.0)
-}
-
-/// Makes `VmHWM` start anew from what is resident now; false where the system does not let us.
-pub fn reset_peak() -> bool {
-    fs::write("/proc/self/clear_refs", "5").is_ok()
+/// As megabytes of 2^20 bytes, with one digit.
+pub fn mb(bytes: Option<u64>) -> Option<f64> {
+    bytes.map(|bytes| (bytes as f64 / (1 << 20) as f64 * 10.0).round() / 10.0)
 }
 
 /// Seconds of processor time that everybody used so far, and that this process did.

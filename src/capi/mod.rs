@@ -22,6 +22,7 @@ mod learning;
 mod prediction;
 
 mod scores;
+mod set;
 
 pub use base::{
     trimtab_base, trimtab_base_free, trimtab_base_of_bytes, trimtab_base_open, trimtab_base_width,

@@ -1,15 +1,16 @@
 //! A model: one whole set of biases at a time, behind a lock that is held only to take or to replace it.
 
 use super::base::trimtab_base;
-use super::border::{c_string, free, given, guard, out, read, text, trimtab_status, write};
+use super::border::{free, given, guard, out, read, text, trimtab_status, write};
 use super::examples::{example, trimtab_examples};
 use super::prediction::trimtab_prediction;
 use super::scores::trimtab_scores;
+use super::set::Set;
 use crate::error::{Error, Result};
 use crate::model::{Options, Personal};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
-use std::ffi::{CString, c_char};
+use std::ffi::c_char;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -25,19 +26,6 @@ pub struct trimtab_model {
     pub(super) options: Options,
     /// `None` until there are labels.
     set: RwLock<Option<Arc<Set>>>,
-}
-
-/// Biases, and the labels that they tell apart.
-pub(super) struct Set {
-    pub model: Personal,
-    pub labels: Vec<CString>,
-}
-
-impl Set {
-    fn of(model: Personal) -> Arc<Set> {
-        let labels = model.labels().iter().map(|label| c_string(label)).collect();
-        Arc::new(Set { model, labels })
-    }
 }
 
 impl trimtab_model {

@@ -1,7 +1,7 @@
 //! One answer.
 
 use super::border::{c_string, free, given, told};
-use super::model::Set;
+use super::set::Set;
 use crate::model::Prediction;
 use std::ffi::{CString, c_char};
 use std::sync::{Arc, OnceLock};

@@ -12,6 +12,7 @@ use trimtab::graph::{DropoutRates, Graph};
 use trimtab::kernels::{self, Kernels, peak};
 use trimtab::ops::Numerics;
 use trimtab::quant::Base;
+use trimtab::sys::resident;
 use trimtab::{Error, Result};
 
 /// Measure how fast this machine is: multiplications of each kernel set and, with --base, texts
@@ -127,7 +128,7 @@ pub fn run(args: Args) -> Result<()> {
     let chosen = kernels::select(args.kernel.as_deref())?;
     let base = args.base.as_deref().map(Base::open).transpose()?;
     let machine = Machine::look();
-    let threads = args.threads.map_or_else(trimtab::cores::performance, usize::from);
+    let threads = args.threads.map_or_else(trimtab::sys::cores::performance, usize::from);
     let available = kernels::available();
     let names = available.iter().map(|k| k.name()).collect();
     let sets = if args.kernel.is_some() { vec![chosen.clone()] } else { available };
@@ -148,7 +149,7 @@ pub fn run(args: Args) -> Result<()> {
         kernel,
         products,
         base,
-        peak_memory_bytes: terminal::peak_memory(),
+        peak_memory_bytes: resident::peak(),
         seconds: start.elapsed().as_secs_f64(),
     };
     match args.json {

@@ -12,6 +12,7 @@ use trimtab::import::Checkpoint;
 use trimtab::params::Terms;
 use trimtab::quant::Base;
 use trimtab::recipe::{Effort, Settings, Trained};
+use trimtab::sys::resident;
 use trimtab::task::Kind;
 use trimtab::train::metrics::Metrics;
 use trimtab::{Error, Options, Personal, Result, Task, Trainer, quant};
@@ -119,7 +120,7 @@ pub fn run(args: Args) -> Result<()> {
         let wanted = example.label.as_deref().unwrap_or("");
         let _ = writeln!(text, "{wanted:<8} {before:<8} {after:<8} {}", example.text_a);
     }
-    let peak = terminal::peak_memory().map_or("unknown".into(), terminal::size);
+    let peak = resident::peak().map_or("unknown".into(), terminal::size);
     let _ = write!(
         text,
         "\nbias file {} {}, trained in {seconds:.1} s, peak memory of the whole demo {peak}\n\

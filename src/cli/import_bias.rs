@@ -4,7 +4,7 @@ use super::args::{self, Pool};
 use super::{print, print_beside, terminal};
 use serde_json::json;
 use std::path::PathBuf;
-use trimtab::model::DEFAULT_MAX_LEN;
+use trimtab::config::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
 use trimtab::{Error, Options, Personal, Result, Task, bias_import, output};

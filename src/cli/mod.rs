@@ -71,7 +71,7 @@ enum Command {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    trimtab::kernels::heap::keep_freed_memory();
+    trimtab::sys::heap::keep_freed_memory();
     let result = match Cli::parse().command {
         Command::Pull(a) => pull::run(a),
         Command::Quantize(a) => quantize::run(a),

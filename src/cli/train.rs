@@ -10,10 +10,11 @@ use trimtab::config::Pooling;
 use trimtab::output::Room;
 use trimtab::params::{Term, Terms};
 use trimtab::recipe::{self, Effort, Trained, Trainer};
+use trimtab::spans::Scheme;
+use trimtab::sys::resident;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
-use trimtab::train::spans::Scheme;
 use trimtab::train::{Checkpoints, Report};
 use trimtab::{Error, Personal, Result, Task, output, plots, task};
 
@@ -261,12 +262,11 @@ fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, secon
             object["scheme"] = scheme.map(|scheme| scheme.to_string()).into();
         }
         object["wall_s"] = seconds.into();
-        object["peak_memory_bytes"] = terminal::peak_memory().into();
+        object["peak_memory_bytes"] = resident::peak().into();
         return Ok(object.to_string());
     }
     let stopped = report.stopped.as_ref().map_or(String::new(), |why| format!(" (stopped: {why})"));
-    let peak =
-        terminal::peak_memory().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
+    let peak = resident::peak().map_or(String::new(), |b| format!(", peak memory {}", terminal::size(b)));
     let kept = match (report.kept, report.epochs.len()) {
         (0, 0) => "a linear probe".into(),
         (0, epochs) if report.before.is_some() => {

@@ -2,7 +2,7 @@
 
 use super::columns::{Column, Columns, Wanted};
 use super::lines::Lines;
-use super::problems::{LINE, Problems, QUESTION};
+use super::problems::{LINE, Problems, QUESTION, json_error};
 use super::table::checked;
 use super::words::strings;
 use super::{Example, annotated, marked, squad};
@@ -272,10 +272,4 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "an array",
         Value::Object(_) => "an object",
     }
-}
-
-/// serde_json's message without its "at line 1 column n": a line of the file may be its line 1.
-pub(super) fn json_error(e: &serde_json::Error) -> String {
-    let text = e.to_string();
-    text.split(" at line ").next().unwrap_or_default().to_owned()
 }

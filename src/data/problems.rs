@@ -91,6 +91,12 @@ impl<'p> Problems<'p> {
     }
 }
 
+/// serde_json's message without its "at line 1 column n": a line of the file may be its line 1.
+pub(super) fn json_error(e: &serde_json::Error) -> String {
+    let text = e.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,8 +1,8 @@
 //! Reads questions about texts: SQuAD 1.1 and 2.0 (one JSON object of articles, paragraphs and their questions), and what
 //! Hugging Face `datasets` makes of them (a question with its context in each object, one a line or in an array).
 
-use super::json::json_error;
 use super::problems::Problems;
+use super::problems::json_error;
 use super::{Answer, Asked, Example, Wanted, shorten};
 use crate::error::{Error, Result};
 use serde::Deserialize;

@@ -5,6 +5,7 @@
 //! without data), and `HTTPS_PROXY`. All files come from one commit. The token is sent to the endpoint's own scheme, host
 //! and port only. A download that breaks off continues where it stopped, in the same run or the next one.
 
+mod attempts;
 mod cache;
 mod choose;
 mod download;
@@ -17,11 +18,12 @@ use super::MAX_TOKENIZER;
 use crate::container::{folder_of, ordinary};
 use crate::error::{Error, Result};
 use crate::output::{self, Room};
+use attempts::{Tries, check_status};
 use cache::Cache;
 use choose::{MODULES, choose};
 use download::{Download, Known};
 use env::Settings;
-use failure::{Failure, Tries, check_status};
+use failure::Failure;
 use http::Client;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -3,9 +3,8 @@
 //! The inner loops are `asm!`: the instructions of dotprod and i8mm have no stable intrinsics, and a tile takes all
 //! 32 registers, with loads spread among the products. `docs/arm-kernels.md` has the listings and what they reach.
 
-use super::gemm::Tile;
 use super::isa::Int8;
-use super::tiles::{PANEL, padded};
+use super::tiles::{PANEL, Tile, padded};
 use super::{BLOCK, Block, MatI8};
 use std::arch::aarch64::*;
 

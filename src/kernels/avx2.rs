@@ -3,10 +3,9 @@
 //! Bytes are widened to i16 when packed. `vpmaddubsw`, which would take bytes, saturates: 2 · 255 · 127 does not
 //! fit i16. `vpmaddwd` adds two products of at most 127² in i32: exact.
 
-use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::tiles::{self, GROUP, PANEL};
+use super::tiles::{self, Ahead, GROUP, MR_MAX, PANEL, Tile};
 use super::{BLOCK, Block, MatI8};
 use half::f16;
 use std::arch::x86_64::*;

@@ -4,10 +4,9 @@
 //! accumulators start from `-128 · Σ w` over the block. The instruction wraps and so does i32: exact. Rows and the
 //! forward's panels are read where they lie.
 
-use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::tiles::{self, GROUP, PANEL};
+use super::tiles::{self, Ahead, GROUP, MR_MAX, PANEL, Tile};
 use super::{BLOCK, Block, MatI8};
 use half::f16;
 use std::arch::asm;

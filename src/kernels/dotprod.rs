@@ -4,9 +4,9 @@
 //! activations of a row, as they were quantized, by element.
 
 use super::arm::{ROW, START, TileFn, add_block, clear, only, pack_ins, tile};
-use super::gemm::{Ahead, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::neon_lanes::Neon4;
+use super::tiles::{Ahead, Tile};
 use super::{BLOCK, Block, MatI8};
 use std::arch::asm;
 

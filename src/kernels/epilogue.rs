@@ -2,11 +2,11 @@
 //! the residual; or GELU's derivative and the gradient of a bias. A result that is the next product's input leaves
 //! quantized.
 
-use super::gemm::{Job, Tile};
 use super::isa::Isa;
 use super::lanes::{LANES, Lanes};
 use super::quantize::{VECTORS, block, load, store};
-use super::{BLOCK, Backward, Block, Forward, Gelu, blocks, gelu};
+use super::tiles::Tile;
+use super::{BLOCK, Backward, Block, Forward, Gelu, Part, blocks, gelu};
 use half::f16;
 use std::ops::Range;
 
@@ -146,18 +146,21 @@ impl<T> Shared<T> {
     }
 }
 
+/// The Linears that are applied, none for a backward, and where results go.
+type Outs<'a> = (&'a [Part<'a>], Sink<'a>);
+
 /// From the sums of the tile of `rows` to the result.
 #[inline(always)]
-pub(super) fn finish<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
+pub(super) fn finish<I: Isa>(l: I, to: Outs, s: &Strip, rows: Range<usize>, acc: &Tile) {
     match s.n == BLOCK {
-        true => finish_columns(l, job, &Strip { n: BLOCK, ..*s }, rows, acc),
-        false => finish_columns(l, job, s, rows, acc),
+        true => finish_columns(l, to, &Strip { n: BLOCK, ..*s }, rows, acc),
+        false => finish_columns(l, to, s, rows, acc),
     }
 }
 
 /// Inlined twice, so that a whole strip is code without a loop over its columns.
 #[inline(always)]
-fn finish_columns<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &Tile) {
+fn finish_columns<I: Isa>(l: I, to: Outs, s: &Strip, rows: Range<usize>, acc: &Tile) {
     let first = rows.start;
     macro_rules! sums {
         // What lies behind the last column is stale.
@@ -165,9 +168,10 @@ fn finish_columns<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &
             load(l, &acc.0[$r - first][..s.n])
         };
     }
-    match job.sink {
+    let (parts, sink) = to;
+    match sink {
         Sink::F32 { y, ld } => {
-            let linear = Linear::of(l, job, s);
+            let linear = Linear::of(l, parts, s);
             for r in rows {
                 let v = linear.row(l, sums!(r));
                 // SAFETY: the GEMM's caller lends its output for the whole call; this part lies in columns that
@@ -176,7 +180,7 @@ fn finish_columns<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &
             }
         }
         Sink::F16 { y, ld } => {
-            let linear = Linear::of(l, job, s);
+            let linear = Linear::of(l, parts, s);
             for r in rows {
                 let v = linear.row(l, sums!(r));
                 // SAFETY: as above.
@@ -184,7 +188,7 @@ fn finish_columns<I: Isa>(l: I, job: &Job, s: &Strip, rows: Range<usize>, acc: &
             }
         }
         Sink::Gelu { kind, to, code, ld } => {
-            let linear = Linear::of(l, job, s);
+            let linear = Linear::of(l, parts, s);
             for r in rows {
                 let v = linear.row(l, sums!(r));
                 let v = match code {
@@ -255,8 +259,8 @@ struct Linear<F> {
 
 impl<F: Copy> Linear<F> {
     #[inline(always)]
-    fn of<L: Lanes<F = F>>(l: L, job: &Job, s: &Strip) -> Self {
-        let part = &job.parts[s.part];
+    fn of<L: Lanes<F = F>>(l: L, parts: &[Part], s: &Strip) -> Self {
+        let part = &parts[s.part];
         Linear { scale: load(l, &part.scale[s.at..][..s.n]), bias: load(l, &part.bias[s.at..][..s.n]) }
     }
 

@@ -12,40 +12,15 @@
 
 use super::epilogue::{Sink, Strip, finish};
 use super::isa::{Isa, Op};
-use super::tiles::{PANEL, padded};
+use super::tiles::{Ahead, MR_MAX, PANEL, Tile, padded};
 use super::{BLOCK, Backward, Block, Forward, MatI8, Part, blocks, tiles};
 use bytemuck::Zeroable;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Most rows of a tile in any set.
-pub const MR_MAX: usize = 16;
 /// Panels of a strip.
 const PANELS: usize = BLOCK / PANEL;
-
-/// The results of a tile before weight scales and bias: row `r`, column `c`.
-#[repr(align(64))]
-pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
-
-/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: of a square a block no more than is
-/// needed until they come, so that the lines on their way leave room for those that the tile itself waits for.
-#[derive(Clone, Copy)]
-pub struct Ahead<'a> {
-    /// Where a square of 16 columns and a block of the contraction begins, one a block; or none.
-    pub squares: &'a [*const i8],
-    /// Where in the squares.
-    pub at: usize,
-    /// Whether all that is left of a square is wanted, not a piece: there are few tiles until then.
-    pub whole: bool,
-}
-
-impl Ahead<'_> {
-    /// Bytes of a piece: four cache lines.
-    pub const PIECE: usize = 256;
-    /// Bytes of a square, 16 columns and a block of the contraction.
-    pub const SQUARE: usize = BLOCK * PANEL;
-}
 
 /// Multiply-adds below which threads cost more than they bring.
 const THREADED: usize = 4 << 20;
@@ -134,17 +109,17 @@ fn check(w: MatI8) {
 
 /// A product, as all threads see it.
 #[derive(Clone, Copy)]
-pub(super) struct Job<'a> {
+struct Job<'a> {
     /// `[rows, k]`
     x: &'a [Block],
     rows: usize,
     /// Blocks of the contraction.
     k: usize,
     /// The forward's Linears; empty for the backward.
-    pub parts: &'a [Part<'a>],
+    parts: &'a [Part<'a>],
     /// The weights of a backward, whose outputs are contracted one after the other.
     over_outs: &'a [MatI8<'a>],
-    pub sink: Sink<'a>,
+    sink: Sink<'a>,
     strips: &'a [Strip],
 }
 
@@ -334,7 +309,7 @@ impl Op for Strips<'_> {
                         isa.tile(t.len(), x, a, &b[p..p + I::PANELS], sums, &mut acc, p * PANEL, ahead);
                     }
                 }
-                finish(isa, &job, strip, t, &acc);
+                finish(isa, (job.parts, job.sink), strip, t, &acc);
             }
         }
     }

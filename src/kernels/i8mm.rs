@@ -4,9 +4,9 @@
 //! pipes that multiply.
 
 use super::arm::{ROW, START, TileFn, add_block, clear, only, pack_ins, tile, zip_fours};
-use super::gemm::{Ahead, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::neon_lanes::Neon4;
+use super::tiles::{Ahead, Tile};
 use super::{BLOCK, Block, MatI8};
 use std::arch::aarch64::*;
 use std::arch::asm;

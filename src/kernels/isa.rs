@@ -1,8 +1,7 @@
 //! What an instruction set must bring: lanes, an int8 microkernel, and a way to run code compiled for it.
 
-use super::gemm::{Ahead, Tile};
 use super::lanes::Lanes;
-use super::tiles::{self, GROUP, PANEL};
+use super::tiles::{self, Ahead, GROUP, PANEL, Tile};
 use super::{BLOCK, Block, MatI8};
 use bytemuck::Pod;
 
@@ -32,7 +31,7 @@ pub trait Isa: Int8 {
 /// Operands are packed in groups of `KU` values of the contraction: rows to `[k / KU][mr][KU]`, a panel to
 /// `[k / KU][16][KU]`. `k`, the contraction, is always a whole number of blocks.
 pub trait Int8: Lanes {
-    /// Most rows of a tile, at most [`super::gemm::MR_MAX`].
+    /// Most rows of a tile, at most [`super::tiles::MR_MAX`].
     const MR: usize;
     /// Rows that one instruction multiplies; divides [`Int8::MR`].
     const ROWS_AT_ONCE: usize = 1;

@@ -14,7 +14,7 @@
 //! A set is a token (`isa::Isa`) that only its `detect` makes, and brings 16 lanes, an int8 microkernel and a
 //! way to run generic code compiled for its instructions. `set.rs` makes a [`Kernels`] of every such token.
 //!
-//! `unsafe` is allowed here and nowhere else but the C ABI.
+//! `unsafe` is allowed here, in `sys` and in the C ABI.
 #![allow(unsafe_code)]
 
 #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
@@ -31,12 +31,10 @@ mod float;
 pub mod gelu;
 mod gemm;
 mod gemm_f32;
-pub mod heap;
 #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
 mod i8mm;
 mod isa;
 mod lanes;
-pub mod map;
 mod math;
 #[cfg(all(target_arch = "aarch64", target_endian = "little", target_feature = "neon"))]
 mod neon;

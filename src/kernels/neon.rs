@@ -4,9 +4,9 @@
 //! of four outputs by four values of the contraction, the other operand repeats those four values of a row.
 
 use super::arm::{ROW, START_PAIRS, TileFn, add_block, clear, only, pack_ins, tile};
-use super::gemm::{Ahead, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::neon_lanes::Neon4;
+use super::tiles::{Ahead, Tile};
 use super::{BLOCK, Block, MatI8};
 use std::arch::asm;
 

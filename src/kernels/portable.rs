@@ -1,9 +1,8 @@
 //! The definition: arrays and plain loops, which any compiler vectorizes as far as the CPU goes.
 
-use super::gemm::{Ahead, MR_MAX, Tile};
 use super::isa::{Int8, Isa, Op};
 use super::lanes::{LANES, Lanes};
-use super::tiles::PANEL;
+use super::tiles::{Ahead, MR_MAX, PANEL, Tile};
 use super::{BLOCK, Block};
 use half::f16;
 

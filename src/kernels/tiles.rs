@@ -6,6 +6,31 @@
 
 use super::BLOCK;
 
+/// Most rows of a tile in any set.
+pub const MR_MAX: usize = 16;
+/// The results of a tile before weight scales and bias: row `r`, column `c`.
+#[repr(align(64))]
+pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
+
+/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: of a square a block no more than is
+/// needed until they come, so that the lines on their way leave room for those that the tile itself waits for.
+#[derive(Clone, Copy)]
+pub struct Ahead<'a> {
+    /// Where a square of 16 columns and a block of the contraction begins, one a block; or none.
+    pub squares: &'a [*const i8],
+    /// Where in the squares.
+    pub at: usize,
+    /// Whether all that is left of a square is wanted, not a piece: there are few tiles until then.
+    pub whole: bool,
+}
+
+impl Ahead<'_> {
+    /// Bytes of a piece: four cache lines.
+    pub const PIECE: usize = 256;
+    /// Bytes of a square, 16 columns and a block of the contraction.
+    pub const SQUARE: usize = BLOCK * PANEL;
+}
+
 /// Outputs of a panel.
 pub const PANEL: usize = 16;
 /// Inputs that lie together.

@@ -5,6 +5,7 @@ use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
+use crate::ops::masking::Words;
 use crate::task::{Task, Unseen};
 use crate::tokenize::{Encoded, Survey, WINDOWS_MAX, Window};
 use crate::train::Labelled;
@@ -72,7 +73,8 @@ impl Personal {
 
     /// Every text whole, in windows where it is longer; those without a word that could be hidden are left out.
     fn encode_plain(&self, examples: &[Example]) -> Result<Vec<Labelled>> {
-        let (_, words) = self.texts.encoder.words()?;
+        let (_, mask, ordinary) = self.texts.encoder.words()?;
+        let words = Words::new(mask, ordinary);
         let words = Arc::new(words);
         let windows = |text: &str| self.texts.encoder.encode_parts(text);
         let texts: Vec<&str> = examples

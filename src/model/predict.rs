@@ -6,6 +6,7 @@ use crate::embeddings;
 use crate::error::{Error, Result};
 use crate::ops::loss;
 use crate::ops::masked_lm::MaskedLm;
+use crate::ops::masking::Words;
 use crate::task::Task;
 use crate::tokenize::Encoded;
 use crate::train::{self, Output, answers, masked};
@@ -196,7 +197,8 @@ impl Personal {
 
     /// The likeliest words behind each mask of each text. Errors: a text without a mask.
     fn fill_all(&self, head: &MaskedLm, examples: &[Example]) -> Result<Vec<Prediction>> {
-        let (mask, words) = self.texts.encoder.words()?;
+        let (mask, id, ordinary) = self.texts.encoder.words()?;
+        let words = Words::new(id, ordinary);
         let masked = |e: &Example| {
             let text = self.texts.encoder.encode(&e.text_a, e.text_b.as_deref())?;
             let rows = text.ids.iter().enumerate().filter(|(_, id)| **id == words.mask());

@@ -6,7 +6,7 @@ use crate::config::{Config, MlmHead, Module, Pooling};
 use crate::container::Header;
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Kind};
-use crate::kernels::map::FileMap;
+use crate::sys::map::FileMap;
 use safetensors::tensor::{Dtype, TensorInfo};
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,7 @@
 //! An int8 matrix with a scale for each row, lying in a mapped base or owned.
 
-use crate::kernels::map::FileMap;
 use crate::kernels::tiles;
+use crate::sys::map::FileMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};

@@ -4,11 +4,12 @@
 //! may have no answer those of `evaluate-v2.0.py`.
 
 use super::Labelled;
-use super::evaluate::Output;
+use super::forward::Output;
 use super::metrics::Metrics;
 use crate::data::Example;
 use crate::ops::loss::{self, Target};
 use crate::scores::{self, Scores};
+use crate::task::SPAN_OUTPUTS;
 use crate::tokenize::Window;
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -19,8 +20,6 @@ use std::sync::Arc;
 const BEST: usize = 20;
 /// Longest answer, in tokens.
 const TOKENS_MAX: usize = 30;
-/// Outputs of the head: the start's logit, and the end's.
-pub(crate) const OUTPUTS: usize = 2;
 
 /// What a span is scored by.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,7 +92,7 @@ pub fn best<'a>(
     let mut spans: Vec<(f32, Range<usize>)> = Vec::new();
     let mut no_answer: Option<f32> = None;
     for (logits, places) in windows {
-        let [starts, ends] = [0, 1].map(|output| loss::column(logits, OUTPUTS, output));
+        let [starts, ends] = [0, 1].map(|output| loss::column(logits, SPAN_OUTPUTS, output));
         if let (true, Some(start), Some(end)) = (may_be_empty, starts.first(), ends.first()) {
             let score = start + end;
             no_answer = Some(no_answer.filter(|least| *least <= score).unwrap_or(score));

@@ -1,68 +1,20 @@
-//! Answers and scores of the model as it stands.
+//! Scores of the model as it stands, and what its head reads.
 
 use super::Labelled;
 use super::answers;
+use super::forward::{Above, forward_cut};
 use super::lanes::Cut;
 use super::masked;
 use super::metrics::{self, Metrics};
 use super::pairs;
-use super::prefix::{self, PrefixCache};
 use crate::error::{Error, Result};
-use crate::graph::{Batch, Graph, Split};
+use crate::graph::{Batch, Graph};
 use crate::ops::loss::{self, Target};
 use crate::tokenize::Encoded;
-use tract_core::prelude::tract_ndarray::{Array2, s};
+use tract_core::prelude::tract_ndarray::Array2;
 
 /// Most rows of [`features`], or a few more.
 pub(crate) const FEATURE_ROWS: usize = 2048;
-
-/// Logits `[labels]` and pooled vector `[features]` of one example; where the head reads every token, logits `[tokens, labels]`
-/// and no vector.
-pub type Output = (Vec<f32>, Vec<f32>);
-
-/// A run's shortcut to the upper layers, with the hidden states of the texts that are asked about.
-pub(super) type Above<'a> = Option<(&'a Split, &'a PrefixCache)>;
-
-/// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
-pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<Output>> {
-    forward_cut(graph, theta, texts, Cut::of_threads(rayon::current_num_threads()), None)
-}
-
-pub(super) fn forward_cut(
-    graph: &Graph,
-    theta: &[f32],
-    texts: &[&Encoded],
-    cut: Cut,
-    above: Above,
-) -> Result<Vec<Output>> {
-    let mut order: Vec<usize> = (0..texts.len()).collect();
-    order.sort_by_key(|&i| texts[i].ids.len());
-    let parts = cut.micro_batches(order.iter().map(|&i| texts[i].ids.len()));
-    let results = cut.run(&parts, |part| {
-        let indices = &order[part];
-        let texts: Vec<&Encoded> = indices.iter().map(|&i| texts[i]).collect();
-        let batch = Batch::new(texts.iter().copied(), None);
-        let (logits, pooled) = match above {
-            None => graph.forward(&batch, theta)?,
-            Some((split, cache)) => {
-                let x = prefix::states(graph, split, &texts, Some((cache, indices)), theta)?;
-                graph.forward_above(split, &batch, &x, theta)?
-            }
-        };
-        let (_, offsets) = graph.head_rows(&batch);
-        let rows = offsets.windows(2).map(|o| {
-            let (logits, pooled) = (logits.slice(s![o[0]..o[1], ..]), pooled.slice(s![o[0]..o[1], ..]));
-            let pooled = if graph.reads_tokens() { vec![] } else { pooled.iter().copied().collect() };
-            (logits.iter().copied().collect(), pooled)
-        });
-        Ok(rows.collect::<Vec<Output>>())
-    })?;
-    let mut out = vec![(vec![], vec![]); texts.len()];
-    for (i, result) in order.into_iter().zip(results.into_iter().flatten()) {
-        out[i] = result;
-    }
-    Ok(out)
-}
 
 /// Whether each row that the head reads has an answer of its own, and only one.
 pub(super) fn can_be_fitted(target: &Target) -> bool {
@@ -147,15 +99,4 @@ pub(super) fn evaluate_cut(
         return Ok(answers::scores(&outputs, data, loss));
     }
     Ok(metrics::of(pairs(), width, names, loss))
-}
-
-/// Index of the largest value; the first of several.
-pub(crate) fn largest(values: &[f32]) -> usize {
-    let mut best = 0;
-    for (i, v) in values.iter().enumerate() {
-        if *v > values[best] {
-            best = i;
-        }
-    }
-    best
 }

@@ -1,7 +1,7 @@
 //! What a model answered to labelled examples that it was not trained on, to score it and to compare it with another.
 
 use super::metrics::{self, Metrics};
-use super::{Cut, Labelled, evaluate};
+use super::{Cut, Labelled, evaluate, forward};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::loss::{self, Target};
@@ -55,7 +55,7 @@ impl HeldOut {
         }
         let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
         let cut = cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
-        let outputs = evaluate::forward_cut(graph, theta, &texts, cut, None)?;
+        let outputs = forward::forward_cut(graph, theta, &texts, cut, None)?;
         let logits = outputs.into_iter().map(|(logits, _)| logits).collect();
         let targets = data.iter().map(|d| d.target.clone()).collect();
         Ok(Some(HeldOut::new(logits, targets, names, graph.labels())))

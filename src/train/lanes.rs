@@ -1,7 +1,7 @@
 //! How texts are cut into micro-batches, and how many of these run at a time.
 
-use crate::cores;
 use crate::error::Result;
+use crate::sys::cores;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,7 +4,7 @@
 
 use super::Labelled;
 use super::backward::backward_pooled;
-use super::evaluate::largest;
+use super::forward::largest;
 use super::gradients::Gradients;
 use super::lanes::Cut;
 use super::metrics::Metrics;

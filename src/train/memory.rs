@@ -7,6 +7,7 @@ use crate::graph::Graph;
 use crate::kernels::{Block, blocks};
 use crate::ops::Numerics;
 use crate::quant::Base;
+use crate::sys;
 
 const MIB: f64 = (1u64 << 20) as f64;
 /// Fewest tokens of a micro-batch that runs beside others; below that, threads do better inside one.
@@ -191,9 +192,7 @@ fn cuts(threads: usize, longest: usize) -> impl Iterator<Item = Cut> {
 /// Resident memory of the process now, where the system tells (Linux). What it has of the base so far, the vectors and
 /// the tokenizer, counts twice.
 fn resident() -> Option<usize> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmRSS:"))?;
-    line.split_whitespace().nth(1)?.parse::<usize>().ok()?.checked_mul(1024)
+    usize::try_from(sys::resident::now()?).ok()
 }
 
 /// A size in memory, such as `96MiB`, `1.5 GB` or `0`, in bytes.

@@ -1,8 +1,8 @@
 //! Scores of each task, with scikit-learn's and scipy's definitions.
 
-use super::spans;
 use crate::ops::loss::Target;
 use crate::scores::{Better, CLASSIFY, MULTILABEL, REGRESS, ScoreName, Scores, TAG};
+use crate::spans;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 

@@ -7,7 +7,7 @@
 
 use super::Labelled;
 use super::backward::backward_pooled;
-use super::evaluate::{Above, forward_cut};
+use super::forward::{Above, forward_cut};
 use super::gradients::Gradients;
 use super::lanes::Cut;
 use super::metrics::Metrics;

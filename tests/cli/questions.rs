@@ -57,7 +57,11 @@ fn no_answer_is_learned_told_and_scored() {
     near("exact_match", (right[0] + right[1]) / 16.0);
     assert!(right[1] >= 5.0 && right[0] >= 8.0, "it has learned both: {right:?}");
     let told = s.ok("eval --base base --bias x.bias --data x.json").stdout;
-    assert!(told.contains("10 with an answer: ") && told.contains("6 unanswerable: "), "{told}");
+    assert!(
+        told.contains(", exact match where there is an answer ")
+            && told.contains(", unanswerable and right "),
+        "{told}"
+    );
 
     // The layout of `datasets`, in lines.
     let row = |p: &Value| {

@@ -1,7 +1,8 @@
 //! One file of a commit: fetched, continued after a break, checked, and put into the cache when it is whole.
 
+use super::attempts::{Tries, check_status};
 use super::cache::{self, Cache, Lock};
-use super::failure::{Failure, Tries, check_status};
+use super::failure::Failure;
 use super::http::{Answer, Client};
 use super::sum::{Sum, hex};
 use crate::error::{Error, Result};

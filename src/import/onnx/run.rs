@@ -8,9 +8,9 @@ use super::skeleton::{GROWING, Purpose, Skeleton};
 use super::tensor::{Dtype, Files, Stored, floats};
 use super::{graph, quantize_linear};
 use crate::config::Pooling;
+use crate::config::{DEFAULT_MAX_LEN, EXPORT_LENGTHS};
 use crate::container::refuse_impostor;
 use crate::error::{Error, Result};
-use crate::onnx_model::{LENGTHS, MAX_LEN};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -99,9 +99,15 @@ impl Runnable {
             )));
         }
         let told = || {
-            metadata.iter().find(|(key, _)| key == "max_len")?.1.parse().ok().filter(|n| LENGTHS.contains(n))
+            metadata
+                .iter()
+                .find(|(key, _)| key == "max_len")?
+                .1
+                .parse()
+                .ok()
+                .filter(|n| EXPORT_LENGTHS.contains(n))
         };
-        let seq_max = seq_max.or_else(told).unwrap_or(MAX_LEN).min(positions);
+        let seq_max = seq_max.or_else(told).unwrap_or(DEFAULT_MAX_LEN).min(positions);
         fits(&stored).map_err(&unsupported)?;
         let stored_max = stored.values().map(Stored::len).max().unwrap_or(0);
         let (plan, inputs) = graph::guarded(move || {

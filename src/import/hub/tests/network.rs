@@ -242,7 +242,7 @@ fn the_time_to_wait_is_seconds_or_a_date() {
         ("-1", 0, None),
         ("soon", 0, None),
     ] {
-        let wait = super::super::failure::wait_until(text, at(now));
+        let wait = super::super::attempts::wait_until(text, at(now));
         assert_eq!(wait, wanted.map(Duration::from_secs), "{text}");
     }
 }
