@@ -115,7 +115,10 @@ pub(super) unsafe fn all<'a>(pointer: *const u8, length: usize, name: &str) -> R
     if pointer.is_null() {
         return Err(null(name));
     }
-    // SAFETY: not NULL, so they are there and stay
+    if isize::try_from(length).is_err() {
+        return Err(Error::Config(format!("{name}: no buffer has {length} bytes")));
+    }
+    // SAFETY: not NULL, so they are there and stay; no more than a slice may have
     Ok(unsafe { std::slice::from_raw_parts(pointer, length) })
 }
 

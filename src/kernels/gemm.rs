@@ -14,7 +14,7 @@ use super::epilogue::{Sink, Strip, finish};
 use super::isa::{Isa, Op};
 use super::tiles::{Ahead, MR_MAX, PANEL, Tile, padded};
 use super::{BLOCK, Backward, Block, Forward, MatI8, Part, blocks, tiles};
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
@@ -177,13 +177,9 @@ fn share(strips: usize, work: usize, f: impl Fn(Range<usize>) + Sync) {
 }
 
 /// Memory in whole cache lines, so that what is packed is aligned to one.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Pod, Zeroable)]
 #[repr(C, align(64))]
 struct Line([u8; 64]);
-// SAFETY: 64 bytes of any value, no padding.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above.
-unsafe impl bytemuck::Pod for Line {}
 
 thread_local! {
     // Taken for the time of a call and put back. If work stealing starts another GEMM on this thread in
@@ -193,7 +189,7 @@ thread_local! {
 }
 
 /// The first `len` values of a buffer that grows as needed.
-fn typed<T: bytemuck::Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
+fn typed<T: Pod>(buffer: &mut Vec<Line>, len: usize) -> &mut [T] {
     let lines = (len * size_of::<T>()).div_ceil(size_of::<Line>());
     if buffer.len() < lines {
         buffer.resize(lines, Line::zeroed());

@@ -50,6 +50,7 @@ mod tests;
 pub mod tiles;
 
 use crate::error::{Error, Result};
+use bytemuck::{Pod, Zeroable};
 use std::sync::Arc;
 
 /// The kernel sets this CPU can run, best first, `portable` last.
@@ -104,7 +105,7 @@ pub const BLOCK: usize = 64;
 
 /// [`BLOCK`] columns of an activation row in int8: `x ≈ q · scale`. A row of `k` columns is `⌈k / BLOCK⌉` blocks,
 /// the last one padded with zeros.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Block {
     /// Values in [-127, 127], each byte xor [`Kernels::flip`] of the set that wrote it.
@@ -112,10 +113,6 @@ pub struct Block {
     /// Largest magnitude of the block by 127; 0 for a block of zeros; NaN where a value is not finite.
     pub scale: f32,
 }
-// SAFETY: 68 bytes without padding; zeros are values of both fields.
-unsafe impl bytemuck::Zeroable for Block {}
-// SAFETY: as above, and every bit pattern is a value of both fields.
-unsafe impl bytemuck::Pod for Block {}
 
 /// Blocks in a row of `k` columns.
 pub const fn blocks(k: usize) -> usize {

@@ -132,14 +132,14 @@ impl<T: Neon4> Lanes for T {
     fn load_f16(self, x: &[f16; LANES]) -> F {
         let mut v = self.splat(0.0);
         for (i, v) in v.chunks_exact_mut(2).enumerate() {
-            // SAFETY: eight halves from 0 and from 8; `fcvtl` only reads and writes registers, and NEON has it.
+            // SAFETY: eight halves from 0 and from 8; `fcvtl` only reads and writes registers and flags, and NEON has it.
             unsafe {
                 let x = vld1q_u16(x.as_ptr().add(8 * i).cast());
                 asm!(
                     "fcvtl {low:v}.4s, {x:v}.4h",
                     "fcvtl2 {high:v}.4s, {x:v}.8h",
                     x = in(vreg) x, low = out(vreg) v[0], high = lateout(vreg) v[1],
-                    options(pure, nomem, nostack, preserves_flags)
+                    options(pure, nomem, nostack)
                 );
             }
         }
@@ -149,13 +149,13 @@ impl<T: Neon4> Lanes for T {
     fn store_f16(self, v: F, to: &mut [f16; LANES]) {
         for (v, to) in v.as_chunks::<2>().0.iter().zip(to.as_chunks_mut::<8>().0) {
             let halves: uint16x8_t;
-            // SAFETY: `fcvtn` only reads and writes registers, and NEON has it; eight halves are stored.
+            // SAFETY: `fcvtn` only reads and writes registers and flags, and NEON has it; eight halves are stored.
             unsafe {
                 asm!(
                     "fcvtn {to:v}.4h, {low:v}.4s",
                     "fcvtn2 {to:v}.8h, {high:v}.4s",
                     low = in(vreg) v[0], high = in(vreg) v[1], to = out(vreg) halves,
-                    options(pure, nomem, nostack, preserves_flags)
+                    options(pure, nomem, nostack)
                 );
                 vst1q_u16(to.as_mut_ptr().cast(), halves);
             }

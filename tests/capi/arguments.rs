@@ -40,6 +40,7 @@ fn null_for_every_pointer() {
         argument(trimtab_base_open(file, null_mut()), "base is NULL");
         argument(trimtab_base_of_bytes(null(), 8, &mut base_out), "bytes is NULL");
         argument(trimtab_base_of_bytes(file.cast(), 1, null_mut()), "base is NULL");
+        argument(trimtab_base_of_bytes(file.cast(), usize::MAX, &mut base_out), "no buffer has");
         argument(trimtab_examples_new(null_mut()), "examples is NULL");
         argument(trimtab_examples_add(null_mut(), word, word, word), "examples is NULL");
         argument(trimtab_examples_add(examples.0, null(), word, word), "text is NULL");

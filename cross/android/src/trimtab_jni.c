@@ -7,7 +7,8 @@
 
 #define NATIVE(type, name) JNIEXPORT type JNICALL Java_dev_trimtab_Native_##name
 #define HANDLE(type, value) ((type *)(intptr_t)(value))
-#define SCORES (sizeof(trimtab_scores) / sizeof(double))
+/* Numbers that `flatten` writes. Not by sizeof: padding differs where size_t has four bytes. */
+enum { SCORES = 15 };
 
 /* A new array of bytes; NULL with an exception pending where there is no memory. */
 static jbyteArray bytes(JNIEnv *env, const char *text) {
@@ -58,6 +59,7 @@ static void flatten(const trimtab_scores *s, jdouble *to) {
     const jdouble all[] = {(jdouble)s->examples, s->loss,     s->main,    s->accuracy,    s->f1,
                            s->macro_f1,          s->mcc,      s->micro_f1, s->pearson,    s->spearman,
                            s->span_f1,           s->exact_match, s->recall_at_1, s->mrr,  s->perplexity};
+    _Static_assert(sizeof all / sizeof *all == SCORES, "SCORES is the number of scores");
     memcpy(to, all, sizeof all);
 }
 
