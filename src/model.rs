@@ -142,7 +142,7 @@ impl Personal {
         let rates = DropoutRates { head: options.head_dropout, encoder: options.encoder_dropout };
         let wired = Wired::get(base, &task, numerics, pooling, rates)?;
         let texts = Texts::get(base, max_len)?;
-        let pool = shared::threads(options.threads.unwrap_or_else(crate::sys::cores::performance))?;
+        let pool = shared::threads(base, options.threads.unwrap_or_else(crate::sys::cores::performance))?;
         Ok(Personal {
             base: base.clone(),
             texts,

@@ -11,14 +11,16 @@ use crate::tokenize::TextEncoder;
 use rayon::ThreadPool;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Things that are in use, to be used again.
+/// Things that are in use, to be used again. What no model uses any more is freed.
 struct InUse<T>(Mutex<Vec<Weak<T>>>);
 
-impl<T> InUse<T> {
-    const fn new() -> InUse<T> {
-        InUse(Mutex::new(Vec::new()))
+impl<T> Default for InUse<T> {
+    fn default() -> InUse<T> {
+        InUse(Mutex::default())
     }
+}
 
+impl<T> InUse<T> {
     /// The one that `fits`, or else the one that `make` makes.
     fn get(&self, fits: impl Fn(&T) -> bool, make: impl FnOnce() -> Result<T>) -> Result<Arc<T>> {
         // A panic in `make` leaves the list as it was.
@@ -33,13 +35,8 @@ impl<T> InUse<T> {
     }
 }
 
-static WIRED: InUse<Wired> = InUse::new();
-static TEXTS: InUse<Texts> = InUse::new();
-static THREADS: InUse<ThreadPool> = InUse::new();
-
 /// A base wired for tasks of one shape.
 pub(super) struct Wired {
-    base: Base,
     of: Shape,
     pub graph: Graph,
     /// The base's own biases and a head of zeros.
@@ -74,8 +71,7 @@ impl Wired {
             mlm: *task == Task::Mlm,
             rates,
         };
-        let fits = |one: &Wired| one.base.is(base) && one.of == of;
-        WIRED.get(fits, || {
+        base.attached::<InUse<Wired>>().get(|one| one.of == of, || {
             let mut graph = Graph::new(base, numerics, pooling, of.outputs, rates)?;
             if let Some(head) = of.head {
                 graph = graph.with_head(head);
@@ -84,34 +80,32 @@ impl Wired {
                 graph = graph.with_mlm_head(base)?;
             }
             let initial = graph.initial_theta(base)?;
-            Ok(Wired { base: base.clone(), of: of.clone(), graph, initial })
+            Ok(Wired { of: of.clone(), graph, initial })
         })
     }
 }
 
 /// A base's tokenizer, for texts of one length.
 pub(super) struct Texts {
-    base: Base,
     pub encoder: TextEncoder,
 }
 
 impl Texts {
     /// Errors: as of [`TextEncoder::from_bytes`].
     pub fn get(base: &Base, max_len: usize) -> Result<Arc<Texts>> {
-        let fits = |one: &Texts| one.base.is(base) && one.encoder.max_len() == max_len;
-        TEXTS.get(fits, || {
+        base.attached::<InUse<Texts>>().get(|one| one.encoder.max_len() == max_len, || {
             let (config, path) = (base.config(), base.path());
             let json = base.tokenizer_bytes();
             let encoder = TextEncoder::from_bytes(json, path, max_len, config.vocab, config.types_told())?;
-            Ok(Texts { base: base.clone(), encoder })
+            Ok(Texts { encoder })
         })
     }
 }
 
-/// So many threads, for all models that want as many. Errors: the system has none left.
-pub(super) fn threads(n: usize) -> Result<Arc<ThreadPool>> {
+/// So many threads, for all models of the base that want as many. Errors: the system has none left.
+pub(super) fn threads(base: &Base, n: usize) -> Result<Arc<ThreadPool>> {
     // rayon takes 0 for as many as there are cores.
-    THREADS.get(|pool| pool.current_num_threads() == n, || new_threads(n))
+    base.attached::<InUse<ThreadPool>>().get(|pool| pool.current_num_threads() == n, || new_threads(n))
 }
 
 /// So many threads for one run alone. Errors: the system has none left.

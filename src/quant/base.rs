@@ -1,13 +1,14 @@
 //! Opening a base by map; the file's format is specified in [`format`](super::format).
 
 use super::format::{Digests, FORMAT, SCALE, SCHEME, TOKENIZER, VERSION, stored_shape};
-use super::{Order, QMatrix};
+use super::{Attached, Order, QMatrix};
 use crate::config::{Config, MlmHead, Module, Pooling};
 use crate::container::Header;
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Kind};
 use crate::sys::map::FileMap;
 use safetensors::tensor::{Dtype, TensorInfo};
+use std::any::Any;
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
@@ -32,6 +33,7 @@ struct Inner {
     fingerprint: String,
     weights_sha256: String,
     matrices: HashMap<String, QMatrix>,
+    attached: Attached,
 }
 
 /// A tensor of a base, for listings.
@@ -134,6 +136,7 @@ impl Base {
             fingerprint,
             weights_sha256,
             matrices,
+            attached: Attached::default(),
         })))
     }
 
@@ -167,9 +170,9 @@ impl Base {
         Ok(())
     }
 
-    /// Whether it is a clone of `other`, of one opening of a file.
-    pub fn is(&self, other: &Base) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+    /// What its models share: one value of each type, made when it is first asked for. It lives as long as the base.
+    pub(crate) fn attached<T: Default + Any + Send + Sync>(&self) -> Arc<T> {
+        self.0.attached.get()
     }
 
     /// Sizes and choices of the encoder.

@@ -13,6 +13,7 @@
 //! `output.dense` of each layer (whatever their names in a family), the pooler, the projection of narrower embeddings,
 //! the dense layer of a masked-LM head, and the word, position and token type tables.
 
+mod attached;
 mod base;
 pub mod format;
 mod matrix;
@@ -20,6 +21,7 @@ mod matrix;
 pub use base::{Base, TensorEntry};
 pub use matrix::{Order, QMatrix};
 
+use attached::Attached;
 use crate::error::{Error, Result};
 use crate::import::canonical::{Kind, Spec};
 use crate::import::{Checkpoint, Piece};
