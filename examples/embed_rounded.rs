@@ -18,7 +18,7 @@ use trimtab::ops::linear::{self, Linear};
 use trimtab::ops::{Numerics, Values, ValuesMut, add_norm};
 use trimtab::params::Term;
 use trimtab::tokenize::TextEncoder;
-use trimtab::{Base, Error, Options, Personal, Result, Task};
+use trimtab::{Base, Error, Model, Options, Result, Task};
 
 const NUM: Numerics = Numerics::Reference;
 
@@ -128,7 +128,7 @@ fn main() -> Result<()> {
         let encoded = tokenizer.encode(text, None)?;
         if i == 0 {
             let options = Options { exact: true, pooling: Some(Pooling::Mean), ..Options::default() };
-            let exact = Personal::new(&base, Task::Contrastive, &options)?
+            let exact = Model::new(&base, Task::Contrastive, &options)?
                 .embed_all(&[Example { text_a: text.into(), ..Example::default() }])?;
             let ours = encoder.embed(&encoded.ids, &encoded.types, false)?;
             let apart = ours.iter().zip(&exact[0]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);

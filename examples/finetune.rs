@@ -9,11 +9,11 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use trimtab::data::{self, Columns, Example, Wanted};
+use trimtab::data::{self, Columns, Example, LabelForm};
 use trimtab::import::Checkpoint;
 use trimtab::task::Kind;
 use trimtab::train::Progress;
-use trimtab::{Base, Options, Personal, Trainer, quant};
+use trimtab::{Base, Model, Options, Trainer, quant};
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let checkpoint = std::env::args_os().nth(1).ok_or("usage: finetune CHECKPOINT_DIR")?;
@@ -45,7 +45,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     trained.save(&bias_path, false)?;
 
     // As often as one likes: the base, and the small file that makes it this person's.
-    let model = Personal::open(&base, &bias_path, &Options::default())?;
+    let model = Model::open(&base, &bias_path, &Options::default())?;
     for text in ["School: Jonah has a temperature, please collect him", "Flash sale! 40 % off all lamps"] {
         let answer = model.predict(text, None)?;
         let best = answer.probabilities().iter().copied().fold(0.0, f64::max);
@@ -57,5 +57,5 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 /// A file of the examples that come with the repository.
 fn notifications(file: &str) -> trimtab::Result<Vec<Example>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/notifications").join(file);
-    data::read_examples(&path, &Columns::default(), Wanted::Name)
+    data::read_examples(&path, &Columns::default(), LabelForm::Name)
 }

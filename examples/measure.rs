@@ -37,7 +37,7 @@ use trimtab::ops::loss::Target;
 use trimtab::sys::resident;
 use trimtab::tokenize::Encoded;
 use trimtab::train::step::Stepper;
-use trimtab::train::{self, Cut, Labelled, memory};
+use trimtab::train::{self, Labelled, MicroBatching, memory};
 use trimtab::{Base, TrainConfig, kernels};
 
 const USAGE: &str = "usage: measure train|infer --base FILE --batch TEXTS --seq TOKENS --threads N \
@@ -141,7 +141,7 @@ fn measure(args: &Args, import_rss_mb: Option<f64>) -> Result<serde_json::Value,
         };
         let predicted = match args.memory {
             Some(bytes) => memory::fit(&setting, bytes)?,
-            None => memory::predict(&setting, Cut::of_threads(args.threads))?,
+            None => memory::predict(&setting, MicroBatching::of_threads(args.threads))?,
         };
         row["predicted_mb"] = rounded(predicted.total() as f64 / (1u64 << 20) as f64).into();
         (row["micro_rows"], row["lanes"]) = (predicted.rows.into(), predicted.lanes.into());

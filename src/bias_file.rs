@@ -136,7 +136,7 @@ impl BiasFile {
         // The length may have been wrong: the file may be growing, or be a pipe.
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::io(path))?;
         let header = Header::of_bytes(path, &bytes)?;
-        let facts = Facts { path, header: &header };
+        let facts = BiasMetadata { path, header: &header };
         facts.check_kind()?;
         let mut tensors = BTreeMap::new();
         for (name, info) in &header.tensors {
@@ -261,12 +261,12 @@ impl BiasFile {
 }
 
 /// The metadata of a file that is being read.
-struct Facts<'a> {
+struct BiasMetadata<'a> {
     path: &'a Path,
     header: &'a Header,
 }
 
-impl Facts<'_> {
+impl BiasMetadata<'_> {
     fn get(&self, key: &str) -> Result<&str> {
         let value = self.header.metadata.get(key);
         value

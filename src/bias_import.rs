@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::export::peft::{ADDED, PREFIX};
 use crate::import::canonical::{self, Kind};
 use crate::import::wrapped;
-use crate::model::Personal;
+use crate::model::Model;
 use crate::params::{Layout, Param, Role, Term, Terms};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -28,18 +28,13 @@ pub struct Imported {
     pub ignored: Vec<String>,
 }
 
-/// Reads `path` for `model`, a model of the task at its beginning ([`Personal::new`]), whose base says which names and
+/// Reads `path` for `model`, a model of the task at its beginning ([`Model::new`]), whose base says which names and
 /// shapes there are.
 ///
 /// Errors: `Error::Format` if it is no safetensors file; `Error::Tensor` for a name that is not known (unless
 /// `ignore_unknown`), a weight that cannot differ, another shape or type, a value that is not finite, a head that is
 /// missing.
-pub fn import(
-    path: &Path,
-    model: &Personal,
-    stride: Option<usize>,
-    ignore_unknown: bool,
-) -> Result<Imported> {
+pub fn import(path: &Path, model: &Model, stride: Option<usize>, ignore_unknown: bool) -> Result<Imported> {
     let bytes = crate::import::read_small(path, FILE_BYTES_MAX)?;
     let header = Header::of_bytes(path, &bytes)?;
     let (base, layout) = (model.base(), model.graph().layout());

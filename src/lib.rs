@@ -3,12 +3,12 @@
 //!
 //! ```no_run
 //! use std::path::Path;
-//! use trimtab::data::{self, Columns, Wanted};
+//! use trimtab::data::{self, Columns, LabelForm};
 //! use trimtab::{Base, Trainer, task::Kind};
 //!
 //! # fn main() -> trimtab::Result<()> {
 //! let base = Base::open("minilm.q8.safetensors")?;
-//! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), Wanted::Name)?;
+//! let examples = data::read_examples(Path::new("mine.tsv"), &Columns::default(), LabelForm::Name)?;
 //! let trained = Trainer::new(&base, Kind::Classify).examples(examples).train()?;
 //! trained.save(Path::new("me.bias.safetensors"), false)?;
 //! println!("{}", trained.model.predict("Your parcel arrives today", None)?);
@@ -19,7 +19,7 @@
 //! The modules in the order of the data's flow: [`import`] reads a checkpoint, [`quant`] freezes it into a base
 //! file, [`graph`] wires a base into a tract model of fused [`ops`] over the [`kernels`], [`train`] runs it
 //! forward and backward, [`recipe`] chooses what and how to train, [`bias_file`] keeps the result, [`export`] hands it to other
-//! runtimes. [`Trainer`] makes a [`Personal`] model from examples; with the feature `capi` there is a C library around it. `onnx_model` answers with other people's ONNX
+//! runtimes. [`Trainer`] makes a [`Model`] from examples; with the feature `capi` there is a C library around it. `onnx_model` answers with other people's ONNX
 //! classifiers, as they are.
 
 pub mod bias_file;
@@ -56,7 +56,7 @@ pub mod tokenize;
 pub mod train;
 
 pub use error::{Error, Result};
-pub use model::{Candidate, Options, Personal, Prediction, Reading};
+pub use model::{Candidate, Model, Options, Prediction, Reading};
 pub use quant::Base;
 pub use recipe::Trainer;
 pub use task::Task;

@@ -7,7 +7,7 @@ mod probe;
 mod reading;
 mod setfit;
 mod shared;
-mod unit;
+mod standardization;
 
 pub use predict::{Candidate, Prediction};
 pub use reading::{Reading, Ways};
@@ -31,10 +31,10 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::Deserialize;
 use shared::{Texts, Wired};
+use standardization::Standardization;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
-use unit::Unit;
 
 /// The setting in a bias file that says that unanswerable questions were learned.
 const UNANSWERABLE: &str = "unanswerable";
@@ -81,7 +81,7 @@ impl Default for Options {
 /// Models of one base share all else as long as any of them lives: graph, tokenizer and threads. Another one costs its biases
 /// and a fraction of a millisecond. A model is `Sync`: any number of threads may ask it, and different models train and answer
 /// side by side.
-pub struct Personal {
+pub struct Model {
     base: Base,
     wired: Arc<Wired>,
     texts: Arc<Texts>,
@@ -103,11 +103,11 @@ pub struct Personal {
     pool: Arc<rayon::ThreadPool>,
 }
 
-impl Personal {
+impl Model {
     /// A model for a task, with the base's own biases and a head that knows nothing yet.
     ///
     /// Errors: too few labels; `cls` pooling on a base without a pooler; settings out of range.
-    pub fn new(base: &Base, task: Task, options: &Options) -> Result<Personal> {
+    pub fn new(base: &Base, task: Task, options: &Options) -> Result<Model> {
         task.check().map_err(Error::Config)?;
         let rates = [options.head_dropout, options.encoder_dropout];
         if rates.iter().any(|p| !(0.0..1.0).contains(p)) {
@@ -143,7 +143,7 @@ impl Personal {
         let wired = Wired::get(base, &task, numerics, pooling, rates)?;
         let texts = Texts::get(base, max_len)?;
         let pool = shared::threads(base, options.threads.unwrap_or_else(crate::sys::cores::performance))?;
-        Ok(Personal {
+        Ok(Model {
             base: base.clone(),
             texts,
             task,
@@ -165,12 +165,12 @@ impl Personal {
     /// A model from a bias file, which must have been trained on this base.
     ///
     /// `options.pooling`, `options.max_len` and `options.stride` are the file's, whatever is given.
-    pub fn open(base: &Base, path: &Path, options: &Options) -> Result<Personal> {
+    pub fn open(base: &Base, path: &Path, options: &Options) -> Result<Model> {
         let file = BiasFile::open(path)?;
         file.check_base(path, base.path(), base.fingerprint())?;
         let (pooling, max_len, stride) = (Some(file.pooling), file.max_len, file.stride);
         let options = Options { pooling, max_len, stride, ..options.clone() };
-        let mut model = Personal::new(base, file.task.clone(), &options)?;
+        let mut model = Model::new(base, file.task.clone(), &options)?;
         file.apply(path, model.wired.graph.layout(), &mut model.theta)?;
         let depth = base.config().layers;
         let claims =
@@ -248,7 +248,7 @@ impl Personal {
         matches!(self.pooling, Pooling::Mean | Pooling::First | Pooling::Windows)
     }
 
-    /// Width of the vectors that [`Personal::embed_all`] gives.
+    /// Width of the vectors that [`Model::embed_all`] gives.
     pub fn embedding_width(&self) -> usize {
         let pooled = self.pooling.features(self.base.config().hidden);
         if self.uses_modules() { Module::width(self.base.modules(), pooled) } else { pooled }
@@ -261,7 +261,7 @@ impl Personal {
 
     /// Trains the biases and the head. The head starts anew from the seed; the biases from where they are.
     ///
-    /// `train` and `dev` carry labels out of [`Personal::labels`], or numbers, or are pairs. Numbers are learned in units
+    /// `train` and `dev` carry labels out of [`Model::labels`], or numbers, or are pairs. Numbers are learned in units
     /// of their standard deviation, and so are their losses. It runs on threads of its own: on those that models share it
     /// would keep the answers of others waiting. See [`train::train`] for how it ends.
     pub fn train(
@@ -351,7 +351,7 @@ impl Personal {
         self.settings["pairs"] == true
     }
 
-    /// Refuses checkpoints that [`Personal::train`] would refuse, before any work is spent.
+    /// Refuses checkpoints that [`Model::train`] would refuse, before any work is spent.
     pub(crate) fn check_checkpoints(
         &mut self,
         train: &[Example],
@@ -371,10 +371,10 @@ impl Personal {
         &self,
         train: &[Example],
         dev: Option<&[Example]>,
-    ) -> Result<(Vec<Labelled>, Option<Vec<Labelled>>, Unit)> {
+    ) -> Result<(Vec<Labelled>, Option<Vec<Labelled>>, Standardization)> {
         let mut data = self.encoded(train, None)?;
         let mut dev = dev.map(|d| self.encode(d)).transpose()?;
-        let unit = Unit::of(&data);
+        let unit = Standardization::of(&data);
         data.iter_mut().chain(dev.iter_mut().flatten()).for_each(|d| unit.enter(&mut d.target));
         Ok((data, dev, unit))
     }
@@ -519,7 +519,7 @@ impl Personal {
         file.save(path, half)
     }
 
-    /// About as many bytes as [`Personal::save`] will write in f32, after it was trained so; never many more.
+    /// About as many bytes as [`Model::save`] will write in f32, after it was trained so; never many more.
     pub(crate) fn file_bytes(&self, config: &TrainConfig) -> Result<u64> {
         let selection = config.selection(self.graph().layers())?;
         let layout = self.wired.graph.layout();

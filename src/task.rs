@@ -1,6 +1,6 @@
 //! What a model is asked: the kind of answer, what its head gives, and how labels of a file become targets.
 
-use crate::data::{self, Example, Wanted};
+use crate::data::{self, Example, LabelForm};
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::scores::{self, ScoreName};
@@ -62,14 +62,14 @@ impl Kind {
     }
 
     /// Which labels its examples must have.
-    pub fn wanted(self) -> Wanted {
+    pub fn wanted(self) -> LabelForm {
         match self {
-            Kind::Classify => Wanted::Name,
-            Kind::Multilabel => Wanted::Several,
-            Kind::Regress => Wanted::Number,
-            Kind::Tag => Wanted::Tags,
-            Kind::Contrastive | Kind::Mlm => Wanted::Nothing,
-            Kind::Qa => Wanted::Answers,
+            Kind::Classify => LabelForm::Name,
+            Kind::Multilabel => LabelForm::Several,
+            Kind::Regress => LabelForm::Number,
+            Kind::Tag => LabelForm::Tags,
+            Kind::Contrastive | Kind::Mlm => LabelForm::Nothing,
+            Kind::Qa => LabelForm::Answers,
         }
     }
 

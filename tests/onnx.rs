@@ -14,7 +14,7 @@ use trimtab::config::{Family, Gelu, Pooling};
 use trimtab::data::Example;
 use trimtab::import::Checkpoint;
 use trimtab::quant::{Base, QuantizeReport, quantize};
-use trimtab::{Error, Options, Personal, Task, TrainConfig};
+use trimtab::{Error, Model, Options, Task, TrainConfig};
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/onnx/{name}.onnx"))
@@ -67,7 +67,7 @@ fn computes_what_onnx_runtime_computes() {
     for (name, mean) in expected.iter().filter(|(name, _)| *name != "ts-relu") {
         let (base, report) = base_of(name, temp.path());
         let options = Options { pooling: Some(Pooling::Mean), exact: true, ..Options::default() };
-        let model = Personal::new(&base, Task::Contrastive, &options).unwrap();
+        let model = Model::new(&base, Task::Contrastive, &options).unwrap();
         let text = Example { text_a: "a e j p w".into(), ..Example::default() };
         let ours = &model.embed_all(&[text]).unwrap()[0];
         let theirs: Vec<f32> = mean.as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
@@ -289,7 +289,7 @@ fn minilm_is_the_same_from_onnx_and_safetensors() {
         .collect();
     let train = |base: &Base, name: &str| {
         let task = Task::Classify(trimtab::data::label_set(&examples));
-        let mut model = Personal::new(base, task, &Options::default()).unwrap();
+        let mut model = Model::new(base, task, &Options::default()).unwrap();
         let config = TrainConfig { epochs: 1, ..TrainConfig::default() };
         model.train(&examples, None, &config, |_| ControlFlow::Continue(())).unwrap();
         let path = temp.path().join(name);

@@ -13,7 +13,7 @@ use trimtab::export::{Report, onnx_patch};
 use trimtab::import::{Checkpoint, canonical};
 use trimtab::onnx_model::{OnnxModel, OnnxOptions};
 use trimtab::quant::{Base, quantize};
-use trimtab::{Error, Options, Personal, Prediction, Task, TrainConfig};
+use trimtab::{Error, Model, Options, Prediction, Task, TrainConfig};
 
 const TEXTS: [&str; 6] =
     ["a good movie", "a bad movie", "not good", "very bad", "good food", "the food was bad"];
@@ -42,7 +42,7 @@ impl Folder {
         Base::open(&out).unwrap()
     }
 
-    fn export(&self, model: &Personal, from: &Path, name: &str) -> Result<Report, Error> {
+    fn export(&self, model: &Model, from: &Path, name: &str) -> Result<Report, Error> {
         onnx_patch::export(model, from, &self.path(name))
     }
 }
@@ -53,9 +53,9 @@ fn examples() -> Vec<Example> {
 }
 
 /// All biases far from where they were.
-fn trained(base: &Base, pooling: Pooling) -> Personal {
+fn trained(base: &Base, pooling: Pooling) -> Model {
     let options = Options { pooling: Some(pooling), exact: true, ..Options::default() };
-    let mut model = Personal::new(base, Task::classify(["up", "down"]), &options).unwrap();
+    let mut model = Model::new(base, Task::classify(["up", "down"]), &options).unwrap();
     let config = TrainConfig { epochs: 40, lr: 0.02, batch: 2, ..TrainConfig::default() };
     model.train(&examples(), None, &config, |_| ControlFlow::Continue(())).unwrap();
     model

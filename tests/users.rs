@@ -11,7 +11,7 @@ use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 use trimtab::data::Example;
 use trimtab::import::Checkpoint;
-use trimtab::{Base, Options, Personal, Prediction, Task, TrainConfig, quant};
+use trimtab::{Base, Model, Options, Prediction, Task, TrainConfig, quant};
 
 /// Examples that tell one user from the others: what is good to one is bad to the next.
 fn examples(user: u64) -> Vec<Example> {
@@ -26,14 +26,14 @@ fn examples(user: u64) -> Vec<Example> {
     (0..8).map(|i| Example { text_a: text(i), label: Some(label(i)), ..Example::default() }).collect()
 }
 
-fn trained(base: &Base, user: u64, options: &Options) -> Personal {
-    let mut model = Personal::new(base, Task::classify(["bad", "good"]), options).unwrap();
+fn trained(base: &Base, user: u64, options: &Options) -> Model {
+    let mut model = Model::new(base, Task::classify(["bad", "good"]), options).unwrap();
     let config = TrainConfig { seed: user, epochs: 3, lr: 1e-2, ..TrainConfig::default() };
     model.train(&examples(user), None, &config, |_| ControlFlow::Continue(())).unwrap();
     model
 }
 
-fn answers(model: &Personal) -> Vec<Prediction> {
+fn answers(model: &Model) -> Vec<Prediction> {
     examples(0).iter().map(|e| model.predict(&e.text_a, None).unwrap()).collect()
 }
 
@@ -43,7 +43,7 @@ fn answers(model: &Personal) -> Vec<Prediction> {
 fn side_by_side() {
     fn shared<T: Send + Sync>() {}
     shared::<Base>();
-    shared::<Personal>();
+    shared::<Model>();
     let dir = tempfile::tempdir().unwrap();
     let base = Tiny::new(7).base(dir.path());
     let options = Options { threads: Some(2), ..Options::default() };
@@ -51,7 +51,7 @@ fn side_by_side() {
     let alone = |user| answers(&trained(&Base::open(base.path()).unwrap(), user, &options));
     let alone: Vec<Vec<Prediction>> = (0..9).map(alone).collect();
     assert!(alone.windows(2).all(|two| two[0] != two[1]), "users differ");
-    let models: Vec<Personal> = (0..8).map(|user| trained(&base, user, &options)).collect();
+    let models: Vec<Model> = (0..8).map(|user| trained(&base, user, &options)).collect();
     let ninth = RwLock::new(Arc::new(trained(&base, 0, &options)));
     let over = AtomicBool::new(false);
     let ask = |user: usize| {
@@ -104,7 +104,7 @@ fn a_thousand_sets_on_one_base() {
     first.save(&file, false).unwrap();
     let other = dir.path().join("other.bias");
     trained(&base, 1, &options).save(&other, false).unwrap();
-    let open = |file: &Path| Personal::open(&base, file, &options).unwrap();
+    let open = |file: &Path| Model::open(&base, file, &options).unwrap();
 
     let mut current = open(&file);
     let mut times = Vec::new();
@@ -118,7 +118,7 @@ fn a_thousand_sets_on_one_base() {
     drop(current);
 
     let before = resident();
-    let users: Vec<Personal> = (0..1000).map(|_| open(&file)).collect();
+    let users: Vec<Model> = (0..1000).map(|_| open(&file)).collect();
     let grown = resident().saturating_sub(before);
     let own = std::fs::metadata(&file).unwrap().len() as usize;
     println!(

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trimtab::{Base, Personal, Task};
+use trimtab::{Base, Model, Task};
 use trimtab_fuzz::{options, put, within};
 
 fuzz_target!(|input: &[u8]| {
@@ -15,7 +15,7 @@ fuzz_target!(|input: &[u8]| {
         }
         let _ = base.verify();
         let task = Task::Classify(vec!["no".into(), "yes".into()]);
-        if let Ok(model) = Personal::new(&base, task, &options()) {
+        if let Ok(model) = Model::new(&base, task, &options()) {
             let _ = model.predict("a bat, a cat", Some("and a [MASK]"));
         }
     });

@@ -4,12 +4,12 @@
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 use trimtab::bias_file::BiasFile;
-use trimtab::{Personal, Task, bias_import};
+use trimtab::{Model, Task, bias_import};
 use trimtab_fuzz::{BASE, options, put, within};
 
-static UNTRAINED: LazyLock<Personal> = LazyLock::new(|| {
+static UNTRAINED: LazyLock<Model> = LazyLock::new(|| {
     let task = Task::Classify(vec!["no".into(), "yes".into()]);
-    Personal::new(&BASE, task, &options()).expect("a model of the corpus's base")
+    Model::new(&BASE, task, &options()).expect("a model of the corpus's base")
 });
 
 fuzz_target!(|input: &[u8]| {
@@ -17,7 +17,7 @@ fuzz_target!(|input: &[u8]| {
     let untrained = &*UNTRAINED;
     within(input, || {
         let _ = BiasFile::open(&path);
-        if let Ok(model) = Personal::open(&BASE, &path, &options()) {
+        if let Ok(model) = Model::open(&BASE, &path, &options()) {
             let _ = model.predict("a bat, a cat", Some("and a [MASK]"));
         }
         let _ = bias_import::import(&path, untrained, None, true);

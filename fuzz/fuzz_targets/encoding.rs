@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use trimtab::data::{Format, Reading, Wanted};
+use trimtab::data::{Format, Reading, LabelForm};
 use trimtab_fuzz::{put, within};
 
 const ENCODINGS: [&str; 11] = [
@@ -30,7 +30,7 @@ fuzz_target!(|input: &[u8]| {
     // Text of one byte a character takes up to three in UTF-8, and the examples have it once more.
     within(&[table, table, table].concat(), || {
         for format in [Format::Csv, Format::Tsv, Format::Text, Format::Jsonl] {
-            let want = if format == Format::Text { Wanted::Nothing } else { Wanted::Name };
+            let want = if format == Format::Text { LabelForm::Nothing } else { LabelForm::Name };
             let reading = Reading { encoding, delimiter, format: Some(format), ..Reading::default() };
             let from_file = reading.file(&path, want);
             let _ = Reading { skip_bad_lines: true, ..reading.clone() }.file(&path, want);

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 use trimtab::data::Example;
 use trimtab::train::{Checkpoints, Progress};
-use trimtab::{Personal, Task, TrainConfig};
+use trimtab::{Model, Task, TrainConfig};
 use trimtab_fuzz::{BASE, FOLDER, options, within};
 
 static DIR: LazyLock<PathBuf> = LazyLock::new(|| FOLDER.join("run"));
@@ -39,7 +39,7 @@ fn train(resume: bool, on_step: &mut (dyn FnMut(usize) -> ControlFlow<()> + Send
     let examples = [one("a bat", "no"), one("a cat and b", "yes")];
     let checkpoints = Some(Checkpoints { dir: DIR.clone(), every: 1, resume });
     let config = TrainConfig { epochs: 2, batch: 1, checkpoints, ..TrainConfig::default() };
-    let mut model = Personal::new(&BASE, Task::Classify(vec!["no".into(), "yes".into()]), &options())?;
+    let mut model = Model::new(&BASE, Task::Classify(vec!["no".into(), "yes".into()]), &options())?;
     let dev = &examples[..1];
     model.train(&examples, Some(dev), &config, |progress| match progress {
         Progress::Step { done, .. } => on_step(done),

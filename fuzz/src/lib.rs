@@ -9,7 +9,7 @@ use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
-use trimtab::data::{self, Format, Found, Reading, Wanted};
+use trimtab::data::{self, Format, Found, Reading, LabelForm};
 use trimtab::{Base, Options};
 
 #[global_allocator]
@@ -54,7 +54,7 @@ pub fn examples(format: Format, input: &[u8]) {
     let path = put("examples", input);
     within(input, || {
         for want in
-            [Wanted::Name, Wanted::Several, Wanted::Number, Wanted::Tags, Wanted::Answers, Wanted::Nothing]
+            [LabelForm::Name, LabelForm::Several, LabelForm::Number, LabelForm::Tags, LabelForm::Answers, LabelForm::Nothing]
         {
             let strict = Reading { format: Some(format), ..Reading::default() };
             let _ = Reading { skip_bad_lines: true, ..strict.clone() }.file(&path, want);

@@ -1,6 +1,6 @@
 //! The C ABI: `include/trimtab.h` is made of this module by cbindgen, comments and all.
 //!
-//! A thin border around [`Base`](crate::Base) and [`Personal`](crate::Personal). Nothing unwinds across it, and every
+//! A thin border around [`Base`](crate::Base) and [`Model`](crate::Model). Nothing unwinds across it, and every
 //! argument is checked as far as C lets it be: NULL and text that is not UTF-8 are errors. A handle keeps what it
 //! needs behind locks and [`Arc`](std::sync::Arc)s of its own, so that only its end has to be waited for.
 #![cfg(feature = "capi")] // here, for where it is declared cbindgen would put it around every line of the header

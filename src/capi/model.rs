@@ -7,7 +7,7 @@ use super::prediction::trimtab_prediction;
 use super::scores::trimtab_scores;
 use super::set::Set;
 use crate::error::{Error, Result};
-use crate::model::{Options, Personal};
+use crate::model::{Model, Options};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use std::ffi::c_char;
@@ -36,7 +36,7 @@ impl trimtab_model {
     }
 
     /// Answers come of `model` from now on; calls that run end with the set they began with.
-    pub(super) fn put(&self, model: Personal) {
+    pub(super) fn put(&self, model: Model) {
         let new = Some(Set::of(model));
         // The old set is dropped behind the lock, not within.
         let _old = std::mem::replace(&mut *write(&self.set), new);
@@ -106,7 +106,7 @@ pub unsafe extern "C" fn trimtab_model_new(
             (None, true) => None,
             (labels, _) => Some(Task::new(kind, labels.clone().unwrap_or_default())),
         };
-        let set = task.map(|task| Personal::new(&base.0, task, &options)).transpose()?.map(Set::of);
+        let set = task.map(|task| Model::new(&base.0, task, &options)).transpose()?.map(Set::of);
         place.set(trimtab_model { base: base.0.clone(), kind, labels, options, set: RwLock::new(set) });
         Ok(())
     })
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn trimtab_model_open(
         // SAFETY: a place for a handle, a handle, a text and options (the header's rule)
         let (place, base, path, options) =
             unsafe { (out(model, "model")?, given(base, "base")?, text(path, "path")?, settings(options)) };
-        let personal = Personal::open(&base.0, Path::new(path), &options)?;
+        let personal = Model::open(&base.0, Path::new(path), &options)?;
         let options = Options { max_len: personal.max_len(), ..options };
         let kind = personal.task().kind();
         let set = RwLock::new(Some(Set::of(personal)));
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn trimtab_model_swap(
     guard(|| {
         // SAFETY: a handle and a text (the header's rule)
         let (model, path) = unsafe { (given(model, "model")?, text(path, "path")?) };
-        let new = Personal::open(&model.base, Path::new(path), &model.options)?;
+        let new = Model::open(&model.base, Path::new(path), &model.options)?;
         model.check_kind(new.task().kind())?;
         model.put(new);
         Ok(())

@@ -6,10 +6,10 @@ use clap::{Args, ValueEnum};
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use trimtab::config::Pooling;
-use trimtab::data::{self, Columns, Example, Reading, Wanted};
+use trimtab::data::{self, Columns, Example, LabelForm, Reading};
 use trimtab::output::Room;
 use trimtab::quant::Base;
-use trimtab::{Error, Options, Personal, Result, Task, output};
+use trimtab::{Error, Model, Options, Result, Task, output};
 
 /// How a model runs.
 #[derive(Args)]
@@ -102,7 +102,7 @@ impl Data {
     }
 
     /// All examples of a file, or of stdin where the path is `-`; what is remarkable about it goes to stderr.
-    pub fn read(&self, path: &Path, wanted: Wanted) -> Result<Vec<Example>> {
+    pub fn read(&self, path: &Path, wanted: LabelForm) -> Result<Vec<Example>> {
         let found = match path == Path::new("-") {
             true if self.format.is_none() => {
                 return Err(Error::Config(
@@ -154,7 +154,7 @@ fn note(remarks: &[String]) {
 }
 
 /// Says so where a model that learned from pairs is asked about single texts.
-pub fn warn_of_single_texts(model: &Personal, examples: &[Example]) {
+pub fn warn_of_single_texts(model: &Model, examples: &[Example]) {
     let single = examples.iter().filter(|e| e.text_b.is_none()).count();
     if single > 0 && model.learned_from_pairs() {
         terminal::say(format_args!(
@@ -167,7 +167,7 @@ pub fn warn_of_single_texts(model: &Personal, examples: &[Example]) {
 
 /// A base and a bias file.
 #[derive(Args)]
-pub struct Model {
+pub struct ModelFiles {
     /// Base file, made by `quantize`
     #[arg(long, value_name = "FILE")]
     pub base: PathBuf,
@@ -193,13 +193,13 @@ pub struct Embedder {
 
 impl Embedder {
     /// Errors: what opening says; a tagger, which has no vector of a text.
-    pub fn open(&self, run: &Run) -> Result<Personal> {
+    pub fn open(&self, run: &Run) -> Result<Model> {
         let base = Base::open(&self.base)?;
         let mut options = run.options();
         options.max_len = max_len(&base, self.max_len)?.unwrap_or(base.max_seq_length());
         let model = match &self.bias {
-            Some(bias) => Personal::open(&base, bias, &options)?,
-            None => Personal::new(&base, Task::Contrastive, &options)?,
+            Some(bias) => Model::open(&base, bias, &options)?,
+            None => Model::new(&base, Task::Contrastive, &options)?,
         };
         if model.graph().reads_tokens() {
             let what = format!("a {} model has vectors of tokens, not of texts", model.task().kind());
@@ -225,7 +225,7 @@ pub fn max_len(base: &Base, given: Option<usize>) -> Result<Option<usize>> {
 }
 
 /// The vectors of texts, of pairs the first. Errors: one is not of numbers, which a broken bias file gives.
-pub fn vectors(model: &Personal, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
+pub fn vectors(model: &Model, examples: &[Example]) -> Result<Vec<Vec<f32>>> {
     let single = |e: &Example| Example { text_a: e.text_a.clone(), ..Example::default() };
     let vectors = model.embed_all(&examples.iter().map(single).collect::<Vec<_>>())?;
     if vectors.iter().flatten().any(|v| !v.is_finite()) {

@@ -1,13 +1,13 @@
 //! `trimtab demo`: the whole way once, on a data set that ships with the project.
 
-use super::board::Board;
+use super::cooling::Cooling;
 use super::{print, progress, pull, quantize, terminal};
 use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
-use trimtab::data::{self, Columns, Example, Wanted};
+use trimtab::data::{self, Columns, Example, LabelForm};
 use trimtab::import::Checkpoint;
 use trimtab::params::Terms;
 use trimtab::quant::Base;
@@ -15,7 +15,7 @@ use trimtab::recipe::{Effort, Settings, Trained};
 use trimtab::sys::resident;
 use trimtab::task::Kind;
 use trimtab::train::metrics::Metrics;
-use trimtab::{Error, Options, Personal, Result, Task, Trainer, quant};
+use trimtab::{Error, Model, Options, Result, Task, Trainer, quant};
 
 const REPO: &str = "sentence-transformers/all-MiniLM-L6-v2";
 const LOCAL: &str = "models/all-MiniLM-L6-v2";
@@ -77,7 +77,7 @@ pub fn run(args: Args) -> Result<()> {
     let (train, dev) = (read(&train_path)?, read(&dev_path)?);
     let labels = data::label_set(&train);
     let options = Options { threads: args.threads.map(usize::from), ..Options::default() };
-    let model = Personal::new(&base, Task::Classify(labels), &options)?;
+    let model = Model::new(&base, Task::Classify(labels), &options)?;
     terminal::say(format_args!(
         "3. training on {} notifications, scored on {} others; {}, {} threads",
         train.len(),
@@ -134,13 +134,13 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 fn read(path: &Path) -> Result<Vec<Example>> {
-    data::read_examples(path, &Columns::default(), Wanted::Name)
+    data::read_examples(path, &Columns::default(), LabelForm::Name)
 }
 
 /// What `train --effort quick` does: the lines that are scored are others.
 fn train_once(base: &Base, train: &[Example], options: &Options, terms: Terms) -> Result<Trained> {
     let settings = Settings { terms, effort: Effort::Quick, ..Settings::default() };
-    let trained = progress::watched_quietly(Some(Board::new()), |watch| {
+    let trained = progress::watched_quietly(Some(Cooling::new()), |watch| {
         Trainer::new(base, Kind::Classify)
             .examples(train.to_vec())
             .options(options.clone())

@@ -7,7 +7,7 @@ use trimtab::quant::Base;
 use trimtab::recipe::lines::Lines;
 use trimtab::recipe::{Assessment, Source};
 use trimtab::text::count;
-use trimtab::{Options, Personal, Result, Task, task};
+use trimtab::{Model, Options, Result, Task, task};
 
 /// Score a bias file on labelled lines
 ///
@@ -18,7 +18,7 @@ use trimtab::{Options, Personal, Result, Task, task};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    model: args::Model,
+    model: args::ModelFiles,
     /// Labelled lines: .tsv, .csv or .jsonl; .conll or .jsonl for tag, .json or .jsonl for qa; for mlm also .txt
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
@@ -36,7 +36,7 @@ pub struct Args {
 
 pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.model.base)?;
-    let model = Personal::open(&base, &args.model.bias, &args.run.options())?;
+    let model = Model::open(&base, &args.model.bias, &args.run.options())?;
     let examples = args.columns.read(&args.data, model.task().kind().wanted())?;
     let unseen = model.task().unseen(&examples);
     model.task().scored_targets(&examples, &unseen, &args.data)?;
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
                         max_len: model.max_len(),
                         ..args.run.options()
                     };
-                    Some(Personal::new(&base, model.task().clone(), &options)?.evaluate(&examples)?)
+                    Some(Model::new(&base, model.task().clone(), &options)?.evaluate(&examples)?)
                 }
                 _ => None,
             };

@@ -1,13 +1,13 @@
 //! `trimtab experiment`: the BitFit paper's tables on data of one's own.
 
-use super::lesson::{Lesson, Material, Settings};
+use super::train_job::{Settings, TrainData, TrainJob};
 use super::{args, print, progress, terminal};
 use clap::ValueEnum;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use trimtab::experiment::{self, Findings, Lab, Run, Setup};
-use trimtab::train::{Course, Head, TrainConfig};
-use trimtab::{Error, Personal, Result, plots, recipe};
+use trimtab::train::{Head, Schedule, TrainConfig};
+use trimtab::{Error, Model, Result, plots, recipe};
 
 /// Try on your data what the BitFit paper tried: which biases to train, and on how many examples
 ///
@@ -23,7 +23,7 @@ use trimtab::{Error, Personal, Result, plots, recipe};
 #[command(mut_arg("keep", |arg| arg.default_value("last").help("Which score on dev decides the epoch that counts")))]
 pub struct Args {
     #[command(flatten)]
-    lesson: Lesson,
+    lesson: TrainJob,
     /// Labelled lines to score on
     #[arg(long, value_name = "FILE")]
     dev: PathBuf,
@@ -66,7 +66,7 @@ struct Plan {
 }
 
 impl Plan {
-    fn of(args: &Args, model: &Personal, examples: usize) -> Plan {
+    fn of(args: &Args, model: &Model, examples: usize) -> Plan {
         let asked = |what| args.what.contains(&what);
         let graph = model.graph();
         Plan {
@@ -100,13 +100,13 @@ fn sizes(args: &Args, examples: usize) -> Vec<usize> {
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     let room = args::check_dir("--out", &args.out, plots::ROOM)?;
-    let Material { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
+    let TrainData { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind(), &base)?;
     let mut options = args.settings.options();
-    Personal::choose_reading(&base, &task, &train, &mut options, None)?;
-    let model = Personal::new(&base, task.clone(), &options)?;
-    let course = Course::of(&task, model.pooling());
+    Model::choose_reading(&base, &task, &train, &mut options, None)?;
+    let model = Model::new(&base, task.clone(), &options)?;
+    let course = Schedule::of(&task, model.pooling());
     let config = |examples| args.settings.config(examples, task.labels().len(), course);
     config(train.len()).selection(model.graph().layers())?;
     args::make_dir(&args.out)?;
@@ -169,7 +169,7 @@ fn run_line(setup: &Setup, run: &Run) -> String {
 }
 
 /// What was done, above the tables.
-fn about(args: &Args, model: &Personal, config: &TrainConfig, examples: usize, held_out: usize) -> String {
+fn about(args: &Args, model: &Model, config: &TrainConfig, examples: usize, held_out: usize) -> String {
     let seeds = match args.seeds {
         1 => "one seed; deviations need more".to_owned(),
         n => format!("mean ± standard deviation over {n} seeds"),

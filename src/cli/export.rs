@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use trimtab::export::onnx_patch;
 use trimtab::export::{hf, onnx, peft};
 use trimtab::quant::Base;
-use trimtab::{Error, Options, Personal, Result, output};
+use trimtab::{Error, Model, Options, Result, output};
 
 /// Hand a model to other runtimes: Hugging Face's transformers and peft, or whatever reads ONNX
 ///
@@ -25,7 +25,7 @@ use trimtab::{Error, Options, Personal, Result, output};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    model: args::Model,
+    model: args::ModelFiles,
     /// What to write
     #[arg(long)]
     format: Format,
@@ -85,7 +85,7 @@ pub fn run(args: Args) -> Result<()> {
     let base = Base::open(&args.model.base)?;
     // No text is computed.
     let options = Options { threads: Some(1), ..Options::default() };
-    let model = Personal::open(&base, &args.model.bias, &options)?;
+    let model = Model::open(&base, &args.model.bias, &options)?;
     let report = match args.format {
         Format::Hf => hf::export(&model, out, args.force)?,
         Format::Onnx => match args.from() {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use trimtab::config::DEFAULT_MAX_LEN;
 use trimtab::quant::Base;
 use trimtab::task::Kind;
-use trimtab::{Error, Options, Personal, Result, Task, bias_import, output};
+use trimtab::{Error, Model, Options, Result, Task, bias_import, output};
 
 /// Make a bias file of biases trained in PyTorch
 ///
@@ -63,7 +63,7 @@ pub fn run(args: Args) -> Result<()> {
         threads: Some(1),
         ..Options::default()
     };
-    let model = Personal::new(&base, Task::new(args.task, args.labels), &options)?;
+    let model = Model::new(&base, Task::new(args.task, args.labels), &options)?;
     let stride = (args.task == Kind::Qa).then_some(model.max_len() / 3);
     let imported = bias_import::import(&args.file, &model, stride, args.ignore_unknown)?;
     for name in &imported.ignored {
@@ -72,7 +72,7 @@ pub fn run(args: Args) -> Result<()> {
     imported.file.save(&args.output, false)?;
     // What `predict` would say of it is better heard now. What went to a stream cannot be read again.
     if !output::is_stream(&args.output) {
-        Personal::open(&base, &args.output, &options)?;
+        Model::open(&base, &args.output, &options)?;
     }
     let tensors = imported.file.tensors.len();
     if args.json {

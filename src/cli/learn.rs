@@ -3,7 +3,7 @@
 use super::{args, print, terminal};
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use trimtab::data::{Example, Format, Reading, Store, Wanted};
+use trimtab::data::{Example, Format, LabelForm, Reading, Store};
 use trimtab::{Error, Result};
 
 /// Keep labelled texts in a store, to train on whenever there are enough
@@ -78,9 +78,9 @@ pub fn run(args: Args) -> Result<()> {
 fn of_file(path: &Path, columns: &args::Data) -> Result<Vec<Example>> {
     let is_bare = |e: &Example| e.label.is_none() && e.text_b.is_some();
     // Quietly, since a file with labels is read again.
-    match columns.reading().file(path, Wanted::Nothing) {
+    match columns.reading().file(path, LabelForm::Nothing) {
         Ok(found) if path != Path::new("-") && found.examples.iter().all(is_bare) => Ok(found.examples),
-        _ => columns.read(path, Wanted::Name),
+        _ => columns.read(path, LabelForm::Name),
     }
 }
 
@@ -99,6 +99,6 @@ fn of_stdin(label: &str) -> Result<Vec<Example>> {
     let read = std::io::stdin().lock().read_to_end(&mut bytes);
     read.map_err(|source| Error::Io { path: path.to_owned(), source })?;
     let reading = Reading { format: Some(Format::Text), ..Reading::default() };
-    let texts = reading.reader(&bytes[..], path, Wanted::Nothing)?.examples;
+    let texts = reading.reader(&bytes[..], path, LabelForm::Nothing)?.examples;
     Ok(texts.into_iter().map(|e| Example { line: e.line, ..example(&e.text_a, Some(label)) }).collect())
 }

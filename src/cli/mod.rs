@@ -2,7 +2,7 @@
 
 mod args;
 mod bench;
-mod board;
+mod cooling;
 mod demo;
 mod embed;
 mod eval;
@@ -16,7 +16,6 @@ mod import_bias;
 mod inspect;
 #[cfg(feature = "store")]
 mod learn;
-mod lesson;
 mod machine;
 mod predict;
 mod progress;
@@ -28,6 +27,7 @@ mod search;
 mod stream;
 mod terminal;
 mod train;
+mod train_job;
 
 use clap::{Parser, Subcommand};
 use std::io::ErrorKind;

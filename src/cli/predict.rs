@@ -2,11 +2,11 @@
 
 use super::{args, print, stream, terminal};
 use std::path::{Path, PathBuf};
-use trimtab::data::{Example, Wanted};
+use trimtab::data::{Example, LabelForm};
 #[cfg(feature = "onnx")]
 use trimtab::onnx_model::{OnnxModel, OnnxOptions};
 use trimtab::quant::Base;
-use trimtab::{Candidate, Error, Personal, Prediction, Result, Task};
+use trimtab::{Candidate, Error, Model, Prediction, Result, Task};
 
 /// Predict the label of texts, given as arguments or one a line on stdin
 ///
@@ -84,9 +84,9 @@ struct Style {
 
 impl Style {
     /// Errors: a bias file that does not know how precise its answers are.
-    fn of(args: &Args, model: &Model) -> Result<Style> {
+    fn of(args: &Args, model: &Answerer) -> Result<Style> {
         let least = match (args.min_precision, model) {
-            (Some(precision), Model::Personal(model)) => {
+            (Some(precision), Answerer::Base(model)) => {
                 if !model.knows_confidence() {
                     let what = "this bias file does not know how precise its answers are: only cross-validation of a \
                                 classify task tells (`train` without --dev, --hold-out and --effort quick)";
@@ -108,51 +108,51 @@ impl Style {
 }
 
 /// Who answers.
-enum Model {
-    Personal(Box<Personal>),
+enum Answerer {
+    Base(Box<Model>),
     #[cfg(feature = "onnx")]
     Onnx(Box<OnnxModel>),
 }
 
-impl Model {
-    fn open(args: &Args) -> Result<Model> {
+impl Answerer {
+    fn open(args: &Args) -> Result<Answerer> {
         if let Some(file) = &args.onnx {
             return open_onnx(file, args);
         }
         let (Some(base), Some(bias)) = (&args.base, &args.bias) else {
             return Err(Error::Config("name --base and --bias, or --onnx".into()));
         };
-        open_personal(base, bias, &args.run).map(|model| Model::Personal(Box::new(model)))
+        open_personal(base, bias, &args.run).map(|model| Answerer::Base(Box::new(model)))
     }
 
     fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
         match self {
-            Model::Personal(model) => model.predict_all(examples),
+            Answerer::Base(model) => model.predict_all(examples),
             #[cfg(feature = "onnx")]
-            Model::Onnx(model) => model.predict_all(examples),
+            Answerer::Onnx(model) => model.predict_all(examples),
         }
     }
 
     /// An example of a text as people write it.
     fn example(&self, text: &str) -> Example {
         match self {
-            Model::Personal(model) => model.raw(text),
+            Answerer::Base(model) => model.raw(text),
             #[cfg(feature = "onnx")]
-            Model::Onnx(model) => model.raw(text),
+            Answerer::Onnx(model) => model.raw(text),
         }
     }
 
     fn task(&self) -> &Task {
         match self {
-            Model::Personal(model) => model.task(),
+            Answerer::Base(model) => model.task(),
             #[cfg(feature = "onnx")]
-            Model::Onnx(model) => model.task(),
+            Answerer::Onnx(model) => model.task(),
         }
     }
 }
 
 #[cfg(feature = "onnx")]
-fn open_onnx(file: &Path, args: &Args) -> Result<Model> {
+fn open_onnx(file: &Path, args: &Args) -> Result<Answerer> {
     let options = OnnxOptions {
         tokenizer: args.tokenizer.clone(),
         config: args.config.clone(),
@@ -160,18 +160,18 @@ fn open_onnx(file: &Path, args: &Args) -> Result<Model> {
         max_len: args.max_len,
         threads: args.run.options().threads,
     };
-    OnnxModel::open(file, &options).map(|model| Model::Onnx(Box::new(model)))
+    OnnxModel::open(file, &options).map(|model| Answerer::Onnx(Box::new(model)))
 }
 
 #[cfg(not(feature = "onnx"))]
-fn open_onnx(file: &Path, _: &Args) -> Result<Model> {
+fn open_onnx(file: &Path, _: &Args) -> Result<Answerer> {
     let what = "ONNX files are not read by this build; build it with the feature `onnx`".into();
     Err(Error::Unsupported { path: file.to_owned(), what })
 }
 
-fn open_personal(base: &Path, bias: &Path, run: &args::Run) -> Result<Personal> {
+fn open_personal(base: &Path, bias: &Path, run: &args::Run) -> Result<Model> {
     let base = Base::open(base)?;
-    let model = Personal::open(&base, bias, &run.options())?;
+    let model = Model::open(&base, bias, &run.options())?;
     if model.graph().labels() == 0 && model.graph().mlm_head().is_none() {
         let what =
             "a contrastive model has no head and predicts nothing; use `trimtab embed` or `trimtab search`";
@@ -181,11 +181,11 @@ fn open_personal(base: &Path, bias: &Path, run: &args::Run) -> Result<Personal> 
 }
 
 pub fn run(args: Args) -> Result<()> {
-    let model = Model::open(&args)?;
+    let model = Answerer::open(&args)?;
     let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
-        let mut examples = args.columns.read(path, Wanted::Nothing)?;
-        if let Model::Personal(model) = &model {
+        let mut examples = args.columns.read(path, LabelForm::Nothing)?;
+        if let Answerer::Base(model) = &model {
             args::warn_of_single_texts(model, &examples);
         }
         if args.columns.is_text(path) {
@@ -206,12 +206,12 @@ pub fn run(args: Args) -> Result<()> {
 }
 
 /// A text, or a pair with a tab between.
-fn of_line(model: &Model, line: &str) -> Example {
+fn of_line(model: &Answerer, line: &str) -> Example {
     let (a, b) = line.split_once('\t').map_or((line, None), |(a, b)| (a, Some(b)));
     Example { text_b: b.map(str::to_owned), ..model.example(a) }
 }
 
-fn answer(model: &Model, examples: &[Example], style: &Style) -> Result<()> {
+fn answer(model: &Answerer, examples: &[Example], style: &Style) -> Result<()> {
     let answers = model.predict_all(examples)?;
     let lines: Vec<String> =
         examples.iter().zip(&answers).map(|(e, p)| line(model.task(), e, p, style)).collect::<Result<_>>()?;

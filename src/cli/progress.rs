@@ -1,6 +1,6 @@
 //! A training run as it goes: a bar on a terminal, lines everywhere.
 
-use super::board::Board;
+use super::cooling::Cooling;
 use super::terminal;
 use indicatif::ProgressBar;
 use std::ops::ControlFlow;
@@ -14,7 +14,7 @@ pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 
 /// Runs with a bar on a terminal, and a line for each note, fold and epoch everywhere; Ctrl-C ends it, and `board` has it
 /// rest.
-pub fn watched<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+pub fn watched<T>(board: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
     let epochs = AtomicUsize::new(0);
     with_bar(board, run, |bar, p| match p {
         Progress::Note(text) => terminal::line(bar, text),
@@ -34,12 +34,12 @@ pub fn watched<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) ->
 }
 
 /// The same without lines, for one run of many.
-pub fn watched_quietly<T>(board: Option<Board>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+pub fn watched_quietly<T>(board: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
     with_bar(board, run, |_, _| {})
 }
 
 fn with_bar<T>(
-    mut board: Option<Board>,
+    mut board: Option<Cooling>,
     run: impl FnOnce(Watch) -> Result<T>,
     tell: impl Fn(&ProgressBar, &Progress) + Sync,
 ) -> Result<T> {

@@ -2,7 +2,7 @@
 
 use super::terminal;
 use std::fmt::Write as _;
-use trimtab::Personal;
+use trimtab::Model;
 use trimtab::data::Example;
 use trimtab::recipe::{Assessment, Source, Trained};
 use trimtab::train::Interval;
@@ -110,7 +110,7 @@ pub fn of(a: &Assessment, scored: &[Example], mistakes: usize) -> String {
 }
 
 /// What cross-validation said of the model when it was trained; empty if it was not cross-validated.
-pub fn when_trained(model: &Personal, a: &Assessment) -> String {
+pub fn when_trained(model: &Model, a: &Assessment) -> String {
     let main = |m: &Metrics| shown(m.scores.main_value(), a.is_in_percent());
     match model.cross_validated() {
         [Some(then), Some(probe)] => format!(

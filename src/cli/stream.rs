@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, IsTerminal};
 use std::path::Path;
 use std::sync::mpsc;
 use trimtab::Result;
-use trimtab::data::{Example, Lines, Wanted};
+use trimtab::data::{Example, LabelForm, Lines};
 
 /// Lines that are answered together when many are waiting.
 pub const TOGETHER: usize = 32;
@@ -17,7 +17,7 @@ pub const TOGETHER: usize = 32;
 /// answered.
 pub fn texts(path: &Path, data: &args::Data, answer: impl FnMut(&[Example]) -> Result<()>) -> Result<()> {
     if !data.is_lines(path) {
-        let examples = data.read(path, Wanted::Nothing)?;
+        let examples = data.read(path, LabelForm::Nothing)?;
         if examples.iter().any(|e| e.text_b.is_some()) {
             terminal::say(
                 "note: only the first text of each pair is used; --text-column names another column",

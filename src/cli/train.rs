@@ -1,6 +1,6 @@
 //! `trimtab train`: labelled lines into a bias file.
 
-use super::lesson::{Lesson, Material, Settings};
+use super::train_job::{Settings, TrainData, TrainJob};
 use super::{args, print_beside, progress, results, terminal};
 use clap::ValueEnum;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
 use trimtab::train::metrics::Metrics;
 use trimtab::train::{Checkpoints, Report};
-use trimtab::{Error, Personal, Result, Task, output, plots, task};
+use trimtab::{Error, Model, Result, Task, output, plots, task};
 
 /// Train biases and a head on labelled lines, and write them to a bias file
 ///
@@ -27,7 +27,7 @@ use trimtab::{Error, Personal, Result, Task, output, plots, task};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    lesson: Lesson,
+    lesson: TrainJob,
     /// Labelled lines to score each epoch on
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
@@ -157,7 +157,7 @@ impl From<EffortName> for Effort {
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     let plots_room = check_targets(&args)?;
-    let Material { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
+    let TrainData { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
     args.settings.check(task.kind(), &base)?;
     let is_scored = dev.is_some() || args.hold_out.is_some_and(|share| share > 0.0);
     if !is_scored && args.settings.keeps_by_score() {
@@ -285,7 +285,7 @@ fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, secon
     ))
 }
 
-fn write_plots(dir: &Path, model: &Personal, report: &Report) -> Result<()> {
+fn write_plots(dir: &Path, model: &Model, report: &Report) -> Result<()> {
     args::make_dir(dir)?;
     let curve: Vec<_> = report
         .epochs

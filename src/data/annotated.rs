@@ -1,6 +1,6 @@
 //! What labelling tools export, as flat objects: Label Studio's JSON and JSON-MIN, doccano's JSON and JSONL, Prodigy's JSONL.
 
-use super::columns::{Columns, Wanted};
+use super::columns::{Columns, LabelForm};
 use super::list;
 use serde_json::{Map, Value};
 
@@ -28,12 +28,12 @@ pub(super) fn is_plain(object: &Object) -> bool {
 /// An object with its texts and its labels at the top. What no labelling tool wrote stays as it is.
 ///
 /// Errors: an annotation that gives no one label, in words.
-pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Result<Object, String> {
+pub(super) fn flat(mut object: Object, columns: &Columns, want: LabelForm) -> Result<Object, String> {
     if object.get("data").is_some_and(Value::is_object) {
         return task(object, columns, want);
     }
     // Of Prodigy, whose rejected answers have the label that was rejected.
-    if want != Wanted::Nothing
+    if want != LabelForm::Nothing
         && object.contains_key("_task_hash")
         && let Some(answer @ ("reject" | "ignore")) = object.get("answer").and_then(Value::as_str)
     {
@@ -65,12 +65,12 @@ pub(super) fn flat(mut object: Object, columns: &Columns, want: Wanted) -> Resul
 
 /// The label of a text where a tool did not call it that. doccano: `cats` of a text with `entities`, `entities` of one with
 /// relations, and the `annotations` of its first versions. Prodigy: `accept` and `spans`.
-fn label_of(object: &Object, want: Wanted) -> Option<Value> {
+fn label_of(object: &Object, want: LabelForm) -> Option<Value> {
     let list = |key: &str| object.get(key).filter(|value| value.is_array());
     let [cats, accept, entities, spans, annotations] =
         ["cats", "accept", "entities", "spans", "annotations"].map(list);
     match want {
-        Wanted::Tags => entities.or(spans).or(annotations).cloned(),
+        LabelForm::Tags => entities.or(spans).or(annotations).cloned(),
         _ => cats.or(accept).cloned().or_else(|| {
             let name = |annotation: &Value| match annotation.get("label")? {
                 Value::Number(n) => Some(Value::String(n.to_string())),
@@ -82,7 +82,7 @@ fn label_of(object: &Object, want: Wanted) -> Option<Value> {
 }
 
 /// A task of Label Studio: texts in `data`, answers in `annotations`, each of them from a control of the page.
-fn task(mut object: Object, columns: &Columns, want: Wanted) -> Result<Object, String> {
+fn task(mut object: Object, columns: &Columns, want: LabelForm) -> Result<Object, String> {
     let annotations = ["annotations", "completions"].iter().find_map(|key| object.remove(*key));
     let Some(Value::Object(mut flat)) = object.remove("data") else { unreachable!("the caller looked") };
     if let ([], Some(key)) = (
@@ -103,18 +103,18 @@ fn task(mut object: Object, columns: &Columns, want: Wanted) -> Result<Object, S
         }
     }
     let answer = match (answers.len(), want) {
-        (0, _) | (_, Wanted::Nothing) => answers.pop().unwrap_or_default(),
+        (0, _) | (_, LabelForm::Nothing) => answers.pop().unwrap_or_default(),
         (1, _) => answers.pop().unwrap_or_default(),
         (n, _) => return Err(format!("its annotations disagree: there are {n} different ones")),
     };
-    if answer.is_empty() && want != Wanted::Nothing {
+    if answer.is_empty() && want != LabelForm::Nothing {
         return Err("it is not annotated".into());
     }
     let label = columns.label(want);
     if !label.is_named() {
         match only(answer.keys().cloned()) {
             Some(key) => drop(flat.insert("label".into(), answer[&key].clone())),
-            None if want != Wanted::Nothing => {
+            None if want != LabelForm::Nothing => {
                 let controls = list(&answer.keys().collect::<Vec<_>>(), 9);
                 return Err(format!("it has answers to {controls}; name one of them with --label-column"));
             }

@@ -4,7 +4,7 @@ use super::list;
 
 /// Which labels a file of examples must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum LabelForm {
     /// None: they are taken where they are found.
     Nothing,
     /// A name for each example.
@@ -40,19 +40,19 @@ pub(super) struct Column<'a> {
 }
 
 impl Columns {
-    pub(super) fn label(&self, want: Wanted) -> Column<'_> {
+    pub(super) fn label(&self, want: LabelForm) -> Column<'_> {
         let usual: &[&str] = match want {
-            Wanted::Tags => &["label", "labels", "tags", "ner_tags"],
+            LabelForm::Tags => &["label", "labels", "tags", "ner_tags"],
             _ => &["label", "labels"],
         };
         let (what, flag) = ("label", "--label-column");
         Column { wanted: self.label.as_deref(), usual, what, flag }
     }
 
-    pub(super) fn text_a(&self, want: Wanted) -> Column<'_> {
+    pub(super) fn text_a(&self, want: LabelForm) -> Column<'_> {
         let usual: &[&str] = match want {
-            Wanted::Tags => &["tokens", "words", "text_a", "text", "sentence"],
-            Wanted::Nothing => &["text_a", "text", "sentence", "tokens", "words"],
+            LabelForm::Tags => &["tokens", "words", "text_a", "text", "sentence"],
+            LabelForm::Nothing => &["text_a", "text", "sentence", "tokens", "words"],
             _ => &["text_a", "text", "sentence"],
         };
         let (what, flag) = ("text", "--text-column");
@@ -160,10 +160,12 @@ mod tests {
     #[test]
     fn case_and_white_space_do_not_matter_but_the_exact_name_goes_first() {
         let columns = Columns::default();
-        assert_eq!(columns.label(Wanted::Name).place(&["ID", " Label "]), Ok(Some(1)));
-        assert_eq!(columns.label(Wanted::Name).place(&["LABEL", "label"]), Ok(Some(1)));
-        assert!(columns.label(Wanted::Name).place(&["LABEL", "Label"]).unwrap_err().contains("two columns"));
-        assert_eq!(columns.text_a(Wanted::Name).place(&["Text", "label"]), Ok(Some(0)));
+        assert_eq!(columns.label(LabelForm::Name).place(&["ID", " Label "]), Ok(Some(1)));
+        assert_eq!(columns.label(LabelForm::Name).place(&["LABEL", "label"]), Ok(Some(1)));
+        assert!(
+            columns.label(LabelForm::Name).place(&["LABEL", "Label"]).unwrap_err().contains("two columns")
+        );
+        assert_eq!(columns.text_a(LabelForm::Name).place(&["Text", "label"]), Ok(Some(0)));
         assert_eq!(columns.text_b().place(&["text", "label"]), Ok(None));
     }
 
@@ -171,14 +173,14 @@ mod tests {
     fn several_names() {
         let header = ["Subject", "body", "a,b"];
         let named = |name: &str| Columns { text_a: Some(name.into()), ..Columns::default() };
-        assert_eq!(named("subject, Body").text_a(Wanted::Name).places(&header), Ok(vec![0, 1]));
-        assert_eq!(named("a,b").text_a(Wanted::Name).places(&header), Ok(vec![2]));
-        assert_eq!(named("none").text_a(Wanted::Name).places(&header), Ok(vec![]));
-        let e = named("Subject,none").text_a(Wanted::Name).places(&header).unwrap_err();
+        assert_eq!(named("subject, Body").text_a(LabelForm::Name).places(&header), Ok(vec![0, 1]));
+        assert_eq!(named("a,b").text_a(LabelForm::Name).places(&header), Ok(vec![2]));
+        assert_eq!(named("none").text_a(LabelForm::Name).places(&header), Ok(vec![]));
+        let e = named("Subject,none").text_a(LabelForm::Name).places(&header).unwrap_err();
         assert_eq!(e, "no column `none`; there is `Subject`, `body`, `a,b`");
         assert!(
             named("Subject,body")
-                .text_a(Wanted::Name)
+                .text_a(LabelForm::Name)
                 .place(&header)
                 .unwrap_err()
                 .contains("--text-column takes one")

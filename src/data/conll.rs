@@ -6,7 +6,7 @@
 use super::columns::Columns;
 use super::lines::Lines;
 use super::problems::Problems;
-use super::{Example, Wanted, shorten};
+use super::{Example, LabelForm, shorten};
 use crate::error::{Error, Result};
 use std::collections::HashSet;
 use std::io::BufRead;
@@ -27,7 +27,7 @@ const CONLL_U: [&str; 10] =
 pub(super) fn read(
     reader: impl BufRead,
     path: &Path,
-    want: Wanted,
+    want: LabelForm,
     columns: &Columns,
     problems: &mut Problems,
 ) -> Result<Vec<Example>> {
@@ -91,11 +91,11 @@ struct Sentence {
 
 impl Sentence {
     /// None for a sentence without words, or with a bad line.
-    fn finish(self, want: Wanted) -> Option<Example> {
+    fn finish(self, want: LabelForm) -> Option<Example> {
         if self.words.is_empty() || self.is_bad {
             return None;
         }
-        let label = (want != Wanted::Nothing).then(|| self.tags.join(" "));
+        let label = (want != LabelForm::Nothing).then(|| self.tags.join(" "));
         Some(Example { label, line: self.line, ..Example::of_words(self.words) })
     }
 }
@@ -220,7 +220,7 @@ impl<'a> Layout<'a> {
         &self,
         cells: &[&'t str],
         has_tabs: bool,
-        want: Wanted,
+        want: LabelForm,
         width: Option<usize>,
     ) -> std::result::Result<(&'t str, Option<&'t str>), String> {
         let n = cells.len();
@@ -240,7 +240,7 @@ impl<'a> Layout<'a> {
         if word.is_empty() {
             return Err("`` is not one token".into());
         }
-        if want == Wanted::Nothing {
+        if want == LabelForm::Nothing {
             return Ok((word, None));
         }
         let tag = cells.get(self.tag.unwrap_or(n - 1)).map(|tag| tag.trim()).unwrap_or_default();

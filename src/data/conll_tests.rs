@@ -1,20 +1,25 @@
 use super::super::problems::LINE;
 use super::*;
 
-fn with(text: &str, want: Wanted, columns: &Columns, skip: bool) -> Result<(Vec<Example>, Option<String>)> {
+fn with(
+    text: &str,
+    want: LabelForm,
+    columns: &Columns,
+    skip: bool,
+) -> Result<(Vec<Example>, Option<String>)> {
     let path = Path::new("f");
     let mut problems = Problems::new(Path::new("f"), LINE);
     let got = read(text.as_bytes(), path, want, columns, &mut problems)?;
     Ok((got, problems.end(skip)?))
 }
 
-fn text(text: &str, want: Wanted) -> Result<Vec<Example>> {
+fn text(text: &str, want: LabelForm) -> Result<Vec<Example>> {
     with(text, want, &Columns::default(), false).map(|(got, _)| got)
 }
 
 /// `words|tags` of each sentence.
 fn told(file: &str, columns: &Columns) -> Vec<String> {
-    let (got, _) = with(file, Wanted::Tags, columns, false).unwrap();
+    let (got, _) = with(file, LabelForm::Tags, columns, false).unwrap();
     got.iter().map(|e| format!("{}|{}", e.word_list().join("·"), e.label.as_deref().unwrap())).collect()
 }
 
@@ -24,12 +29,14 @@ fn sentence(words: &str, tags: Option<&str>, line: usize) -> Example {
 
 #[test]
 fn tabs_or_spaces() {
-    let got =
-        text("-DOCSTART- O\n\n# text = Jo\nJo\tx\tB-per\nruns\ty\tO\n\t\n\n\nyes  X\r\nno X", Wanted::Tags)
-            .unwrap();
+    let got = text(
+        "-DOCSTART- O\n\n# text = Jo\nJo\tx\tB-per\nruns\ty\tO\n\t\n\n\nyes  X\r\nno X",
+        LabelForm::Tags,
+    )
+    .unwrap();
     assert_eq!(got, [sentence("Jo runs", Some("B-per O"), 4), sentence("yes no", Some("X X"), 9)]);
-    assert_eq!(text("a\nb\n\n# c\n", Wanted::Nothing).unwrap(), [sentence("a b", None, 1)]);
-    assert!(text("\n \n\n", Wanted::Tags).unwrap().is_empty());
+    assert_eq!(text("a\nb\n\n# c\n", LabelForm::Nothing).unwrap(), [sentence("a b", None, 1)]);
+    assert!(text("\n \n\n", LabelForm::Tags).unwrap().is_empty());
 }
 
 #[test]
@@ -54,17 +61,17 @@ fn what_is_wrong_names_the_line() {
             "f:2: `b` is not the number of a token",
         ),
     ] {
-        let e = text(file, Wanted::Tags).unwrap_err().to_string();
+        let e = text(file, LabelForm::Tags).unwrap_err().to_string();
         assert!(e.starts_with(wanted), "{e}");
     }
-    let e = text(&"a\tO\n".repeat(WORDS_MAX + 1), Wanted::Tags).unwrap_err().to_string();
+    let e = text(&"a\tO\n".repeat(WORDS_MAX + 1), LabelForm::Tags).unwrap_err().to_string();
     assert!(e.starts_with("f:10001: a sentence of more than 10000 tokens"), "{e}");
 }
 
 #[test]
 fn sentences_with_bad_lines_can_be_left_out() {
     let (got, skipped) =
-        with("a\tO\nb\n\nc\tO\nd\tO\n\n\tO\n", Wanted::Tags, &Columns::default(), true).unwrap();
+        with("a\tO\nb\n\nc\tO\nd\tO\n\n\tO\n", LabelForm::Tags, &Columns::default(), true).unwrap();
     assert_eq!(got, [sentence("c d", Some("O O"), 4)]);
     let skipped = skipped.unwrap();
     assert!(skipped.ends_with("line 2: no tag behind `b`\n  line 7: `` is not one token"), "{skipped}");
@@ -82,7 +89,7 @@ fn spaces_in_tokens() {
     // No-break spaces do not part columns.
     assert_eq!(told("10\u{a0}000 O\nx O\n", &columns), ["10\u{a0}000·x|O O"]);
     assert_eq!(
-        with("\u{a0}\na\n", Wanted::Nothing, &columns, false).unwrap().0[0].word_list(),
+        with("\u{a0}\na\n", LabelForm::Nothing, &columns, false).unwrap().0[0].word_list(),
         ["\u{a0}", "a"]
     );
 }
@@ -114,7 +121,7 @@ fn hashes() {
     ] {
         assert_eq!(told(file, &columns), [wanted], "{file}");
     }
-    let got = with("a\n#\n# x = y\n", Wanted::Nothing, &columns, false).unwrap().0;
+    let got = with("a\n#\n# x = y\n", LabelForm::Nothing, &columns, false).unwrap().0;
     assert_eq!(got[0].word_list(), ["a", "#"]);
 }
 
@@ -136,7 +143,7 @@ fn conll_u() {
         told(file, &of(Some("lemma"), "deprel"))[0],
         "ir·nosotros·#·mar|VERB PRON SYM NOUN".replace("VERB PRON SYM NOUN", "root obj x obl")
     );
-    let e = with(file, Wanted::Tags, &of(None, "ner"), false).unwrap_err().to_string();
+    let e = with(file, LabelForm::Tags, &of(None, "ner"), false).unwrap_err().to_string();
     assert!(e.contains("no column `ner`") && e.contains("UPOS") && e.contains("--label-column"), "{e}");
     // CoNLL-U Plus
     let plus = "# global.columns = ID FORM UPOS NER\n1\tJo\tPROPN\tB-PER\n1.1\tx\t_\t_\n2\truns\tVERB\tO\n";
@@ -162,7 +169,7 @@ fn other_columns() {
         (of("1", "9"), "no tag behind `a`"),
         (of("7", "1"), "the token is in column 7"),
     ] {
-        let e = with("a O\n", Wanted::Tags, &columns, false).unwrap_err().to_string();
+        let e = with("a O\n", LabelForm::Tags, &columns, false).unwrap_err().to_string();
         assert!(e.contains(wanted), "{e}");
     }
     // Numbers are tokens unless they count each sentence's tokens.

@@ -1,6 +1,6 @@
 //! Examples from JSON objects: one a line, or an array of them.
 
-use super::columns::{Column, Columns, Wanted};
+use super::columns::{Column, Columns, LabelForm};
 use super::lines::Lines;
 use super::problems::{LINE, Problems, QUESTION, json_error};
 use super::table::checked;
@@ -18,7 +18,7 @@ const FILE_BYTES_MAX: u64 = 256 << 20;
 pub(super) struct Json<'a> {
     pub path: &'a Path,
     pub columns: &'a Columns,
-    pub want: Wanted,
+    pub want: LabelForm,
     pub skip_bad_lines: bool,
     /// Where remarks go.
     pub remarks: &'a mut Vec<String>,
@@ -63,7 +63,7 @@ impl Json<'_> {
         }
         let json = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
         match json.trim_ascii_start().first() {
-            _ if self.want == Wanted::Answers || squad::is_squad(json) => self.read_questions(json),
+            _ if self.want == LabelForm::Answers || squad::is_squad(json) => self.read_questions(json),
             Some(b'[') => self.read_array(json),
             // One object, over several lines.
             Some(b'{') if serde_json::from_slice::<serde::de::IgnoredAny>(json).is_ok() => {
@@ -75,7 +75,7 @@ impl Json<'_> {
 
     /// Questions about texts.
     pub fn read_questions(&mut self, reader: impl BufRead) -> Result<Vec<Example>> {
-        if !matches!(self.want, Wanted::Answers | Wanted::Nothing) {
+        if !matches!(self.want, LabelForm::Answers | LabelForm::Nothing) {
             return Err(Error::data(self.path, None, "a file of questions is for --task qa"));
         }
         let mut problems = Problems::new(self.path, QUESTION);
@@ -130,14 +130,14 @@ impl Json<'_> {
             }
         };
         let sentence = match names.text_a.as_slice() {
-            [one] if matches!(want, Wanted::Tags | Wanted::Nothing) && object[one].is_array() => {
+            [one] if matches!(want, LabelForm::Tags | LabelForm::Nothing) && object[one].is_array() => {
                 words(one, &object[one]).map_err(fail)?
             }
             several => Example { text_a: text(several)?, ..Example::default() },
         };
         let text_b = (!names.text_b.is_empty()).then(|| text(&names.text_b)).transpose()?;
         let label = match names.label.as_ref().map(|key| (key, &object[key])) {
-            Some((_, value)) if want == Wanted::Tags && marked::is_marks(value) => {
+            Some((_, value)) if want == LabelForm::Tags && marked::is_marks(value) => {
                 let sentence = marked::sentence(&sentence.text_a, value).map_err(fail)?;
                 return Ok(Example { line, ..sentence });
             }
@@ -165,7 +165,7 @@ impl Names {
         object: &Map<String, Value>,
         is_plain: bool,
         columns: &Columns,
-        want: Wanted,
+        want: LabelForm,
     ) -> Result<Names, String> {
         let keys: Vec<&String> = object.iter().filter(|(_, v)| !v.is_null()).map(|(k, _)| k).collect();
         let missing = |column: &Column| column.missing("no", "object", &keys);
@@ -182,7 +182,7 @@ impl Names {
         match () {
             _ if names.text_a.is_empty() => Err(missing(&text_a)),
             _ if names.text_b.is_empty() && text_b.is_named() => Err(missing(&text_b)),
-            _ if names.label.is_none() && want != Wanted::Nothing => Err(missing(&label)),
+            _ if names.label.is_none() && want != LabelForm::Nothing => Err(missing(&label)),
             _ => Ok(names),
         }
     }
@@ -217,17 +217,17 @@ fn words(key: &str, value: &Value) -> Result<Example, String> {
 }
 
 /// A label as it would stand in a table. Errors: what it is instead.
-fn label(key: &str, value: &Value, want: Wanted) -> Result<Option<String>, String> {
+fn label(key: &str, value: &Value, want: LabelForm) -> Result<Option<String>, String> {
     match value {
         Value::String(s) => Ok(Some(s.clone())),
         Value::Bool(b) => Ok(Some(b.to_string())),
-        Value::Number(n) if !n.is_f64() || want == Wanted::Number => Ok(Some(n.to_string())),
+        Value::Number(n) if !n.is_f64() || want == LabelForm::Number => Ok(Some(n.to_string())),
         // Labelling tools write a list even where there is one.
         // Label Studio's JSON-MIN writes several choices so.
         Value::Object(inner) if inner.len() == 1 && inner.get("choices").is_some_and(Value::is_array) => {
             self::label(key, &inner["choices"], want)
         }
-        Value::Array(labels) if want == Wanted::Name => match labels.as_slice() {
+        Value::Array(labels) if want == LabelForm::Name => match labels.as_slice() {
             [Value::String(one)] => Ok(Some(one.clone())),
             [] => Ok(Some(String::new())),
             [Value::String(_), ..] => Err(format!(
@@ -236,24 +236,24 @@ fn label(key: &str, value: &Value, want: Wanted) -> Result<Option<String>, Strin
             )),
             _ => Err(format!("`{key}` should be a string, an integer or a boolean but is an array")),
         },
-        Value::Array(labels) if matches!(want, Wanted::Several | Wanted::Tags) => {
+        Value::Array(labels) if matches!(want, LabelForm::Several | LabelForm::Tags) => {
             let names: Option<Vec<&str>> = labels.iter().map(Value::as_str).collect();
             // They are joined as they stand in a table.
-            let (by, what) = if want == Wanted::Tags { (" ", "spaces") } else { (",", "commas") };
+            let (by, what) = if want == LabelForm::Tags { (" ", "spaces") } else { (",", "commas") };
             match names.filter(|names| names.iter().all(|n| !n.contains(by))) {
                 Some(names) => Ok(Some(names.join(by))),
-                None if want == Wanted::Tags && labels.iter().any(Value::is_number) => Err(format!(
+                None if want == LabelForm::Tags && labels.iter().any(Value::is_number) => Err(format!(
                     "`{key}` holds numbers; write the tags by their names, which `datasets` has in \
                      features[\"{key}\"].feature.names"
                 )),
                 None => Err(format!("`{key}` should hold strings without {what}")),
             }
         }
-        _ if want == Wanted::Nothing => Ok(None),
+        _ if want == LabelForm::Nothing => Ok(None),
         other => {
             let known = match want {
-                Wanted::Number => "a number",
-                Wanted::Several | Wanted::Tags => "an array of strings or a string",
+                LabelForm::Number => "a number",
+                LabelForm::Several | LabelForm::Tags => "an array of strings or a string",
                 _ => "a string, an integer or a boolean",
             };
             Err(format!("`{key}` should be {known} but is {}", kind(other)))

@@ -1,6 +1,6 @@
 //! Labels that differ only in white space or in how Unicode writes them are one label.
 
-use super::{Example, Wanted, list};
+use super::{Example, LabelForm, list};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
@@ -28,7 +28,7 @@ pub(crate) fn clean(label: &str) -> Cow<'_, str> {
 const SHOWN: usize = 5;
 
 /// Cleans the labels of examples; a remark about those that were written in several ways.
-pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Option<String> {
+pub(super) fn clean_all(examples: &mut [Example], want: LabelForm) -> Option<String> {
     // Nearly all files have no other labels.
     let is_plain = |e: &Example| e.label.as_ref().is_none_or(|l| l.bytes().all(|b| b.is_ascii_graphic()));
     if examples.iter().all(is_plain) {
@@ -49,19 +49,19 @@ pub(super) fn clean_all(examples: &mut [Example], want: Wanted) -> Option<String
     };
     for label in examples.iter_mut().filter_map(|e| e.label.as_mut()) {
         match want {
-            Wanted::Name | Wanted::Nothing => clean_one(label),
+            LabelForm::Name | LabelForm::Nothing => clean_one(label),
             // White space behind a comma is no part of a name.
-            Wanted::Several => {
+            LabelForm::Several => {
                 let mut names: Vec<String> = label.split(',').map(|name| name.trim().to_owned()).collect();
                 names.iter_mut().for_each(&mut clean_one);
                 *label = names.join(",");
             }
-            Wanted::Number => {
+            LabelForm::Number => {
                 if let Cow::Owned(cleaned) = clean(label) {
                     *label = cleaned;
                 }
             }
-            Wanted::Tags | Wanted::Answers => {}
+            LabelForm::Tags | LabelForm::Answers => {}
         }
     }
     let mut ways: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -110,18 +110,18 @@ mod tests {
     fn one_remark_for_all_labels() {
         let of = |label: &str| Example { label: Some(label.into()), ..Example::default() };
         let mut examples = ["later", "later ", "now", "later ", " now"].map(of);
-        let remark = clean_all(&mut examples, Wanted::Name).unwrap();
+        let remark = clean_all(&mut examples, LabelForm::Name).unwrap();
         let words = "merged: `later`, `later ` are one label, `later`; ` now`, `now` are one label, `now`";
         assert!(remark.ends_with(words), "{remark}");
         assert_eq!(examples.map(|e| e.label.unwrap()), ["later", "later", "now", "later", "now"]);
         let mut several = ["a, b", "a ,b", ""].map(of);
-        assert_eq!(clean_all(&mut several, Wanted::Several), None);
+        assert_eq!(clean_all(&mut several, LabelForm::Several), None);
         assert_eq!(several.map(|e| e.label.unwrap()), ["a,b", "a,b", ""]);
         let mut plain = ["a", "b,a", "", "a"].map(of);
-        assert_eq!(clean_all(&mut plain, Wanted::Several), None);
+        assert_eq!(clean_all(&mut plain, LabelForm::Several), None);
         assert_eq!(plain.map(|e| e.label.unwrap()), ["a", "b,a", "", "a"]);
         let mut tags = ["O  B-x"].map(of);
-        assert_eq!(clean_all(&mut tags, Wanted::Tags), None);
+        assert_eq!(clean_all(&mut tags, LabelForm::Tags), None);
         assert_eq!(tags[0].label.as_deref(), Some("O  B-x"));
     }
 }

@@ -20,7 +20,7 @@ mod store;
 mod table;
 mod words;
 
-pub use columns::{Columns, Wanted};
+pub use columns::{Columns, LabelForm};
 pub use encoding::{Encoding, open_text};
 pub use format::Format;
 #[cfg(any(feature = "capi", feature = "store"))]

@@ -1,6 +1,6 @@
 //! Reads examples from files: TSV, CSV, JSON, tagged tokens, questions, plain text, stores.
 
-use super::columns::{Columns, Wanted};
+use super::columns::{Columns, LabelForm};
 use super::encoding::{Encoding, decoded, guesses, open_text};
 use super::format::Format;
 use super::json::Json;
@@ -43,7 +43,7 @@ pub struct Found {
 ///
 /// `want` says which labels there must be.
 /// Errors: `Error::Io`; `Error::Data` naming the line and what to do.
-pub fn read_examples(path: &Path, columns: &Columns, want: Wanted) -> Result<Vec<Example>> {
+pub fn read_examples(path: &Path, columns: &Columns, want: LabelForm) -> Result<Vec<Example>> {
     let reading = Reading { columns: columns.clone(), ..Reading::default() };
     Ok(reading.file(path, want)?.examples)
 }
@@ -53,7 +53,7 @@ impl Reading {
     ///
     /// `want` says which labels there must be.
     /// Errors: `Error::Io`; `Error::Data` naming the lines and what to do.
-    pub fn file(&self, path: &Path, want: Wanted) -> Result<Found> {
+    pub fn file(&self, path: &Path, want: LabelForm) -> Result<Found> {
         let format = self.format_of(path)?;
         #[cfg(feature = "store")]
         if format == Format::Store {
@@ -75,7 +75,7 @@ impl Reading {
     }
 
     /// As [`Reading::file`], from any reader; `path` is for messages.
-    pub fn reader(&self, reader: impl BufRead + Send, path: &Path, want: Wanted) -> Result<Found> {
+    pub fn reader(&self, reader: impl BufRead + Send, path: &Path, want: LabelForm) -> Result<Found> {
         let format = self.format_of(path)?;
         self.examples(decoded(reader, path, self.encoding)?, path, format, want, Vec::new())
     }
@@ -89,19 +89,19 @@ impl Reading {
         mut reader: impl BufRead,
         path: &Path,
         format: Format,
-        want: Wanted,
+        want: LabelForm,
         mut remarks: Vec<String>,
     ) -> Result<Found> {
         let fail = |what: &str| Err(Error::data(path, None, what));
         // `datasets` writes questions as JSON lines.
         let is_squad = match (format, want) {
-            (Format::Squad, _) | (Format::Json | Format::Jsonl, Wanted::Answers) => true,
-            (Format::Jsonl, Wanted::Nothing) if self.columns.text_a.is_none() => {
+            (Format::Squad, _) | (Format::Json | Format::Jsonl, LabelForm::Answers) => true,
+            (Format::Jsonl, LabelForm::Nothing) if self.columns.text_a.is_none() => {
                 squad::is_lines(reader.fill_buf().map_err(Error::io(path))?)
             }
             _ => false,
         };
-        if want == Wanted::Answers && !is_squad {
+        if want == LabelForm::Answers && !is_squad {
             return fail("--task qa reads SQuAD's .json files (or .jsonl, as `datasets` writes them)");
         }
         let (columns, skip_bad_lines) = (&self.columns, self.skip_bad_lines);
@@ -119,13 +119,15 @@ impl Reading {
                     _ => table.read_csv(reader, self.delimiter)?,
                 }
             }
-            Format::Text if want == Wanted::Nothing => read_text(reader, path, skip_bad_lines, &mut remarks)?,
+            Format::Text if want == LabelForm::Nothing => {
+                read_text(reader, path, skip_bad_lines, &mut remarks)?
+            }
             Format::Text => {
                 return fail(
                     "plain text has no labels; it is for --task mlm. If the file is a table, say --format tsv or csv",
                 );
             }
-            Format::Conll if matches!(want, Wanted::Tags | Wanted::Nothing) => {
+            Format::Conll if matches!(want, LabelForm::Tags | LabelForm::Nothing) => {
                 let mut problems = Problems::new(path, LINE);
                 let examples = conll::read(reader, path, want, columns, &mut problems)?;
                 remarks.extend(problems.end(skip_bad_lines)?);

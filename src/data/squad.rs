@@ -3,7 +3,7 @@
 
 use super::problems::Problems;
 use super::problems::json_error;
-use super::{Answer, Asked, Example, Wanted, shorten};
+use super::{Answer, Asked, Example, LabelForm, shorten};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde_json::Value;
@@ -95,7 +95,7 @@ pub(super) fn is_lines(start: &[u8]) -> bool {
 pub(super) fn read(
     reader: impl BufRead,
     path: &Path,
-    want: Wanted,
+    want: LabelForm,
     problems: &mut Problems,
 ) -> Result<Vec<Example>> {
     let fail = |what: String| Error::data(path, None, what);
@@ -132,7 +132,7 @@ pub(super) fn read(
 /// What was found so far.
 struct Questions<'a, 'p> {
     path: &'a Path,
-    want: Wanted,
+    want: LabelForm,
     problems: &'a mut Problems<'p>,
     examples: Vec<Example>,
     /// Questions with and without problems.
@@ -271,7 +271,7 @@ fn answers_of(
     answers: Option<Answers>,
     is_impossible: Option<bool>,
     context: &Context,
-    want: Wanted,
+    want: LabelForm,
 ) -> std::result::Result<(Vec<Answer>, bool), String> {
     let is_told = answers.is_some();
     let mut rows = answers.map(Answers::rows).unwrap_or_default();
@@ -282,7 +282,7 @@ fn answers_of(
     match (rows.is_empty(), is_impossible) {
         (true, Some(true)) => return Ok((Vec::new(), true)),
         (true, None) if is_told => return Ok((Vec::new(), true)),
-        (true, _) if want != Wanted::Answers => return Ok((Vec::new(), false)),
+        (true, _) if want != LabelForm::Answers => return Ok((Vec::new(), false)),
         (true, None) => return Err("it has no `answers`; those of an unanswerable question are []".into()),
         (true, Some(false)) => return Err("it has no answer, and `is_impossible` is false".into()),
         (false, Some(true)) => return Err("it has an answer, and `is_impossible` is true".into()),

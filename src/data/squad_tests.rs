@@ -1,14 +1,14 @@
 use super::super::problems::QUESTION;
 use super::*;
 
-fn with(json: &str, want: Wanted, skip: bool) -> Result<(Vec<Example>, Option<String>)> {
+fn with(json: &str, want: LabelForm, skip: bool) -> Result<(Vec<Example>, Option<String>)> {
     let path = Path::new("f");
     let mut problems = Problems::new(Path::new("f"), QUESTION);
     let got = read(json.as_bytes(), path, want, &mut problems)?;
     Ok((got, problems.end(skip)?))
 }
 
-fn text(json: &str, want: Wanted) -> Result<Vec<Example>> {
+fn text(json: &str, want: LabelForm) -> Result<Vec<Example>> {
     with(json, want, false).map(|(got, _)| got)
 }
 
@@ -24,7 +24,7 @@ fn answer(text: &str, start: usize) -> Answer {
 
 /// The answers of each question, `None` for an unanswerable one.
 fn answers(json: &str) -> Vec<Option<Vec<Answer>>> {
-    let got = text(json, Wanted::Answers).unwrap_or_else(|e| panic!("{e}\n{json}"));
+    let got = text(json, LabelForm::Answers).unwrap_or_else(|e| panic!("{e}\n{json}"));
     let asked = got.into_iter().map(|e| e.asked.unwrap());
     asked.map(|asked| (!asked.unanswerable).then_some(asked.answers)).collect()
 }
@@ -35,7 +35,7 @@ fn offsets_are_characters_and_become_bytes() {
         r#"{"id":"1","question":"what?","answers":[{"answer_start":5,"text":"é"},{"text":"né","answer_start":8}]},
            {"id":2,"question":"","answers":[{"answer_start":0,"text":"Ö is"}],"is_impossible":false}"#,
     );
-    let got = text(&format!("\u{feff}{json}"), Wanted::Answers).unwrap();
+    let got = text(&format!("\u{feff}{json}"), LabelForm::Answers).unwrap();
     let example = |line, id: &str, question: &str, answers| Example {
         text_a: question.into(),
         text_b: Some("Ö is é, né".into()),
@@ -49,9 +49,9 @@ fn offsets_are_characters_and_become_bytes() {
     ];
     assert_eq!(got, wanted);
     let bare = file(r#"{"id":"1","question":"q"}"#);
-    let asked = text(&bare, Wanted::Nothing).unwrap()[0].asked.clone().unwrap();
+    let asked = text(&bare, LabelForm::Nothing).unwrap()[0].asked.clone().unwrap();
     assert_eq!((asked.answers, asked.unanswerable), (vec![], false));
-    let e = text(&bare, Wanted::Answers).unwrap_err().to_string();
+    let e = text(&bare, LabelForm::Answers).unwrap_err().to_string();
     assert!(e.starts_with("f: question `1` (number 1): it has no `answers`"), "{e}");
 }
 
@@ -107,7 +107,7 @@ fn layouts_of_datasets() {
         format!("{{\"version\":\"1\",\"data\":[{}]}}", rows.join(",")),
     ] {
         assert_eq!(answers(&json), wanted, "{json}");
-        let got = text(&json, Wanted::Nothing).unwrap();
+        let got = text(&json, LabelForm::Nothing).unwrap();
         assert_eq!(
             got.iter().map(|e| (e.line, &e.asked.as_ref().unwrap().id[..])).collect::<Vec<_>>(),
             [(1, "a"), (2, "b"), (3, "c")]
@@ -123,13 +123,13 @@ fn questions_with_problems_are_listed_or_left_out() {
            {"id":"3","answers":[]},
            {"id":"4","question":"d","answers":[{"text":"x","answer_start":0}],"is_impossible":false}"#,
     );
-    let e = text(&json, Wanted::Answers).unwrap_err().to_string();
+    let e = text(&json, LabelForm::Answers).unwrap_err().to_string();
     let wanted = "f: 3 questions cannot be used; mend them, or leave them out with --skip-bad-lines:\n  \
                   question `1` (number 1): the answer `é` does not stand at character 0, and stands 2 times in the context\n  \
                   question `3` (number 3): it has no `question`\n  \
                   question `4` (number 4): the answer `x` does not stand at character 0, nor anywhere in the context";
     assert_eq!(e, wanted);
-    let (got, skipped) = with(&json, Wanted::Answers, true).unwrap();
+    let (got, skipped) = with(&json, LabelForm::Answers, true).unwrap();
     assert_eq!(got.iter().map(|e| e.line).collect::<Vec<_>>(), [2]);
     let skipped = skipped.unwrap();
     assert!(
@@ -185,13 +185,13 @@ fn what_is_wrong_is_told() {
         (format!("{{\"x\":{}", "[".repeat(100_000)), "f:1: bad JSON".into()),
         (format!("{{\"x\":{}", "{\"x\":".repeat(100_000)), "f:1: bad JSON".into()),
     ] {
-        let e = text(&json, Wanted::Answers).unwrap_err().to_string();
+        let e = text(&json, LabelForm::Answers).unwrap_err().to_string();
         assert!(e.starts_with(&wanted), "{e}\n{wanted}");
     }
-    let e = text("{\"context\":\"a\",\"question\":\"b\",\"answers\":[]}\n{\"context\":", Wanted::Answers);
+    let e = text("{\"context\":\"a\",\"question\":\"b\",\"answers\":[]}\n{\"context\":", LabelForm::Answers);
     assert!(e.unwrap_err().to_string().starts_with("f:2: bad JSON"));
     let mut problems = Problems::new(Path::new("f"), QUESTION);
     let bytes = &b"{\"data\":[{\"paragraphs\":[{\"context\":\"\xff\",\"qas\":[]}]}]}"[..];
-    let e = read(bytes, Path::new("f"), Wanted::Answers, &mut problems);
+    let e = read(bytes, Path::new("f"), LabelForm::Answers, &mut problems);
     assert!(e.unwrap_err().to_string().contains("unicode"));
 }

@@ -4,7 +4,7 @@
 //! for a known text corrects it. The file holds the texts as they are; it is made readable for its owner alone, and what
 //! is forgotten is overwritten in it. Nothing of it reaches a bias file but the labels' names.
 
-use super::{Example, Wanted, clean_label, shorten};
+use super::{Example, LabelForm, clean_label, shorten};
 use crate::error::{Error, Result};
 use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
@@ -249,8 +249,8 @@ impl Store {
 }
 
 /// The examples of a store that is there, to learn from as from any file.
-pub(super) fn read(path: &Path, want: Wanted) -> Result<Vec<Example>> {
-    if matches!(want, Wanted::Tags | Wanted::Answers) {
+pub(super) fn read(path: &Path, want: LabelForm) -> Result<Vec<Example>> {
+    if matches!(want, LabelForm::Tags | LabelForm::Answers) {
         return Err(Error::data(path, None, "a store has labels of whole texts: not for --task tag or qa"));
     }
     let examples = Store::open_existing(path)?.examples()?;

@@ -1,6 +1,6 @@
 //! Examples from tables: a header, then rows of fields, as in .tsv and .csv files.
 
-use super::columns::{Columns, Wanted};
+use super::columns::{Columns, LabelForm};
 use super::csv_file::Records;
 use super::encoding::skip_mark;
 use super::lines::{LINE_BYTES_MAX, Lines};
@@ -44,7 +44,7 @@ type Next<'n> = &'n mut dyn FnMut() -> Result<Option<(usize, Vec<String>)>>;
 pub(super) struct Table<'a> {
     pub path: &'a Path,
     pub columns: &'a Columns,
-    pub want: Wanted,
+    pub want: LabelForm,
     pub skip_bad_lines: bool,
     /// Where remarks go.
     pub remarks: &'a mut Vec<String>,
@@ -131,7 +131,7 @@ impl Table<'_> {
             let header = fields(**delimiter);
             let has = |places: Result<Vec<usize>, String>| places.is_ok_and(|places| !places.is_empty());
             has(self.columns.text_a(self.want).places(&header))
-                && (self.want == Wanted::Nothing || has(self.columns.label(self.want).places(&header)))
+                && (self.want == LabelForm::Nothing || has(self.columns.label(self.want).places(&header)))
         };
         if let Some(delimiter) = TRIED.iter().find(found) {
             return *delimiter;
@@ -148,7 +148,7 @@ impl Table<'_> {
         let [label, text_a, text_b] =
             [self.columns.label(want), self.columns.text_a(want), self.columns.text_b()];
         let label_at = label.place(&header).map_err(fail)?;
-        if label_at.is_none() && want != Wanted::Nothing {
+        if label_at.is_none() && want != LabelForm::Nothing {
             return Err(fail(label.missing("no column for the", "header", &header) + hint(&header)));
         }
         let text_a_at = text_a.places(&header).map_err(fail)?;
@@ -184,7 +184,7 @@ impl Table<'_> {
                 continue;
             }
             // A column may serve twice (`--label-column text`).
-            let label = label_at.map(|i| match decimal_comma && want == Wanted::Number {
+            let label = label_at.map(|i| match decimal_comma && want == LabelForm::Number {
                 true => row[i].replace(',', "."),
                 false if label_is_text => row[i].clone(),
                 false => std::mem::take(&mut row[i]),
@@ -235,12 +235,12 @@ pub(super) fn checked(
     label: Option<String>,
     path: &Path,
     line: usize,
-    want: Wanted,
+    want: LabelForm,
 ) -> Result<Option<String>> {
     match label {
-        Some(l) if want == Wanted::Several && l.trim().is_empty() => Ok(Some(String::new())),
+        Some(l) if want == LabelForm::Several && l.trim().is_empty() => Ok(Some(String::new())),
         Some(l) if label::is_blank(&l) || l.contains('\0') => match want {
-            Wanted::Nothing => Ok(None),
+            LabelForm::Nothing => Ok(None),
             _ => Err(Error::data(path, Some(line), "the label is empty")),
         },
         label => Ok(label),

@@ -17,7 +17,7 @@ use crate::text::count;
 use crate::train::backward::Selection;
 use crate::train::metrics::Metrics;
 use crate::train::{Progress, TrainConfig, batches};
-use crate::{Options, Personal};
+use crate::{Model, Options};
 use std::fmt;
 use std::ops::ControlFlow;
 
@@ -136,7 +136,7 @@ pub struct Run {
 impl Lab<'_> {
     /// Trains a model of its own for `setup`, from the base's biases; `None` where `on_progress` ended it.
     ///
-    /// Errors: those of [`Personal::new`] and [`Personal::train`], but for [`Error::Diverged`].
+    /// Errors: those of [`Model::new`] and [`Model::train`], but for [`Error::Diverged`].
     pub fn run(
         &self,
         setup: &Setup,
@@ -151,7 +151,7 @@ impl Lab<'_> {
             seed,
             ..(self.config)(examples.len())
         };
-        let mut model = Personal::new(self.base, self.task.clone(), self.options)?;
+        let mut model = Model::new(self.base, self.task.clone(), self.options)?;
         let run = |scores, train_s, change| Ok(Some(Run { seed, scores, train_s, change }));
         match model.train(&examples, Some(self.dev), &config, on_progress) {
             Ok(report) if report.interrupted => Ok(None),

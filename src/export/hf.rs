@@ -16,7 +16,7 @@ use super::{Merged, Report, json, tokenizer};
 use crate::config::{Family, Gelu, Module, Pooling};
 use crate::error::Result;
 use crate::import::canonical::Kind as TensorKind;
-use crate::model::Personal;
+use crate::model::Model;
 use crate::task::Kind;
 use serde_json::{Map, Value, json};
 use std::path::Path;
@@ -38,7 +38,7 @@ const FILES: [&str; 8] = [
 /// Writes the directory `out`, which must not be there or be empty; with `force` an earlier export there is replaced.
 ///
 /// Errors: `Error::Config` for what stands at `out`; `Error::Io`. What stood there then still does.
-pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
+pub fn export(model: &Model, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
     let mut dir = Directory::begin(out, force, &FILES)?;
     let tensors = tensors(&m)?;

@@ -22,7 +22,7 @@ pub(crate) use companions::own_name;
 use crate::config::{Config, Module, Pooling};
 use crate::error::{Error, Result};
 use crate::import::canonical::{self, Spec};
-use crate::model::Personal;
+use crate::model::Model;
 use crate::params::{Layout, head_module};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
@@ -52,7 +52,7 @@ struct Merged<'a> {
 impl<'a> Merged<'a> {
     /// Errors: `Error::Config` for a masked-LM's, which is a start for other tasks and answers nothing itself, and for
     /// embeddings that come out of a Dense module, which no export has.
-    fn of(model: &'a Personal) -> Result<Merged<'a>> {
+    fn of(model: &'a Model) -> Result<Merged<'a>> {
         if model.task().kind() == Kind::Mlm {
             let what = "an mlm model is a start for others: train a task with --start, and export that";
             return Err(Error::Config(what.into()));

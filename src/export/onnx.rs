@@ -22,7 +22,7 @@ use super::{Merged, Report, companions};
 use crate::config::{Activation, Gelu, Module, Pooling};
 use crate::error::{Error, Result};
 use crate::import::canonical;
-use crate::model::Personal;
+use crate::model::Model;
 use crate::output;
 use crate::params::Term;
 use crate::protobuf::Dim;
@@ -50,7 +50,7 @@ const LARGE: usize = 16;
 /// (`companions`).
 ///
 /// Errors: `Error::Config` for a model of more than 2 GB; `Error::Io`. What stood at `out` then still does.
-pub fn export(model: &Personal, weights: Weights, out: &Path) -> Result<Report> {
+pub fn export(model: &Model, weights: Weights, out: &Path) -> Result<Report> {
     let m = Merged::of(model)?;
     let mut g = Wiring { m: &m, g: GraphBuilder::default(), weights, mask: "attention_mask" };
     let outputs = g.model()?;

@@ -193,7 +193,7 @@ impl GraphBuilder {
     }
 
     /// The model to be written, with `metadata`.
-    pub fn finish(self, name: &str, metadata: &[(&str, String)]) -> Model {
+    pub fn finish(self, name: &str, metadata: &[(&str, String)]) -> ModelProto {
         let mut built = self.part();
         built.graph = built.graph.text(2, name);
         let graph_bytes = built.bytes();
@@ -203,7 +203,7 @@ impl GraphBuilder {
         head = head.followed_by(&entries(metadata));
         // Fields may stand in any order, so the long one is last.
         let head = head.open(7, graph_bytes);
-        Model { bytes: head.as_bytes().len() as u64 + graph_bytes, head, built }
+        ModelProto { bytes: head.as_bytes().len() as u64 + graph_bytes, head, built }
     }
 }
 
@@ -298,14 +298,14 @@ fn write_values(
 }
 
 /// A whole ONNX file, its matrices still where they were.
-pub(super) struct Model {
+pub(super) struct ModelProto {
     head: Message,
     built: Built,
     /// Length of the file.
     pub bytes: u64,
 }
 
-impl Model {
+impl ModelProto {
     /// Writes the file.
     pub fn write(&self, to: &mut dyn Write) -> std::io::Result<()> {
         let mut to = BufWriter::new(to);

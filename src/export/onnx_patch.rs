@@ -11,7 +11,7 @@ use crate::config::Pooling;
 use crate::error::{Error, Result};
 use crate::import::Piece;
 use crate::import::onnx::{Dtype, Kind, Origin, Part, Vector};
-use crate::model::Personal;
+use crate::model::Model;
 use crate::output;
 use crate::params::Term;
 use crate::protobuf::Message;
@@ -32,7 +32,7 @@ const PREFIX: &str = "trimtab/";
 ///
 /// Errors: `Error::Format`, `Error::Unsupported` and `Error::Tensor` where `from` is broken or not understood;
 /// `Error::Config` where it is not what the base was made from, or cannot take the biases, naming the tensor.
-pub fn export(model: &Personal, from: &Path, out: &Path) -> Result<Report> {
+pub fn export(model: &Model, from: &Path, out: &Path) -> Result<Report> {
     let m = Merged::of(model)?;
     let origin = Origin::open(from)?;
     let fail = |what: String| Err(Error::Config(format!("{}: {what}", from.display())));

@@ -14,7 +14,7 @@ use super::weights::{self, Tensor, Values};
 use super::{Merged, Report, json};
 use crate::config::{Family, Pooling};
 use crate::error::{Error, Result};
-use crate::model::Personal;
+use crate::model::Model;
 use crate::params::{Role, Term};
 use crate::task::Kind;
 use serde_json::json;
@@ -30,7 +30,7 @@ pub(crate) const ADDED: &str = ".beft_bias";
 /// Writes the directory `out`, which must not be there or be empty; with `force` an earlier export there is replaced.
 ///
 /// Errors: `Error::Config` for what stands at `out`, and for a model whose head has no pooler below it; `Error::Io`.
-pub fn export(model: &Personal, out: &Path, force: bool) -> Result<Report> {
+pub fn export(model: &Model, out: &Path, force: bool) -> Result<Report> {
     let m = Merged::of(model)?;
     if m.has_own_class() {
         let reads = match m.pooling {

@@ -1,10 +1,10 @@
 //! The ops of a graph, made of a base's tensors.
 
 use super::nodes::{
-    AttentionNode, DropAt, EmbedNode, FirstNode, HeadNode, LinearNode, NormNode, PoolerNode, Reader, Reads,
-    Shared,
+    AttentionNode, DropAt, EmbedNode, FirstNode, HeadNode, HeadRows, LinearNode, NormNode, PoolerNode,
+    Reader, Shared,
 };
-use super::wiring::{Start, Wanted, plan};
+use super::wiring::{Purpose, Start, plan};
 use super::{DropoutRates, Graph, LayerOps, NOTHING, internal};
 use crate::config::{Config, Family, Gelu, MlmHead, Pooling};
 use crate::error::{Error, Result};
@@ -89,9 +89,9 @@ impl Graph {
                 bias: layout.head_bias(),
                 dropout: Dropout { p: rates.head, site: u32::MAX },
                 reads: match pooling {
-                    Pooling::Tokens => Reads::Tokens,
-                    Pooling::Apart => Reads::Pairs,
-                    Pooling::Cls | Pooling::Mean | Pooling::First | Pooling::Windows => Reads::Texts,
+                    Pooling::Tokens => HeadRows::Tokens,
+                    Pooling::Apart => HeadRows::Pairs,
+                    Pooling::Cls | Pooling::Mean | Pooling::First | Pooling::Windows => HeadRows::Texts,
                 },
             }),
             mlm_head: None,
@@ -100,7 +100,7 @@ impl Graph {
             layout,
             recycled: Arc::default(),
         };
-        let (model, outlets) = graph.wire(&scope, Start::Tokens, NOTHING, Wanted::Pooled)?;
+        let (model, outlets) = graph.wire(&scope, Start::Tokens, NOTHING, Purpose::Pooled)?;
         graph.inference = plan(model, &[outlets.logits, outlets.pooled])?;
         Ok(graph)
     }

@@ -29,7 +29,7 @@ pub use split::Split;
 use std::sync::{Arc, Mutex};
 use tract_core::internal::*;
 use tract_core::prelude::tract_ndarray::{Array2, ArrayView2};
-use wiring::{Start, Wanted, plan};
+use wiring::{Purpose, Start, plan};
 
 /// Rates of dropout while training.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -179,14 +179,14 @@ impl Graph {
 
     /// Whether the head reads every token, not one vector a text.
     pub fn reads_tokens(&self) -> bool {
-        self.head.reads == Reads::Tokens
+        self.head.reads == HeadRows::Tokens
     }
 
     /// Width of what the head reads.
     pub fn features(&self) -> usize {
         match self.head.reads {
-            Reads::Pairs => Pooling::Apart.features(self.hidden()),
-            Reads::Tokens | Reads::Texts => self.hidden(),
+            HeadRows::Pairs => Pooling::Apart.features(self.hidden()),
+            HeadRows::Tokens | HeadRows::Texts => self.hidden(),
         }
     }
 
@@ -238,7 +238,7 @@ impl Graph {
     }
 
     fn training_plan_from(&self, start: Start, saved_from: usize) -> Result<TrainingPlan> {
-        let (model, o) = self.wire(&self.scope()?, start, saved_from, Wanted::Pooled)?;
+        let (model, o) = self.wire(&self.scope()?, start, saved_from, Purpose::Pooled)?;
         let mut outputs = o.saved;
         outputs.extend([o.logits, o.pooled]);
         Ok(TrainingPlan { plan: plan(model, &outputs)?, saved_from })
@@ -285,7 +285,7 @@ impl Graph {
 
     /// Hidden states `[rows, hidden]`: behind the embeddings and behind each layer.
     pub fn hidden_states(&self, batch: &Batch, theta: &[f32]) -> Result<Vec<Array2<f32>>> {
-        let (model, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING, Wanted::Hidden)?;
+        let (model, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING, Purpose::Hidden)?;
         let plan = plan(model, &o.hidden)?;
         let (out, _running) = self.run(&plan, batch, self.tokens(batch)?, theta)?;
         let mut out = out.into_iter();
@@ -341,7 +341,7 @@ impl Graph {
         if batch.is_empty() || batch.offsets.windows(2).any(|o| o[0] >= o[1]) {
             return Err(Error::Config("a batch needs at least one text of at least one token".into()));
         }
-        let each = if self.head.reads == Reads::Pairs { 2 } else { 1 };
+        let each = if self.head.reads == HeadRows::Pairs { 2 } else { 1 };
         if batch.len() != each * batch.example_keys.len() && !self.reads_windows() {
             return Err(Error::Config(
                 "examples of several sequences belong to a graph that compares or joins them".into(),

@@ -392,7 +392,7 @@ impl FusedOp for PoolerNode {
 
 /// What a row that the head reads is of.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Reads {
+pub(crate) enum HeadRows {
     /// A token.
     Tokens,
     /// A text.
@@ -401,15 +401,15 @@ pub(crate) enum Reads {
     Pairs,
 }
 
-impl Reads {
+impl HeadRows {
     /// Dropout keys of the examples, `[examples]`, and where their rows begin, `[examples + 1]`; `keys` and `offsets` are
     /// those of the texts.
     pub fn examples(self, keys: &[i64], offsets: &[i32]) -> (Vec<i64>, Vec<i32>) {
         let ones = |n: usize| (0..).take(n + 1).collect();
         match self {
-            Reads::Tokens => (keys.to_vec(), offsets.to_vec()),
-            Reads::Texts => (keys.to_vec(), ones(keys.len())),
-            Reads::Pairs => (keys.iter().copied().step_by(2).collect(), ones(keys.len() / 2)),
+            HeadRows::Tokens => (keys.to_vec(), offsets.to_vec()),
+            HeadRows::Texts => (keys.to_vec(), ones(keys.len())),
+            HeadRows::Pairs => (keys.iter().copied().step_by(2).collect(), ones(keys.len() / 2)),
         }
     }
 }
@@ -422,7 +422,7 @@ pub(crate) struct HeadNode {
     pub weight: Range<usize>,
     pub bias: Range<usize>,
     pub dropout: Dropout,
-    pub reads: Reads,
+    pub reads: HeadRows,
 }
 
 impl HeadNode {
@@ -440,9 +440,9 @@ impl FusedOp for HeadNode {
 
     fn outlets(&self, _save: bool) -> Vec<Outlet> {
         let rows = match self.reads {
-            Reads::Tokens => self.shared.rows.clone(),
-            Reads::Texts => self.shared.whole.clone(),
-            Reads::Pairs => self.shared.whole.clone() / 2,
+            HeadRows::Tokens => self.shared.rows.clone(),
+            HeadRows::Texts => self.shared.whole.clone(),
+            HeadRows::Pairs => self.shared.whole.clone() / 2,
         };
         vec![(DatumType::F32, tvec![rows, self.labels.to_dim()])]
     }

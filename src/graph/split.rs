@@ -4,7 +4,7 @@
 //! kept from an earlier epoch, so that what is kept takes half the memory and a result does not depend on it.
 
 use super::adapter::matrix;
-use super::wiring::{Start, Wanted, plan};
+use super::wiring::{Purpose, Start, plan};
 use super::{Batch, Forward, Graph, NOTHING, TrainingPlan, TypedSimplePlan, internal, logits_and_pooled};
 use crate::error::{Error, Result};
 use half::f16;
@@ -36,8 +36,8 @@ impl Graph {
             let layers = self.layers.len();
             return Err(Error::Config(format!("an encoder of {layers} layers has no place {layer} to cut")));
         }
-        let (whole, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING, Wanted::Hidden)?;
-        let (upper, u) = self.wire(&self.scope()?, Start::Layer(layer), NOTHING, Wanted::Pooled)?;
+        let (whole, o) = self.wire(&self.scope()?, Start::Tokens, NOTHING, Purpose::Hidden)?;
+        let (upper, u) = self.wire(&self.scope()?, Start::Layer(layer), NOTHING, Purpose::Pooled)?;
         Ok(Split {
             layer,
             below: plan(whole, &[o.hidden[layer]])?,

@@ -18,7 +18,7 @@ pub(super) enum Start {
 
 /// What a model is for.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Wanted {
+pub(super) enum Purpose {
     /// Pooled vectors and logits: rows of the last layer that the pooler does not read are left out.
     Pooled,
     /// Hidden states of all tokens.
@@ -29,7 +29,7 @@ pub(super) enum Wanted {
 pub(super) struct Outlets {
     pub logits: OutletId,
     pub pooled: OutletId,
-    /// The hidden state where the model begins, and behind each of its layers; of the last one what is [`Wanted`].
+    /// The hidden state where the model begins, and behind each of its layers; of the last one what the [`Purpose`] needs.
     pub hidden: Vec<OutletId>,
     pub saved: Vec<OutletId>,
 }
@@ -41,7 +41,7 @@ impl Graph {
         scope: &SymbolScope,
         start: Start,
         saved_from: usize,
-        wanted: Wanted,
+        wanted: Purpose,
     ) -> Result<(TypedModel, Outlets)> {
         let s = &self.embed.shared;
         let width = self.hidden();
@@ -86,7 +86,7 @@ impl Graph {
             }
         };
         let mut hidden = vec![x];
-        let top = self.top.as_ref().filter(|_| wanted == Wanted::Pooled);
+        let top = self.top.as_ref().filter(|_| wanted == Purpose::Pooled);
         for (l, mut ops) in self.layers.iter().enumerate().skip(begin) {
             let save = l >= saved_from;
             let top = top.filter(|_| l + 1 == self.layers.len());

@@ -1,6 +1,6 @@
 //! Examples as a model reads them.
 
-use super::Personal;
+use super::Model;
 use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use std::path::Path;
 use std::sync::Arc;
 
-impl Personal {
+impl Model {
     /// Examples as the model reads them, to be answered and scored. Labels that it does not know count as wrong: their
     /// targets are numbered behind those of the labels that it knows, in the order of [`Unseen::names`].
     pub fn encode(&self, examples: &[Example]) -> Result<Vec<Labelled>> {

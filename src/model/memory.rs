@@ -1,6 +1,6 @@
 //! What training a model takes.
 
-use super::Personal;
+use super::Model;
 use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::Result;
@@ -8,9 +8,9 @@ use crate::ops::masked_lm;
 use crate::task::Task;
 use crate::tokenize::WINDOWS_MAX;
 use crate::train::memory::{self, Prediction};
-use crate::train::{Cut, FEATURE_ROWS, Head, TrainConfig};
+use crate::train::{FEATURE_ROWS, Head, MicroBatching, TrainConfig};
 
-impl Personal {
+impl Model {
     /// What training on these examples takes at its peak: at most `budget` bytes, or as the number of threads gives.
     /// The cut and the size of the cache of the prediction are for [`TrainConfig`].
     ///
@@ -84,7 +84,7 @@ impl Personal {
         };
         match budget {
             Some(budget) => memory::fit(&setting, budget),
-            None => memory::predict(&setting, Cut::of_threads(self.threads())),
+            None => memory::predict(&setting, MicroBatching::of_threads(self.threads())),
         }
     }
 }

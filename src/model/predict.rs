@@ -1,6 +1,6 @@
 //! What a model answers.
 
-use super::Personal;
+use super::Model;
 use crate::data::{self, Example};
 use crate::embeddings;
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub enum Prediction {
     Label {
         /// The most probable label.
         label: String,
-        /// One probability a label, in the order of [`Personal::labels`]; their sum is 1.
+        /// One probability a label, in the order of [`Model::labels`]; their sum is 1.
         probabilities: Vec<f64>,
     },
     /// Of [`Task::Multilabel`].
@@ -121,7 +121,7 @@ impl Prediction {
         Prediction::Tags { words, tags, probabilities }
     }
 
-    /// One probability a label, in the order of [`Personal::labels`], or one a tag; none where there are neither.
+    /// One probability a label, in the order of [`Model::labels`], or one a tag; none where there are neither.
     pub fn probabilities(&self) -> &[f64] {
         match self {
             Prediction::Label { probabilities, .. }
@@ -168,7 +168,7 @@ impl fmt::Display for Prediction {
     }
 }
 
-impl Personal {
+impl Model {
     /// The answer to a text as people write it, or to a pair. A tagger splits it into words ([`data::split_words`]).
     pub fn predict(&self, text_a: &str, text_b: Option<&str>) -> Result<Prediction> {
         let example = Example { text_b: text_b.map(str::to_owned), ..self.raw(text_a) };
@@ -181,7 +181,7 @@ impl Personal {
     }
 
     /// The answers to many texts, in their order; unlike single calls it fills the machine. A tagger tags the words of
-    /// [`Example::word_list`]; for texts as people write them, see [`Personal::raw`].
+    /// [`Example::word_list`]; for texts as people write them, see [`Model::raw`].
     pub fn predict_all(&self, examples: &[Example]) -> Result<Vec<Prediction>> {
         if self.task == Task::Qa {
             return self.answer_all(examples);

@@ -1,13 +1,13 @@
 //! The linear probe of a model: its head, fitted to what its encoder gives.
 
-use super::{Personal, Unit};
+use super::{Model, Standardization};
 use crate::data::Example;
 use crate::error::{Error, Result};
 use crate::ops::loss::Target;
 use crate::params::Terms;
 use crate::train::{self, HeldOut, Report, TrainConfig};
 
-impl Personal {
+impl Model {
     /// Answers of a linear probe to training examples in folds that the answering probe has not seen, and the index of each
     /// example, rising; of thousands some. `None` if the task has no probe.
     pub(crate) fn probe_answers(
@@ -102,7 +102,7 @@ impl Personal {
     }
 }
 
-impl Unit {
+impl Standardization {
     /// A standardized number in the original units.
     fn number(&self, v: f32) -> f32 {
         (f64::from(v) * self.deviation + self.mean) as f32

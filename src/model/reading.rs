@@ -1,6 +1,6 @@
 //! How examples are read if nobody says: pairs as one sequence or apart, long texts truncated or in windows.
 
-use super::{Options, Personal};
+use super::{Model, Options};
 use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::Result;
@@ -63,7 +63,7 @@ impl Ways {
         if train.iter().any(|e| e.text_b.is_some()) {
             return Ok(None);
         }
-        let model = Personal::new(base, task.clone(), options)?;
+        let model = Model::new(base, task.clone(), options)?;
         let seen = model.tokens_of(&sample(train, SAMPLE).collect::<Vec<_>>());
         let long = seen.is_some_and(|seen| seen.truncated as f64 >= TRUNCATED * seen.texts as f64);
         Ok(long.then_some((Ways::LongTexts, Pooling::Windows)))
@@ -75,12 +75,12 @@ pub(crate) fn sample(train: &[Example], most: usize) -> impl Iterator<Item = &Ex
     train.iter().step_by(train.len().div_ceil(most).max(1))
 }
 
-impl Personal {
+impl Model {
     /// Chooses `options.pooling`: fits a linear probe to these examples (to some, if there are thousands), read in either
     /// way. `None`, and `options` as they are, if there is nothing to choose: they say how, no text is long, some
     /// examples are pairs and some are not, or the task has no head that reads one vector.
     ///
-    /// Errors: those of [`Personal::new`]; examples that do not fit the task; less than it takes of `memory`, in bytes, on
+    /// Errors: those of [`Model::new`]; examples that do not fit the task; less than it takes of `memory`, in bytes, on
     /// which what is chosen does not depend.
     pub fn choose_reading(
         base: &Base,
@@ -94,7 +94,7 @@ impl Personal {
         let some: Vec<Example> = sample(train, FEATURE_ROWS).cloned().collect();
         let config = TrainConfig { head: Head::Fitted, ..TrainConfig::default() };
         let loss = |pooling| {
-            let model = Personal::new(base, task.clone(), &Options { pooling, ..options.clone() })?;
+            let model = Model::new(base, task.clone(), &Options { pooling, ..options.clone() })?;
             let cut = match memory {
                 Some(_) => Some(model.memory(&some, None, &config, memory)?.cut),
                 None => None,

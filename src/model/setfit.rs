@@ -5,7 +5,7 @@
 //! compared with all others, which gives as many pairs for a tenth of the work. Then a linear probe is fitted to the tuned
 //! encoder, and both are trained as usual, with small steps.
 
-use super::{Personal, shared};
+use super::{Model, shared};
 use crate::config::Pooling;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
@@ -37,12 +37,12 @@ pub(crate) fn setfit_phases(config: &TrainConfig) -> [TrainConfig; 2] {
     [comparing, answering]
 }
 
-impl Personal {
+impl Model {
     /// Trains the biases by comparing texts, fits a linear probe, and trains both to answer.
     ///
     /// The report is of the second phase, with the steps and the time of both.
     ///
-    /// Errors: those of [`Personal::train`]; another task than classify.
+    /// Errors: those of [`Model::train`]; another task than classify.
     pub fn train_setfit(
         &mut self,
         train: &[Example],

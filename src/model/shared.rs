@@ -71,17 +71,20 @@ impl Wired {
             mlm: *task == Task::Mlm,
             rates,
         };
-        base.attached::<InUse<Wired>>().get(|one| one.of == of, || {
-            let mut graph = Graph::new(base, numerics, pooling, of.outputs, rates)?;
-            if let Some(head) = of.head {
-                graph = graph.with_head(head);
-            }
-            if of.mlm {
-                graph = graph.with_mlm_head(base)?;
-            }
-            let initial = graph.initial_theta(base)?;
-            Ok(Wired { of: of.clone(), graph, initial })
-        })
+        base.attached::<InUse<Wired>>().get(
+            |one| one.of == of,
+            || {
+                let mut graph = Graph::new(base, numerics, pooling, of.outputs, rates)?;
+                if let Some(head) = of.head {
+                    graph = graph.with_head(head);
+                }
+                if of.mlm {
+                    graph = graph.with_mlm_head(base)?;
+                }
+                let initial = graph.initial_theta(base)?;
+                Ok(Wired { of: of.clone(), graph, initial })
+            },
+        )
     }
 }
 
@@ -93,12 +96,16 @@ pub(super) struct Texts {
 impl Texts {
     /// Errors: as of [`TextEncoder::from_bytes`].
     pub fn get(base: &Base, max_len: usize) -> Result<Arc<Texts>> {
-        base.attached::<InUse<Texts>>().get(|one| one.encoder.max_len() == max_len, || {
-            let (config, path) = (base.config(), base.path());
-            let json = base.tokenizer_bytes();
-            let encoder = TextEncoder::from_bytes(json, path, max_len, config.vocab, config.types_told())?;
-            Ok(Texts { encoder })
-        })
+        base.attached::<InUse<Texts>>().get(
+            |one| one.encoder.max_len() == max_len,
+            || {
+                let (config, path) = (base.config(), base.path());
+                let json = base.tokenizer_bytes();
+                let encoder =
+                    TextEncoder::from_bytes(json, path, max_len, config.vocab, config.types_told())?;
+                Ok(Texts { encoder })
+            },
+        )
     }
 }
 

@@ -195,7 +195,7 @@ impl Base {
         self.0.mlm_head
     }
 
-    /// What sentence-transformers does with a pooled vector, in order: what [`Personal::embed_all`](crate::Personal::embed_all) gives.
+    /// What sentence-transformers does with a pooled vector, in order: what [`Model::embed_all`](crate::Model::embed_all) gives.
     pub fn modules(&self) -> &[Module] {
         &self.0.modules
     }

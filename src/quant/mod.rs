@@ -21,12 +21,12 @@ mod matrix;
 pub use base::{Base, TensorEntry};
 pub use matrix::{Order, QMatrix};
 
-use attached::Attached;
 use crate::error::{Error, Result};
 use crate::import::canonical::{Kind, Spec};
 use crate::import::{Checkpoint, Piece};
 use crate::kernels::tiles::{self, PANEL};
 use crate::output::{replace_file, reserve};
+use attached::Attached;
 use format::{Digests, Plan, SCALE, TOKENIZER};
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};

@@ -4,10 +4,10 @@ use super::settings::Settings;
 use crate::config::Pooling;
 use crate::data::Example;
 use crate::error::Result;
-use crate::model::{Options, Personal, setfit_phases};
+use crate::model::{Model, Options, setfit_phases};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
-use crate::train::{Course, Head, Progress, Report, TrainConfig};
+use crate::train::{Head, Progress, Report, Schedule, TrainConfig};
 use std::ops::ControlFlow;
 
 /// Fewer single texts of each label than this are learned from by SetFit. On the development sets of `benches/learn.py` it
@@ -52,8 +52,8 @@ impl Candidate {
         let pooling = options.pooling.unwrap_or(base.pooling());
         let setfit = settings.setfit || (settings.may_choose_method() && Self::has_few(task, train));
         let (labels, course) = match setfit {
-            true => (0, Course::Compared),
-            false => (task.labels().len(), Course::of(task, pooling)),
+            true => (0, Schedule::Compared),
+            false => (task.labels().len(), Schedule::of(task, pooling)),
         };
         let (method, name) = match () {
             _ if setfit => (Method::Setfit, "SetFit"),
@@ -115,8 +115,8 @@ impl Candidate {
     }
 
     /// A model of its own, not trained yet.
-    pub fn model(&self, base: &Base, task: &Task, settings: &Settings) -> Result<Personal> {
-        let mut model = Personal::new(base, task.clone(), &self.options)?;
+    pub fn model(&self, base: &Base, task: &Task, settings: &Settings) -> Result<Model> {
+        let mut model = Model::new(base, task.clone(), &self.options)?;
         if let Some(start) = &settings.start {
             model.start_from(start)?;
         }
@@ -126,7 +126,7 @@ impl Candidate {
     /// Trains it.
     pub fn train(
         &self,
-        model: &mut Personal,
+        model: &mut Model,
         train: &[Example],
         dev: Option<&[Example]>,
         tell: Tell,

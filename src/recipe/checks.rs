@@ -4,7 +4,7 @@ use super::lines::Lines;
 use crate::bias_file::BiasFile;
 use crate::config::Pooling;
 use crate::data::{Example, shorten};
-use crate::model::{Personal, SAMPLE, TRUNCATED, sample};
+use crate::model::{Model, SAMPLE, TRUNCATED, sample};
 use crate::task::{Kind, Task};
 use crate::text::count;
 use crate::tokenize::WINDOWS_MAX;
@@ -65,7 +65,7 @@ impl Warning {
 }
 
 /// Looks at training examples. Errors of the data themselves are refused elsewhere.
-pub fn examples(model: &Personal, train: &[Example]) -> Vec<Warning> {
+pub fn examples(model: &Model, train: &[Example]) -> Vec<Warning> {
     let kind = model.task().kind();
     let mut found = Vec::new();
     if train.len() < EXAMPLES_MIN {
@@ -176,7 +176,7 @@ fn empty(train: &[Example]) -> Option<Warning> {
 }
 
 /// What the tokenizer makes of a sample.
-fn tokens(model: &Personal, train: &[Example]) -> Vec<Warning> {
+fn tokens(model: &Model, train: &[Example]) -> Vec<Warning> {
     let Some(seen) = model.tokens_of(&sample(train, SAMPLE).collect::<Vec<_>>()) else { return Vec::new() };
     let mut found = Vec::new();
     let unknown = seen.unknown as f64 / seen.tokens.max(1) as f64;

@@ -6,7 +6,7 @@ use super::settings::{Effort, Settings};
 use crate::container;
 use crate::data::{self, Example};
 use crate::error::{Error, Result};
-use crate::model::{Options, Personal};
+use crate::model::{Model, Options};
 use crate::output;
 use crate::quant::Base;
 use crate::task::{Kind, Task};
@@ -173,7 +173,7 @@ impl OutOfFold {
 }
 
 /// The answers to examples, for tasks whose answers can be scored one by one.
-pub(super) fn answers(model: &Personal, examples: &[Example]) -> Result<Option<HeldOut>> {
+pub(super) fn answers(model: &Model, examples: &[Example]) -> Result<Option<HeldOut>> {
     match model.task().has_probe() {
         true => model.answers(examples),
         false => Ok(None),

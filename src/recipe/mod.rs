@@ -27,7 +27,7 @@ pub use settings::{Effort, Settings};
 
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Options, Personal, Reading, Ways};
+use crate::model::{Model, Options, Reading, Ways};
 use crate::output::{self, Room};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
@@ -46,12 +46,12 @@ type OnProgress<'a> = Box<dyn FnMut(Progress) -> ControlFlow<()> + Send + 'a>;
 /// Trains a model on labelled examples.
 ///
 /// ```no_run
-/// use trimtab::data::{self, Columns, Wanted};
+/// use trimtab::data::{self, Columns, LabelForm};
 /// use trimtab::{Base, Trainer, task::Kind};
 ///
 /// # fn main() -> trimtab::Result<()> {
 /// let base = Base::open("minilm.q8.safetensors")?;
-/// let examples = data::read_examples("mine.tsv".as_ref(), &Columns::default(), Wanted::Name)?;
+/// let examples = data::read_examples("mine.tsv".as_ref(), &Columns::default(), LabelForm::Name)?;
 /// let trained = Trainer::new(&base, Kind::Classify).examples(examples).train()?;
 /// trained.save("me.bias.safetensors".as_ref(), false)?;
 /// println!("{}", trained.model.predict("Your parcel arrives today", None)?);
@@ -75,7 +75,7 @@ pub struct Trainer<'a> {
 /// What a run gave.
 pub struct Trained {
     /// The model, trained on all examples.
-    pub model: Personal,
+    pub model: Model,
     /// How its training went.
     pub report: Report,
     /// How good it is; `None` if nothing could be scored.
@@ -215,7 +215,7 @@ impl<'a> Trainer<'a> {
         options.encoder_dropout = settings.encoder_dropout.unwrap_or(0.0);
         let reading = match settings.setfit {
             true => None,
-            false => Personal::choose_reading(&self.base, &task, &train, &mut options, settings.memory)?,
+            false => Model::choose_reading(&self.base, &task, &train, &mut options, settings.memory)?,
         };
         let mut first = Candidate::of(&settings, &task, &self.base, &options, &train);
         let mut model = first.model(&self.base, &task, &settings)?;
@@ -288,7 +288,7 @@ impl<'a> Trainer<'a> {
 }
 
 /// What is learned, and how: one line for people.
-pub fn introduction(model: &Personal, examples: usize) -> String {
+pub fn introduction(model: &Model, examples: usize) -> String {
     let answers = match (model.task().kind(), model.labels().len()) {
         (Kind::Contrastive, _) => "a positive pair each".into(),
         (Kind::Qa, _) => "an answer span each".into(),

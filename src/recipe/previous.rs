@@ -5,7 +5,7 @@ use super::lines::Lines;
 use crate::bias_file::BiasFile;
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Options, Personal};
+use crate::model::{Model, Options};
 use crate::quant::Base;
 use crate::task::{Kind, Task};
 use crate::train::metrics::Metrics;
@@ -18,7 +18,7 @@ const COMPARED_MIN: usize = 10;
 
 /// A bias file that is there already.
 pub(super) struct Previous {
-    model: Personal,
+    model: Model,
     /// What it was trained on, if known.
     lines: Option<Lines>,
 }
@@ -74,7 +74,7 @@ pub fn check_replaceable(base: &Base, path: &Path, kind: Kind) -> Result<()> {
 impl Previous {
     /// What is at `path`; `None` if it cannot be compared with a model of this task.
     pub fn open(base: &Base, path: &Path, task: &Task, options: &Options) -> Option<Previous> {
-        let model = Personal::open(base, path, options).ok()?;
+        let model = Model::open(base, path, options).ok()?;
         (model.task().kind() == task.kind()).then(|| Previous { lines: Lines::read(path), model })
     }
 

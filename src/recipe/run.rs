@@ -10,7 +10,7 @@ use super::settings::{Effort, Settings};
 use super::{Choice, OnProgress, Trained, introduction};
 use crate::data::Example;
 use crate::error::{Error, Result};
-use crate::model::{Personal, Reading, Ways, setfit_phases};
+use crate::model::{Model, Reading, Ways, setfit_phases};
 use crate::output::Room;
 use crate::quant::Base;
 use crate::task::{self, Task};
@@ -52,7 +52,7 @@ impl Run<'_, '_> {
     }
 
     /// Says what is learned, and how.
-    pub(super) fn introduce(&mut self, model: &Personal, reading: Option<Reading>) {
+    pub(super) fn introduce(&mut self, model: &Model, reading: Option<Reading>) {
         self.note(&introduction(model, self.train.len()));
         if let (Task::Tag(_), Some(scheme)) = (self.task, task::scheme(self.train)) {
             self.note(&format!("tags: {scheme}"));
@@ -77,7 +77,7 @@ impl Run<'_, '_> {
     /// Predicts what the run takes, and cuts batches so that it fits the budget.
     pub(super) fn fit_memory(
         &mut self,
-        model: &Personal,
+        model: &Model,
         first: &mut Candidate,
         dev: Option<&[Example]>,
     ) -> Result<()> {
@@ -329,7 +329,7 @@ impl Run<'_, '_> {
     fn final_run(
         &mut self,
         candidate: &Candidate,
-        model: &mut Personal,
+        model: &mut Model,
         dev: Option<&[Example]>,
     ) -> Result<Report> {
         let train = self.train;
@@ -385,7 +385,7 @@ impl Run<'_, '_> {
 
     fn trained(
         self,
-        model: Personal,
+        model: Model,
         report: Report,
         assessment: Option<Assessment>,
         scored: Vec<Example>,

@@ -1,7 +1,7 @@
 //! What a user may set, and what a run takes if nothing is set.
 
 use crate::params::Terms;
-use crate::train::{Checkpoints, Course, Criterion, Head, TrainConfig};
+use crate::train::{Checkpoints, Criterion, Head, Schedule, TrainConfig};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use std::path::PathBuf;
@@ -105,7 +105,7 @@ impl Default for Settings {
 
 impl Settings {
     /// The training run for this number of examples and labels (0 if there are none).
-    pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
+    pub fn config(&self, examples: usize, labels: usize, course: Schedule) -> TrainConfig {
         let chosen = TrainConfig::chosen(examples, labels, course).with_epochs(self.epochs);
         TrainConfig {
             lr: self.lr.unwrap_or(chosen.lr),

@@ -203,7 +203,7 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// The folder of a run that goes on.
-pub(super) struct Keeper {
+pub(super) struct CheckpointWriter {
     settings: Checkpoints,
     identity: Identity,
     /// Steps of the newest one.
@@ -213,7 +213,7 @@ pub(super) struct Keeper {
     _lock: Option<File>,
 }
 
-impl Keeper {
+impl CheckpointWriter {
     /// Opens or makes the folder, and reads what there is to go on from. What a user should know goes to `note`.
     ///
     /// Errors: a folder that cannot be written or that another run is using; checkpoints that nobody asked to go on from, of
@@ -224,7 +224,7 @@ impl Keeper {
         theta: &[f32],
         (data, dev, config): (&[Labelled], Option<&[Labelled]>, &TrainConfig),
         note: &mut dyn FnMut(&str),
-    ) -> Result<(Keeper, Option<State>)> {
+    ) -> Result<(CheckpointWriter, Option<State>)> {
         let dir = &settings.dir;
         if settings.every == 0 {
             return Err(Error::Config("checkpoints: every 0 steps; use 1 or more".into()));
@@ -237,8 +237,13 @@ impl Keeper {
             return Err(Error::Config(format!("{dir}: another run keeps its checkpoints there")));
         }
         let identity = Identity::of(graph, theta, data, dev, config);
-        let mut keeper =
-            Keeper { settings: settings.clone(), identity, newest: None, failing: false, _lock: lock };
+        let mut keeper = CheckpointWriter {
+            settings: settings.clone(),
+            identity,
+            newest: None,
+            failing: false,
+            _lock: lock,
+        };
         let found = settings.found()?;
         if found.is_empty() {
             if settings.resume {

@@ -51,7 +51,7 @@ pub fn has_few_of_many_labels(examples: usize, labels: usize) -> bool {
 
 /// How a run goes through its examples, which decides what is chosen for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
+pub enum Schedule {
     /// Each by itself.
     Single,
     /// Each token by itself.
@@ -64,14 +64,14 @@ pub enum Course {
     Compared,
 }
 
-impl Course {
+impl Schedule {
     /// Of a task and how its texts become vectors.
-    pub fn of(task: &Task, pooling: Pooling) -> Course {
+    pub fn of(task: &Task, pooling: Pooling) -> Schedule {
         match task.kind() {
-            Kind::Contrastive => Course::Batches,
-            kind if kind.reads_tokens() => Course::Tokens,
-            _ if pooling == Pooling::Apart => Course::Apart,
-            _ => Course::Single,
+            Kind::Contrastive => Schedule::Batches,
+            kind if kind.reads_tokens() => Schedule::Tokens,
+            _ if pooling == Pooling::Apart => Schedule::Apart,
+            _ => Schedule::Single,
         }
     }
 }
@@ -79,7 +79,7 @@ impl Course {
 impl TrainConfig {
     /// Epochs, batch, learning rate and where the head begins, for so many examples of `labels` labels; 0 where there are
     /// none.
-    pub fn chosen(examples: usize, labels: usize, course: Course) -> TrainConfig {
+    pub fn chosen(examples: usize, labels: usize, course: Schedule) -> TrainConfig {
         let chosen = TrainConfig {
             epochs: epochs_for(examples),
             lr: lr_for(examples, labels),
@@ -90,12 +90,12 @@ impl TrainConfig {
         let fitted = |lr| TrainConfig { lr, head: Head::Fitted, ..chosen.clone() };
         let are_many = examples >= MANY && !has_few_of_many_labels(examples, labels);
         match course {
-            Course::Single if are_many => fitted(MANY_LR),
-            Course::Single | Course::Tokens => chosen,
-            Course::Batches => TrainConfig { batch: PAIRS, ..chosen },
-            Course::Compared => TrainConfig { batch: chosen.batch.max(COMPARED), ..chosen },
+            Schedule::Single if are_many => fitted(MANY_LR),
+            Schedule::Single | Schedule::Tokens => chosen,
+            Schedule::Batches => TrainConfig { batch: PAIRS, ..chosen },
+            Schedule::Compared => TrainConfig { batch: chosen.batch.max(COMPARED), ..chosen },
             // A head above frozen texts compares them well already: smaller steps from there lose less of it.
-            Course::Apart => fitted(APART_LR),
+            Schedule::Apart => fitted(APART_LR),
         }
     }
 
@@ -170,19 +170,19 @@ mod tests {
             let chosen = TrainConfig::chosen(examples, labels, course);
             (chosen.batch, chosen.epochs, chosen.lr, chosen.head)
         };
-        assert_eq!(of(29, 3, Course::Single), (4, 20, 3e-3, Head::Random));
-        assert_eq!(of(99, 10, Course::Single), (4, 20, 6e-3, Head::Random));
-        assert_eq!(of(100, 10, Course::Single).2, 3e-3);
-        assert_eq!(of(1000, 3, Course::Single), (8, 4, 3e-3, Head::Random));
-        assert_eq!(of(2000, 3, Course::Single), (12, 3, 2e-3, Head::Fitted));
-        assert_eq!(of(2000, 300, Course::Single).2, 6e-3);
-        assert_eq!(of(5000, 9, Course::Tokens).2, 3e-3);
-        assert_eq!(of(5, 0, Course::Single).2, 3e-3);
-        assert_eq!(of(100, 0, Course::Batches), (PAIRS, 20, 3e-3, Head::Random));
-        assert_eq!(of(5000, 0, Course::Batches), (PAIRS, 3, 3e-3, Head::Random));
-        assert_eq!(of(29, 3, Course::Apart), (4, 20, 1e-3, Head::Fitted));
-        assert_eq!(Course::of(&Task::Regress, Pooling::Apart), Course::Apart);
-        assert_eq!(Course::of(&Task::Contrastive, Pooling::Mean), Course::Batches);
-        assert_eq!(Course::of(&Task::Qa, Pooling::Mean), Course::Tokens);
+        assert_eq!(of(29, 3, Schedule::Single), (4, 20, 3e-3, Head::Random));
+        assert_eq!(of(99, 10, Schedule::Single), (4, 20, 6e-3, Head::Random));
+        assert_eq!(of(100, 10, Schedule::Single).2, 3e-3);
+        assert_eq!(of(1000, 3, Schedule::Single), (8, 4, 3e-3, Head::Random));
+        assert_eq!(of(2000, 3, Schedule::Single), (12, 3, 2e-3, Head::Fitted));
+        assert_eq!(of(2000, 300, Schedule::Single).2, 6e-3);
+        assert_eq!(of(5000, 9, Schedule::Tokens).2, 3e-3);
+        assert_eq!(of(5, 0, Schedule::Single).2, 3e-3);
+        assert_eq!(of(100, 0, Schedule::Batches), (PAIRS, 20, 3e-3, Head::Random));
+        assert_eq!(of(5000, 0, Schedule::Batches), (PAIRS, 3, 3e-3, Head::Random));
+        assert_eq!(of(29, 3, Schedule::Apart), (4, 20, 1e-3, Head::Fitted));
+        assert_eq!(Schedule::of(&Task::Regress, Pooling::Apart), Schedule::Apart);
+        assert_eq!(Schedule::of(&Task::Contrastive, Pooling::Mean), Schedule::Batches);
+        assert_eq!(Schedule::of(&Task::Qa, Pooling::Mean), Schedule::Tokens);
     }
 }

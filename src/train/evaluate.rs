@@ -3,9 +3,9 @@
 use super::Labelled;
 use super::answers;
 use super::forward::{Above, forward_cut};
-use super::lanes::Cut;
 use super::masked;
 use super::metrics::{self, Metrics};
+use super::micro_batches::MicroBatching;
 use super::pairs;
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
@@ -32,7 +32,12 @@ pub(super) struct Features {
 }
 
 /// What the head reads of at most about [`FEATURE_ROWS`] rows, taken evenly over all texts.
-pub(super) fn features(graph: &Graph, theta: &[f32], data: &[Labelled], cut: Cut) -> Result<Features> {
+pub(super) fn features(
+    graph: &Graph,
+    theta: &[f32],
+    data: &[Labelled],
+    cut: MicroBatching,
+) -> Result<Features> {
     let rows = |d: &Labelled| if let Target::Tags(tags) = &d.target { tags.len() } else { 1 };
     let every = data.iter().map(rows).sum::<usize>().div_ceil(FEATURE_ROWS).max(1);
     let some: Vec<(usize, &Labelled)> = data.iter().enumerate().step_by(every).collect();
@@ -73,7 +78,7 @@ pub(super) fn features(graph: &Graph, theta: &[f32], data: &[Labelled], cut: Cut
 /// Scores of `theta` on labelled texts; `names` are those of the head's outputs, and behind them of labels that targets name
 /// and the model does not know.
 pub fn evaluate(graph: &Graph, theta: &[f32], data: &[Labelled], names: &[String]) -> Result<Metrics> {
-    evaluate_cut(graph, theta, data, names, Cut::of_threads(rayon::current_num_threads()), None)
+    evaluate_cut(graph, theta, data, names, MicroBatching::of_threads(rayon::current_num_threads()), None)
 }
 
 pub(super) fn evaluate_cut(
@@ -81,7 +86,7 @@ pub(super) fn evaluate_cut(
     theta: &[f32],
     data: &[Labelled],
     names: &[String],
-    cut: Cut,
+    cut: MicroBatching,
     above: Above,
 ) -> Result<Metrics> {
     if let Some(head) = graph.mlm_head() {

@@ -1,6 +1,6 @@
 //! Answers of the model as it stands.
 
-use super::lanes::Cut;
+use super::micro_batches::MicroBatching;
 use super::prefix::{self, PrefixCache};
 use crate::error::Result;
 use crate::graph::{Batch, Graph, Split};
@@ -16,14 +16,14 @@ pub(super) type Above<'a> = Option<(&'a Split, &'a PrefixCache)>;
 
 /// Logits of every text, in the order given. Texts are run in order of length; the result does not depend on it.
 pub fn forward_all(graph: &Graph, theta: &[f32], texts: &[&Encoded]) -> Result<Vec<Output>> {
-    forward_cut(graph, theta, texts, Cut::of_threads(rayon::current_num_threads()), None)
+    forward_cut(graph, theta, texts, MicroBatching::of_threads(rayon::current_num_threads()), None)
 }
 
 pub(super) fn forward_cut(
     graph: &Graph,
     theta: &[f32],
     texts: &[&Encoded],
-    cut: Cut,
+    cut: MicroBatching,
     above: Above,
 ) -> Result<Vec<Output>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();

@@ -1,7 +1,7 @@
 //! Loss and gradient of a batch, a few rows at a time.
 //!
 //! A batch runs through the encoder in micro-batches of some hundred tokens, several at a time where there are
-//! threads ([`Cut`]). Each is a whole forward and backward, so what is saved for the backward, and what moves through
+//! threads ([`MicroBatching`]). Each is a whole forward and backward, so what is saved for the backward, and what moves through
 //! the caches, does not grow with the batch. A text's share of the gradient does not depend on the texts beside it,
 //! and the shares are added exactly ([`ExactSum`]): the result is the same to the bit however a batch is cut, and for
 //! any number of threads. The head's gradient is one product over the whole batch, when all parts are done.
@@ -9,7 +9,7 @@
 use super::Labelled;
 use super::backward::{Selection, Workspace, backward};
 use super::exact::ExactSum;
-use super::lanes::Cut;
+use super::micro_batches::MicroBatching;
 use super::prefix::{self, Known};
 use crate::error::Result;
 use crate::graph::{Batch, Forward, Graph, Split, TrainingPlan};
@@ -23,7 +23,7 @@ pub struct Gradients<'g> {
     pub(super) graph: &'g Graph,
     pub(super) selection: Selection,
     route: Route,
-    cut: Option<Cut>,
+    cut: Option<MicroBatching>,
     class_weights: Option<Vec<f32>>,
     /// Of micro-batches that are done, for those to come.
     idle: Mutex<Vec<(Workspace, ExactSum)>>,
@@ -58,7 +58,7 @@ impl<'g> Gradients<'g> {
     }
 
     /// The same, cut as told; `None` goes by the number of threads.
-    pub(crate) fn with_cut(self, cut: Option<Cut>) -> Self {
+    pub(crate) fn with_cut(self, cut: Option<MicroBatching>) -> Self {
         Gradients { cut, ..self }
     }
 
@@ -71,8 +71,8 @@ impl<'g> Gradients<'g> {
     }
 
     /// How batches are cut.
-    pub(crate) fn cut(&self) -> Cut {
-        self.cut.unwrap_or_else(|| Cut::of_threads(rayon::current_num_threads()))
+    pub(crate) fn cut(&self) -> MicroBatching {
+        self.cut.unwrap_or_else(|| MicroBatching::of_threads(rayon::current_num_threads()))
     }
 
     /// The gradient of the batch's loss, written to `grad`, which has the layout of theta.

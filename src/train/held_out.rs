@@ -1,7 +1,7 @@
 //! What a model answered to labelled examples that it was not trained on, to score it and to compare it with another.
 
 use super::metrics::{self, Metrics};
-use super::{Cut, Labelled, evaluate, forward};
+use super::{Labelled, MicroBatching, evaluate, forward};
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::ops::loss::{self, Target};
@@ -48,13 +48,13 @@ impl HeldOut {
         theta: &[f32],
         data: &[Labelled],
         names: &[String],
-        cut: Option<Cut>,
+        cut: Option<MicroBatching>,
     ) -> Result<Option<HeldOut>> {
         if data.iter().any(|d| !evaluate::can_be_fitted(&d.target)) {
             return Ok(None);
         }
         let texts: Vec<&Encoded> = data.iter().map(|d| &d.text).collect();
-        let cut = cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
+        let cut = cut.unwrap_or(MicroBatching::of_threads(rayon::current_num_threads()));
         let outputs = forward::forward_cut(graph, theta, &texts, cut, None)?;
         let logits = outputs.into_iter().map(|(logits, _)| logits).collect();
         let targets = data.iter().map(|d| d.target.clone()).collect();

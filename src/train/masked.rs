@@ -6,8 +6,8 @@ use super::Labelled;
 use super::backward::backward_pooled;
 use super::forward::largest;
 use super::gradients::Gradients;
-use super::lanes::Cut;
 use super::metrics::Metrics;
+use super::micro_batches::MicroBatching;
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
 use crate::ops::dropout;
@@ -108,7 +108,7 @@ pub(super) fn evaluate(
     head: &MaskedLm,
     theta: &[f32],
     data: &[Labelled],
-    cut: Cut,
+    cut: MicroBatching,
 ) -> Result<Metrics> {
     let hidden = Hidden::of(data.iter().enumerate().map(|(i, d)| (d, dropout::key(SCORED, 0, i))))?;
     let guessed = cut.run(&cut.micro_batches(hidden.lengths()), |part| {
@@ -136,7 +136,7 @@ pub(crate) fn fill(
     texts: &[(Encoded, Vec<usize>)],
     most: usize,
 ) -> Result<Vec<Vec<Guess>>> {
-    let cut = Cut::of_threads(rayon::current_num_threads());
+    let cut = MicroBatching::of_threads(rayon::current_num_threads());
     let parts = cut.micro_batches(texts.iter().map(|(text, _)| text.ids.len()));
     let filled = cut.run(&parts, |part| {
         let texts = &texts[part];

@@ -1,7 +1,7 @@
 //! What a run will take at its peak, and the micro-batches that fit a budget.
 
 use super::TrainConfig;
-use super::lanes::{Cut, MICRO_ROWS};
+use super::micro_batches::{MICRO_ROWS, MicroBatching};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernels::{Block, blocks};
@@ -44,7 +44,7 @@ pub struct Setting<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Prediction {
     /// How batches are cut.
-    pub cut: Cut,
+    pub cut: MicroBatching,
     /// The base's mapped file, all of it.
     pub base: usize,
     /// All micro-batches that run at a time.
@@ -108,7 +108,7 @@ impl std::fmt::Display for Prediction {
 /// | data, program, what the process holds already | as told | 1 |
 ///
 /// Checked against `VmHWM` by `examples/measure.rs --memory` and `tests/cli/memory.rs`.
-pub fn predict(s: &Setting, cut: Cut) -> Result<Prediction> {
+pub fn predict(s: &Setting, cut: MicroBatching) -> Result<Prediction> {
     if !matches!(s.graph.numerics(), Numerics::Int8(_)) {
         return Err(Error::Config("the memory of a run with --exact cannot be told in advance".into()));
     }
@@ -179,14 +179,15 @@ pub fn fit(s: &Setting, budget: usize) -> Result<Prediction> {
 }
 
 /// Cuts from the fastest to the smallest: as many lanes as threads while each has enough rows, then one.
-fn cuts(threads: usize, longest: usize) -> impl Iterator<Item = Cut> {
+fn cuts(threads: usize, longest: usize) -> impl Iterator<Item = MicroBatching> {
     let rows = move |least: usize| {
         let steps = [MICRO_ROWS, 192, ROWS_BESIDE, 96, 64, 32, 1].into_iter();
         steps.filter(move |rows| *rows >= least).map(move |rows| rows.max(longest))
     };
-    let beside =
-        (2..=threads).rev().flat_map(move |lanes| rows(ROWS_BESIDE).map(move |rows| Cut { rows, lanes }));
-    beside.chain(rows(1).map(|rows| Cut { rows, lanes: 1 }))
+    let beside = (2..=threads)
+        .rev()
+        .flat_map(move |lanes| rows(ROWS_BESIDE).map(move |rows| MicroBatching { rows, lanes }));
+    beside.chain(rows(1).map(|rows| MicroBatching { rows, lanes: 1 }))
 }
 
 /// Resident memory of the process now, where the system tells (Linux). What it has of the base so far, the vectors and
@@ -266,9 +267,9 @@ mod tests {
 
     #[test]
     fn cuts_get_smaller() {
-        let all: Vec<Cut> = cuts(2, 100).collect();
-        assert_eq!(all[0], Cut::of_threads(2));
-        assert_eq!(all.last(), Some(&Cut { rows: 100, lanes: 1 }), "one text of the longest kind");
+        let all: Vec<MicroBatching> = cuts(2, 100).collect();
+        assert_eq!(all[0], MicroBatching::of_threads(2));
+        assert_eq!(all.last(), Some(&MicroBatching { rows: 100, lanes: 1 }), "one text of the longest kind");
         assert!(all.windows(2).all(|c| (c[0].lanes, c[0].rows) >= (c[1].lanes, c[1].rows)), "{all:?}");
     }
 }

@@ -13,10 +13,10 @@ pub mod folds;
 mod forward;
 pub mod gradients;
 pub mod held_out;
-mod lanes;
 pub(crate) mod masked;
 pub mod memory;
 pub mod metrics;
+mod micro_batches;
 mod pairs;
 mod prefix;
 mod probe;
@@ -26,13 +26,13 @@ pub mod step;
 pub use checkpoint::Checkpoints;
 pub(crate) use checkpoint::FOLD_PREFIX;
 pub(crate) use chosen::MANY;
-pub use chosen::{Course, batch_for, epochs_for, has_few_of_many_labels, hold_out, lr_for};
+pub use chosen::{Schedule, batch_for, epochs_for, has_few_of_many_labels, hold_out, lr_for};
 pub(crate) use evaluate::FEATURE_ROWS;
 pub use evaluate::evaluate;
 pub(crate) use forward::largest;
 pub use forward::{Output, forward_all};
 pub use held_out::{HeldOut, Interval};
-pub use lanes::Cut;
+pub use micro_batches::MicroBatching;
 pub use run::train;
 
 use crate::error::{Error, Result};
@@ -148,7 +148,7 @@ pub struct TrainConfig {
     pub prefix_cache: usize,
     /// How batches are cut, which decides memory and speed, no result; `None` goes by the number of threads. See
     /// [`memory::fit`].
-    pub cut: Option<Cut>,
+    pub cut: Option<MicroBatching>,
     /// Where the run keeps its state, so that it can go on after a power cut. Changes no result.
     pub checkpoints: Option<Checkpoints>,
 }
@@ -245,7 +245,7 @@ pub(crate) fn fit(
     if !data.iter().all(|d| evaluate::can_be_fitted(&d.target)) {
         return Ok(None);
     }
-    let cut = config.cut.unwrap_or(Cut::of_threads(rayon::current_num_threads()));
+    let cut = config.cut.unwrap_or(MicroBatching::of_threads(rayon::current_num_threads()));
     let evaluate::Features { x, targets, examples } = evaluate::features(graph, theta, data, cut)?;
     let texts: Vec<&Labelled> = examples.iter().map(|&i| &data[i]).collect();
     let folds = folds::of_encoded(&texts, folds);
@@ -262,7 +262,8 @@ pub(crate) fn check_checkpoints(
     config: &TrainConfig,
 ) -> Result<()> {
     let Some(checkpoints) = &config.checkpoints else { return Ok(()) };
-    checkpoint::Keeper::open(checkpoints, graph, theta, (data, dev, config), &mut |_| {}).map(|_| ())
+    checkpoint::CheckpointWriter::open(checkpoints, graph, theta, (data, dev, config), &mut |_| {})
+        .map(|_| ())
 }
 
 /// The rows that a probe was fitted to.

@@ -9,8 +9,8 @@ use super::Labelled;
 use super::backward::backward_pooled;
 use super::forward::{Above, forward_cut};
 use super::gradients::Gradients;
-use super::lanes::Cut;
 use super::metrics::Metrics;
+use super::micro_batches::MicroBatching;
 use super::prefix::Known;
 use crate::error::{Error, Result};
 use crate::graph::{Batch, Graph};
@@ -129,7 +129,7 @@ pub(super) fn evaluate(
     graph: &Graph,
     theta: &[f32],
     data: &[Labelled],
-    cut: Cut,
+    cut: MicroBatching,
     above: Above,
 ) -> Result<Metrics> {
     let texts = texts(data)?;

@@ -1,6 +1,6 @@
 //! The loop: batch, gradient, update; evaluate each epoch and keep the best.
 
-use super::checkpoint::{Keeper, Position, State};
+use super::checkpoint::{CheckpointWriter, Position, State};
 use super::metrics::Metrics;
 use super::prefix::PrefixCache;
 use super::step::{Step, Stepper};
@@ -40,7 +40,7 @@ pub fn train(
                 let _ = on_progress(Progress::Note(text));
             };
             let run = (data, dev, config);
-            let (keeper, found) = Keeper::open(checkpoints, graph, theta, run, &mut note)?;
+            let (keeper, found) = CheckpointWriter::open(checkpoints, graph, theta, run, &mut note)?;
             (Some(keeper), found)
         }
         None => (None, None),
@@ -90,7 +90,7 @@ struct Run<'a> {
     warmup: usize,
     known: PrefixCache,
     known_dev: PrefixCache,
-    keeper: Option<Keeper>,
+    keeper: Option<CheckpointWriter>,
     at: Position,
     /// Theta of the best epoch.
     best: Option<Vec<f32>>,

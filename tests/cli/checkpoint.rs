@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use trimtab::data::Example;
 use trimtab::params::Terms;
 use trimtab::train::{Checkpoints, Head, Progress};
-use trimtab::{Base, Options, Personal, Task, TrainConfig};
+use trimtab::{Base, Model, Options, Task, TrainConfig};
 
 const RUN: &str = "train --base base --data train.tsv --epochs 15 --batch 2 --lr 1e-3 --out";
 const KEEP: &str = "--checkpoint ck --every 3 --resume";
@@ -71,7 +71,7 @@ fn run(base: &Base, case: &(Task, TrainConfig), dir: &Path, stop: usize, out: &P
     let examples: Vec<_> = crate::sandbox::examples().into_iter().enumerate().map(example).collect();
     let checkpoints = Some(Checkpoints { dir: dir.to_owned(), every: 3, resume: true });
     let config = TrainConfig { batch: 4, epochs: 3, checkpoints, ..case.1.clone() };
-    let mut model = Personal::new(base, case.0.clone(), &Options::default()).unwrap();
+    let mut model = Model::new(base, case.0.clone(), &Options::default()).unwrap();
     let mut events = 0;
     let report = model
         .train(&examples, Some(&examples[..6]), &config, |p| {

@@ -7,7 +7,7 @@ use trimtab::experiment::{Findings, Lab, Run, Setup};
 use trimtab::params::{Role, Terms};
 use trimtab::task::Kind;
 use trimtab::train::Criterion;
-use trimtab::{Base, Options, Personal, Task, TrainConfig};
+use trimtab::{Base, Model, Options, Task, TrainConfig};
 
 const LINE: &str = "experiment --base base --data train.tsv --dev dev.tsv --out x";
 
@@ -20,8 +20,8 @@ fn labelled() -> Vec<Example> {
     examples().into_iter().map(one).collect()
 }
 
-fn model(base: &Base) -> Personal {
-    Personal::new(base, Task::classify(["bad", "good"]), &Options::default()).unwrap()
+fn model(base: &Base) -> Model {
+    Model::new(base, Task::classify(["bad", "good"]), &Options::default()).unwrap()
 }
 
 /// Places in theta whose value training changed.
@@ -84,7 +84,7 @@ fn rows_are_what_the_paper_has() {
     );
     assert_eq!(Setup::sizes(graph, &[4, 16])[2..], [Setup::all(16), Setup::head_only(16)]);
 
-    let contrastive = Personal::new(&base, Task::Contrastive, &Options::default()).unwrap();
+    let contrastive = Model::new(&base, Task::Contrastive, &Options::default()).unwrap();
     assert!(
         Setup::subsets(contrastive.graph(), 9).iter().all(|row| row.terms != Terms::none()),
         "there is no head"

@@ -21,16 +21,16 @@ const PLAUSIBLE: std::ops::Range<i64> = 40_000..130_000;
 const THROTTLED: u32 = 0b1110;
 
 /// A machine, and when it was last looked at.
-pub struct Board {
+pub struct Cooling {
     root: PathBuf,
     looked: Instant,
     has_told: bool,
 }
 
-impl Board {
+impl Cooling {
     /// This one.
-    pub fn new() -> Board {
-        Board { root: "/".into(), looked: Instant::now(), has_told: false }
+    pub fn new() -> Cooling {
+        Cooling { root: "/".into(), looked: Instant::now(), has_told: false }
     }
 
     /// Between two steps: rests where there is need, until there is none, `REST` is over, or `ended` says so. `tell` hears of
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_rest_ends_when_it_may() {
         let root = root(&zone("90000", "passive", "80000"));
-        let at = |looked| Board { root: root.path().into(), looked, has_told: false };
+        let at = |looked| Cooling { root: root.path().into(), looked, has_told: false };
         let Some(long_ago) = Instant::now().checked_sub(EVERY) else { return };
         let start = Instant::now();
         at(Instant::now()).rest(|_| panic!("it is too early to look"), || true);

@@ -12,20 +12,20 @@ pub(crate) const MICRO_ROWS: usize = 256;
 
 /// How a batch is cut. Decides memory and speed, never a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct MicroBatching {
     /// Most tokens of a micro-batch; a longer text is one of its own.
     pub rows: usize,
     /// Micro-batches that run at a time; threads beyond that work inside them.
     pub lanes: usize,
 }
 
-impl Cut {
+impl MicroBatching {
     /// Micro-batches of 256 tokens, one for each of the threads.
-    pub fn of_threads(threads: usize) -> Cut {
-        Cut { rows: MICRO_ROWS, lanes: threads }
+    pub fn of_threads(threads: usize) -> MicroBatching {
+        MicroBatching { rows: MICRO_ROWS, lanes: threads }
     }
 
-    /// Cuts texts of these lengths into runs of at most [`Cut::rows`] tokens.
+    /// Cuts texts of these lengths into runs of at most [`MicroBatching::rows`] tokens.
     pub(crate) fn micro_batches(self, lengths: impl Iterator<Item = usize>) -> Vec<Range<usize>> {
         let mut parts: Vec<Range<usize>> = Vec::new();
         let mut rows = 0;
@@ -82,9 +82,9 @@ mod tests {
     #[test]
     fn micro_batches_cover_everything_in_order() {
         let lengths = [100, 100, 56, 1, 300, 2, 255, 1];
-        let cut = Cut::of_threads(1);
+        let cut = MicroBatching::of_threads(1);
         assert_eq!(cut.micro_batches(lengths.into_iter()), [0..3, 3..4, 4..5, 5..6, 6..8]);
-        assert_eq!(Cut { rows: 1, ..cut }.micro_batches([3, 1, 1].into_iter()), [0..1, 1..2, 2..3]);
+        assert_eq!(MicroBatching { rows: 1, ..cut }.micro_batches([3, 1, 1].into_iter()), [0..1, 1..2, 2..3]);
         assert!(cut.micro_batches(std::iter::empty()).is_empty());
     }
 
@@ -104,7 +104,7 @@ mod tests {
                 now.fetch_sub(1, Ordering::SeqCst);
                 if inner > 64 { Err(Error::Internal("more than all".into())) } else { Ok(part.start) }
             };
-            let all = pool.install(|| Cut { rows: 1, lanes }.run(&parts, run)).unwrap();
+            let all = pool.install(|| MicroBatching { rows: 1, lanes }.run(&parts, run)).unwrap();
             assert_eq!(all, (0..40).collect::<Vec<_>>());
             assert!(most.into_inner() <= lanes);
         }
@@ -116,7 +116,7 @@ mod tests {
             0 => Ok(()),
             i => Err(Error::Config(format!("part {i}"))),
         };
-        let e = Cut { rows: 1, lanes: 3 }.run(&[0..1, 1..2, 2..3], fail).unwrap_err();
+        let e = MicroBatching { rows: 1, lanes: 3 }.run(&[0..1, 1..2, 2..3], fail).unwrap_err();
         assert_eq!(e.to_string(), "part 1");
     }
 }

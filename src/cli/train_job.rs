@@ -1,7 +1,7 @@
 //! What `train` and `experiment` have in common: what is learned from, and how.
 
 use super::args;
-use super::board::Board;
+use super::cooling::Cooling;
 use clap::ValueEnum;
 use std::path::{Path, PathBuf};
 use trimtab::config::DEFAULT_MAX_LEN;
@@ -10,12 +10,12 @@ use trimtab::quant::Base;
 use trimtab::scores::Better;
 use trimtab::task::Kind;
 use trimtab::train::memory::parse_size;
-use trimtab::train::{Course, Criterion, Head, TrainConfig};
+use trimtab::train::{Criterion, Head, Schedule, TrainConfig};
 use trimtab::{Error, Options, Result, Task, recipe};
 
 /// What is learned from.
 #[derive(clap::Args)]
-pub struct Lesson {
+pub struct TrainJob {
     /// Base file, made by `quantize`
     #[arg(long, value_name = "FILE")]
     pub base: PathBuf,
@@ -38,16 +38,16 @@ pub struct Lesson {
 }
 
 /// What was read of it.
-pub struct Material {
+pub struct TrainData {
     pub base: Base,
     pub train: Vec<Example>,
     pub dev: Option<Vec<Example>>,
     pub task: Task,
 }
 
-impl Lesson {
+impl TrainJob {
     /// Errors: files that cannot be read; examples that do not fit the task.
-    pub fn read(&self, dev: Option<&Path>) -> Result<Material> {
+    pub fn read(&self, dev: Option<&Path>) -> Result<TrainData> {
         let base = Base::open(&self.base)?;
         let read = |path: &Path| self.columns.read(path, self.task.wanted());
         let mut train = read(&self.data)?;
@@ -59,7 +59,7 @@ impl Lesson {
         if let Some((examples, path)) = &dev {
             task.scored_targets(examples, &task.unseen(examples), path)?;
         }
-        Ok(Material { base, train, dev: dev.map(|(examples, _)| examples), task })
+        Ok(TrainData { base, train, dev: dev.map(|(examples, _)| examples), task })
     }
 }
 
@@ -170,8 +170,8 @@ impl Settings {
     }
 
     /// What has a run rest.
-    pub fn board(&self) -> Option<Board> {
-        (!self.never_rest).then(Board::new)
+    pub fn board(&self) -> Option<Cooling> {
+        (!self.never_rest).then(Cooling::new)
     }
 
     fn criterion(&self) -> Criterion {
@@ -213,7 +213,7 @@ impl Settings {
     }
 
     /// The run that these settings give for this number of examples and labels (0 if there are none).
-    pub fn config(&self, examples: usize, labels: usize, course: Course) -> TrainConfig {
+    pub fn config(&self, examples: usize, labels: usize, course: Schedule) -> TrainConfig {
         self.settings().config(examples, labels, course)
     }
 

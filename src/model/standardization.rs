@@ -4,14 +4,14 @@ use crate::ops::loss::Target;
 use crate::train::Labelled;
 
 /// What numbers are measured in while they are learned: mean 0, standard deviation 1.
-pub(super) struct Unit {
+pub(super) struct Standardization {
     pub(super) mean: f64,
     pub(super) deviation: f64,
 }
 
-impl Unit {
+impl Standardization {
     /// Of the numbers among the targets; 0 and 1 where there is none.
-    pub fn of(data: &[Labelled]) -> Unit {
+    pub fn of(data: &[Labelled]) -> Standardization {
         let values = || {
             data.iter().filter_map(|d| match d.target {
                 Target::Value(v) => Some(f64::from(v)),
@@ -21,7 +21,7 @@ impl Unit {
         let n = values().count().max(1) as f64;
         let mean = values().sum::<f64>() / n;
         let deviation = (values().map(|v| (v - mean).powi(2)).sum::<f64>() / n).sqrt();
-        Unit { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
+        Standardization { mean, deviation: if deviation > 0.0 { deviation } else { 1.0 } }
     }
 
     pub fn enter(&self, target: &mut Target) {
