@@ -2,13 +2,13 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::ops::RangeInclusive;
 use std::path::Path;
 
 /// Tokens that a text is cut to if nobody says, where the base has as many positions.
 pub const DEFAULT_MAX_LEN: usize = 128;
 /// What the most tokens of an exported model's text may be.
-pub(crate) const EXPORT_LENGTHS: RangeInclusive<usize> = 4..=1 << 13;
+#[cfg(feature = "onnx")]
+pub(crate) const EXPORT_LENGTHS: std::ops::RangeInclusive<usize> = 4..=1 << 13;
 
 /// Which GELU the checkpoint was trained with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -133,6 +133,15 @@ impl Answerer {
         }
     }
 
+    /// The model of a base and a bias file.
+    fn of_base(&self) -> Option<&Model> {
+        match self {
+            Answerer::Base(model) => Some(model),
+            #[cfg(feature = "onnx")]
+            Answerer::Onnx(_) => None,
+        }
+    }
+
     /// An example of a text as people write it.
     fn example(&self, text: &str) -> Example {
         match self {
@@ -185,7 +194,7 @@ pub fn run(args: Args) -> Result<()> {
     let style = Style::of(&args, &model)?;
     if let Some(path) = &args.data {
         let mut examples = args.columns.read(path, LabelForm::Nothing)?;
-        if let Answerer::Base(model) = &model {
+        if let Some(model) = model.of_base() {
             args::warn_of_single_texts(model, &examples);
         }
         if args.columns.is_text(path) {
