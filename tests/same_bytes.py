@@ -167,8 +167,12 @@ class Side:
         if process.returncode:
             sys.exit(f"{self.exe} {' '.join(args)}\n{err}")
 
-    def train(self, base, flags, out="x.bias"):
-        self.run(["train", "--base", base, "--out", out, "--force", *flags.split()])
+    def train(self, base, flags):
+        """Tensors of a new bias file: one that is there would be compared with."""
+        out = "x.bias"
+        if os.path.exists(os.path.join(self.folder, out)):
+            os.remove(os.path.join(self.folder, out))
+        self.run(["train", "--base", base, "--out", out, *flags.split()])
         return tensors(os.path.join(self.folder, out))
 
     def killed(self, flags):

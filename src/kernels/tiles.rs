@@ -12,7 +12,7 @@ pub const MR_MAX: usize = 16;
 #[repr(align(64))]
 pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
 
-/// Weights that come next, for [`super::isa::Int8::tile`] to begin to fetch: of a square a block no more than is
+/// Weights that come next, for `Int8::tile` to begin to fetch: of a square a block no more than is
 /// needed until they come, so that the lines on their way leave room for those that the tile itself waits for.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
