@@ -136,8 +136,8 @@ impl BiasFile {
         // The length may have been wrong: the file may be growing, or be a pipe.
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes).map_err(Error::io(path))?;
         let header = Header::of_bytes(path, &bytes)?;
-        let facts = BiasMetadata { path, header: &header };
-        facts.check_kind()?;
+        let found = BiasMetadata { path, header: &header };
+        found.check_kind()?;
         let mut tensors = BTreeMap::new();
         for (name, info) in &header.tensors {
             let start = header.data_start as usize;
@@ -148,18 +148,18 @@ impl BiasFile {
             })?;
             tensors.insert(name.clone(), (info.shape.clone(), values));
         }
-        let task = facts.task()?;
+        let task = found.task()?;
         let file = BiasFile {
-            stride: (task.kind() == Kind::Qa).then(|| facts.json("stride")).transpose()?,
+            stride: (task.kind() == Kind::Qa).then(|| found.json("stride")).transpose()?,
             task,
-            pooling: facts.json_of("pooling", &format!("\"{}\"", facts.get("pooling")?))?,
-            terms: facts.get("terms")?.to_owned(),
-            layers: facts.layers()?,
-            max_len: facts.json("max_len")?,
-            base_fingerprint: facts.get("base_fingerprint")?.to_owned(),
-            base_name: facts.get("base_name")?.to_owned(),
-            metrics: facts.json("metrics")?,
-            settings: facts.json("settings")?,
+            pooling: found.json_of("pooling", &format!("\"{}\"", found.get("pooling")?))?,
+            terms: found.get("terms")?.to_owned(),
+            layers: found.layers()?,
+            max_len: found.json("max_len")?,
+            base_fingerprint: found.get("base_fingerprint")?.to_owned(),
+            base_name: found.get("base_name")?.to_owned(),
+            metrics: found.json("metrics")?,
+            settings: found.json("settings")?,
             tensors,
         };
         file.check(path)?;

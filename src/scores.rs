@@ -88,7 +88,7 @@ pub static CLASSIFY: [ScoreName; 4] = [
 ];
 
 /// Any number of labels a text. `micro_f1` is over all pairs of a text and a label (`average="micro"`); `macro_f1` as for
-/// [`CLASSIFY`]; `accuracy` is the share of texts of which every label is right.
+/// [`CLASSIFY`]; `accuracy` is the share of texts that have all their labels right.
 pub static MULTILABEL: [ScoreName; 3] = [
     ScoreName::of_one("micro_f1", "micro F1"),
     ScoreName::of_one("macro_f1", "macro F1"),
@@ -122,7 +122,7 @@ pub static MLM: [ScoreName; 2] = [
     ScoreName::share("accuracy", "accuracy"),
 ];
 
-/// An answer a question ([`crate::train::answers`]). `exact_match` is the share of answers that are right but for articles,
+/// One answer to each question ([`crate::train::answers`]). `exact_match` is the share of answers that are right but for articles,
 /// punctuation, spaces and case; `f1` the mean F1 of the words shared with the answer that is nearest. The others are those
 /// of SQuAD 2.0's script, by its names: of the questions that have an answer, and of those that have none.
 pub static QA: [ScoreName; 9] = [

@@ -135,12 +135,12 @@ mod tests {
         let Some(long_ago) = Instant::now().checked_sub(EVERY) else { return };
         let start = Instant::now();
         at(Instant::now()).rest(|_| panic!("it is too early to look"), || true);
-        let (mut board, mut told) = (at(long_ago), String::new());
-        board.rest(|why| told = why.into(), || true);
+        let (mut cooling, mut told) = (at(long_ago), String::new());
+        cooling.rest(|why| told = why.into(), || true);
         assert!(told.contains("90 °C") && told.contains("--never-rest"), "{told}");
-        board.looked = long_ago;
+        cooling.looked = long_ago;
         std::fs::write(root.path().join(TEMP), "60000").unwrap();
-        board.rest(|_| panic!("said before, and over"), || false);
+        cooling.rest(|_| panic!("said before, and over"), || false);
         assert!(start.elapsed() < REST, "{:?}", start.elapsed());
     }
 }

@@ -23,7 +23,7 @@ use trimtab::{Error, Model, Result, plots, recipe};
 #[command(mut_arg("keep", |arg| arg.default_value("last").help("Which score on dev decides the epoch that counts")))]
 pub struct Args {
     #[command(flatten)]
-    lesson: TrainJob,
+    job: TrainJob,
     /// Labelled lines to score on
     #[arg(long, value_name = "FILE")]
     dev: PathBuf,
@@ -100,7 +100,7 @@ fn sizes(args: &Args, examples: usize) -> Vec<usize> {
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     let room = args::check_dir("--out", &args.out, plots::ROOM)?;
-    let TrainData { base, train, dev, task } = args.lesson.read(Some(&args.dev))?;
+    let TrainData { base, train, dev, task } = args.job.read(Some(&args.dev))?;
     let dev = dev.unwrap_or_default();
     args.settings.check(task.kind(), &base)?;
     let mut options = args.settings.options();
@@ -124,7 +124,7 @@ pub fn run(args: Args) -> Result<()> {
     'rows: for (row, setup) in setups.iter().enumerate() {
         for seed in 0..args.seeds {
             let Some(run) =
-                progress::watched_quietly(args.settings.board(), |watch| lab.run(setup, seed, watch))?
+                progress::watched_quietly(args.settings.cooling(), |watch| lab.run(setup, seed, watch))?
             else {
                 break 'rows;
             };
@@ -194,10 +194,10 @@ fn about(args: &Args, model: &Model, config: &TrainConfig, examples: usize, held
         "# Which biases, how many examples\n\n{}, base `{}`, {}: {} examples of `{}`, scored on {} of `{}`; {seeds}. From {head}, \
          learning rate {lr}, epochs {epochs}, batches of {batch}.\n\n```sh\n{}\n```\n",
         model.task().kind(),
-        args.lesson.base.display(),
+        args.job.base.display(),
         model.graph().numerics().describe(),
         terminal::count(examples),
-        args.lesson.data.display(),
+        args.job.data.display(),
         terminal::count(held_out),
         args.dev.display(),
         command_line()

@@ -12,11 +12,11 @@ use trimtab::train::{Epoch, Progress};
 /// Who is told how a run goes.
 pub type Watch<'a> = &'a mut (dyn FnMut(Progress) -> ControlFlow<()> + Send);
 
-/// Runs with a bar on a terminal, and a line for each note, fold and epoch everywhere; Ctrl-C ends it, and `board` has it
+/// Runs with a bar on a terminal, and a line for each note, fold and epoch everywhere; Ctrl-C ends it, and `cooling` has it
 /// rest.
-pub fn watched<T>(board: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+pub fn watched<T>(cooling: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
     let epochs = AtomicUsize::new(0);
-    with_bar(board, run, |bar, p| match p {
+    with_bar(cooling, run, |bar, p| match p {
         Progress::Note(text) => terminal::line(bar, text),
         Progress::Warning(text) => terminal::line(bar, &format!("warning: {text}")),
         Progress::Fold { name, fold, folds } => {
@@ -34,12 +34,12 @@ pub fn watched<T>(board: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) 
 }
 
 /// The same without lines, for one run of many.
-pub fn watched_quietly<T>(board: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
-    with_bar(board, run, |_, _| {})
+pub fn watched_quietly<T>(cooling: Option<Cooling>, run: impl FnOnce(Watch) -> Result<T>) -> Result<T> {
+    with_bar(cooling, run, |_, _| {})
 }
 
 fn with_bar<T>(
-    mut board: Option<Cooling>,
+    mut cooling: Option<Cooling>,
     run: impl FnOnce(Watch) -> Result<T>,
     tell: impl Fn(&ProgressBar, &Progress) + Sync,
 ) -> Result<T> {
@@ -56,8 +56,8 @@ fn with_bar<T>(
             bar.set_position(done as u64);
             let rate = texts_done as f64 / start.elapsed().as_secs_f64();
             bar.set_message(format!("loss {s:.3}, {rate:.0} examples/s"));
-            if let Some(board) = &mut board {
-                board.rest(|why| terminal::line(&bar, &format!("note: {why}")), terminal::interrupted);
+            if let Some(cooling) = &mut cooling {
+                cooling.rest(|why| terminal::line(&bar, &format!("note: {why}")), terminal::interrupted);
             }
         }
         tell(&bar, &p);

@@ -27,7 +27,7 @@ use trimtab::{Error, Model, Result, Task, output, plots, task};
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    lesson: TrainJob,
+    job: TrainJob,
     /// Labelled lines to score each epoch on
     #[arg(long, value_name = "FILE")]
     dev: Option<PathBuf>,
@@ -157,7 +157,7 @@ impl From<EffortName> for Effort {
 pub fn run(args: Args) -> Result<()> {
     terminal::catch_interrupt();
     let plots_room = check_targets(&args)?;
-    let TrainData { base, train, dev, task } = args.lesson.read(args.dev.as_deref())?;
+    let TrainData { base, train, dev, task } = args.job.read(args.dev.as_deref())?;
     args.settings.check(task.kind(), &base)?;
     let is_scored = dev.is_some() || args.hold_out.is_some_and(|share| share > 0.0);
     if !is_scored && args.settings.keeps_by_score() {
@@ -182,10 +182,10 @@ pub fn run(args: Args) -> Result<()> {
         _ => None,
     };
     let start = Instant::now();
-    let trained = progress::watched(args.settings.board(), |watch| {
+    let trained = progress::watched(args.settings.cooling(), |watch| {
         Trainer::new(&base, task.kind())
             .labels(Some(task.labels().to_vec()).filter(|labels| !labels.is_empty()))
-            .named(&args.lesson.data, args.dev.as_deref())
+            .named(&args.job.data, args.dev.as_deref())
             .examples(train)
             .dev(dev)
             .options(args.settings.options())
@@ -237,7 +237,7 @@ pub fn run(args: Args) -> Result<()> {
 
 /// Fails early if a result could not be written. Gives the room that is kept for plots.
 fn check_targets(args: &Args) -> Result<Room> {
-    let inputs = [Some(&args.lesson.base), Some(&args.lesson.data), args.dev.as_ref(), args.start.as_ref()];
+    let inputs = [Some(&args.job.base), Some(&args.job.data), args.dev.as_ref(), args.start.as_ref()];
     args::check_out(&args.out, &inputs.into_iter().flatten().map(PathBuf::as_path).collect::<Vec<_>>())?;
     args::check_json(&args.out, args.json)?;
     let room = |flag, dir: Option<&PathBuf>, bytes| {
@@ -270,7 +270,7 @@ fn summary(args: &Args, trained: &Trained, scheme: Option<Option<Scheme>>, secon
     let kept = match (report.kept, report.epochs.len()) {
         (0, 0) => "a linear probe".into(),
         (0, epochs) if report.before.is_some() => {
-            let before = if args.lesson.task == Kind::Mlm { "the base's biases" } else { "the linear probe" };
+            let before = if args.job.task == Kind::Mlm { "the base's biases" } else { "the linear probe" };
             format!("{before}: none of {epochs} epochs was better")
         }
         (kept, epochs) => format!("epoch {kept} of {epochs}"),

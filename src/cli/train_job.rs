@@ -170,7 +170,7 @@ impl Settings {
     }
 
     /// What has a run rest.
-    pub fn board(&self) -> Option<Cooling> {
+    pub fn cooling(&self) -> Option<Cooling> {
         (!self.never_rest).then(Cooling::new)
     }
 

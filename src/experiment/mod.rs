@@ -136,7 +136,7 @@ pub struct Run {
 impl Lab<'_> {
     /// Trains a model of its own for `setup`, from the base's biases; `None` where `on_progress` ended it.
     ///
-    /// Errors: those of [`Model::new`] and [`Model::train`], but for [`Error::Diverged`].
+    /// Errors: as [`Model::new`] and [`Model::train`]. A run that diverges is no error: it has no scores.
     pub fn run(
         &self,
         setup: &Setup,

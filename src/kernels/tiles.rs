@@ -16,7 +16,8 @@ pub struct Tile(pub [[f32; BLOCK]; MR_MAX]);
 /// needed until they come, so that the lines on their way leave room for those that the tile itself waits for.
 #[derive(Clone, Copy)]
 pub struct Ahead<'a> {
-    /// Where a square of 16 columns and a block of the contraction begins, one a block; or none.
+    /// Starts of the next squares, one for each block of the contraction. A square is 16 columns of a block. Empty if there is
+    /// nothing to fetch.
     pub squares: &'a [*const i8],
     /// Where in the squares.
     pub at: usize,

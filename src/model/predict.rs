@@ -100,7 +100,7 @@ impl Prediction {
         })
     }
 
-    /// The tags of the example's words; `logits: [tokens, labels]`, of which a word's are in the row of its start.
+    /// The tags of the example's words. `logits` is `[tokens, labels]`; a word is answered by the row of its first token.
     pub(crate) fn of_words(
         labels: &[String],
         logits: &[f32],
@@ -121,7 +121,8 @@ impl Prediction {
         Prediction::Tags { words, tags, probabilities }
     }
 
-    /// One probability a label, in the order of [`Model::labels`], or one a tag; none where there are neither.
+    /// The probabilities of the labels, in the order of [`Model::labels`]; for tags, the probability of each word's tag. Empty for
+    /// other answers.
     pub fn probabilities(&self) -> &[f64] {
         match self {
             Prediction::Label { probabilities, .. }

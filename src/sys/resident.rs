@@ -12,7 +12,7 @@ pub fn peak() -> Option<u64> {
     status("VmHWM")
 }
 
-/// Makes [`peak`] start anew from what is resident now; false where the system does not let us.
+/// Sets [`peak`] to what is resident now. Returns false if the system does not allow it.
 pub fn reset_peak() -> bool {
     fs::write("/proc/self/clear_refs", "5").is_ok()
 }

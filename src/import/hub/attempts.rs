@@ -15,8 +15,8 @@ impl<'a> Tries<'a> {
         Tries { client, failed: 0 }
     }
 
-    /// Waits, if another attempt after `failure` makes sense; otherwise gives the failure back. An attempt that made
-    /// progress starts the count anew.
+    /// Waits if another attempt makes sense, and returns the failure otherwise. After an attempt that made progress, the count
+    /// begins at 0 again.
     pub fn again(&mut self, failure: Failure, progress: bool) -> Result<(), Failure> {
         let limits = &self.client.limits;
         if progress {
